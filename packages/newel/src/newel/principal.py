@@ -1,0 +1,56 @@
+"""Who is calling, as a value. How we know is ``auth``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from uuid import UUID
+
+__all__ = ["ANYONE", "Principal", "grants"]
+
+
+def grants(held: frozenset[str], wanted: str) -> bool:
+    """Tell whether a set of permissions contains ``wanted``.
+
+    A permission is ``resource:verb``; ``resource:*`` grants every verb of a resource and ``*`` all.
+
+    >>> grants(frozenset({"agents:*"}), "agents:write")
+    True
+    """
+    if wanted in held or "*" in held:
+        return True
+    resource, _, _ = wanted.partition(":")
+    return f"{resource}:*" in held
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    """The caller of a request, job or handler.
+
+    ``id`` is the user's id and ``None`` for anyone who is not logged in. Permissions are
+    ``resource:verb`` strings (see ``grants``). Equal principals may share a cached answer.
+    """
+
+    id: UUID | None = None
+    roles: frozenset[str] = field(default_factory=frozenset[str])
+    permissions: frozenset[str] = field(default_factory=frozenset[str])
+    tenant_id: UUID | None = None
+    session_id: UUID | None = None
+
+    @property
+    def user_id(self) -> UUID:
+        """The id of the logged-in user; a ``RuntimeError`` for anyone else (a mistake in the route)."""
+        if self.id is None:
+            raise RuntimeError("nobody is logged in: declare requires(...) on the route")
+        return self.id
+
+    @property
+    def is_authenticated(self) -> bool:
+        return self.id is not None
+
+    def can(self, permission: str) -> bool:
+        """Tell whether this caller holds ``permission``."""
+        return grants(self.permissions, permission)
+
+
+ANYONE = Principal()
+"""Whoever calls a ``public()`` route without being logged in."""
