@@ -1,0 +1,116 @@
+"""What drivers raise, as the errors of ``errors``: the field that is taken, the database that is away.
+
+Registered on the engine, so that services, jobs and the commit itself raise ``Duplicate`` or
+``Unavailable`` and never a driver's exception whose text would show a statement.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from sqlalchemy import Table, UniqueConstraint
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from newel.entity import Entity
+from newel.errors import AppError, Conflict, Duplicate, Invalid, Unavailable
+
+__all__ = ["as_app_error", "translate", "translate_connect_error"]
+
+_AWAY = "The database does not answer."
+_SQLITE_UNIQUE = re.compile(r"UNIQUE constraint failed: (?:index '(?P<index>\w+)'|(?P<columns>.+))")
+_BUSY = re.compile(r"database (table )?is locked|database is busy")
+_FULL = re.compile(r"database or disk is full|disk I/O error")
+
+# SQLSTATE classes, https://www.postgresql.org/docs/current/errcodes-appendix.html
+_AWAY_STATES = ("08", "57P", "53", "58")
+_RETRY_STATES = ("40001", "40P01", "55P03")
+
+
+def translate(context: ExceptionContext) -> None:
+    """Replace a driver's error (SQLAlchemy's ``handle_error`` event)."""
+    error = context.sqlalchemy_exception
+    if isinstance(error, DBAPIError):
+        known = as_app_error(error, lost=context.is_disconnect)
+        if known is not None:
+            raise known from error
+
+
+def translate_connect_error(
+    dialect: Dialect, _entry: ConnectionPoolEntry, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> DBAPIConnection:
+    """Connect; a refused or timed-out connection raises ``Unavailable`` (``do_connect`` event)."""
+    try:
+        return dialect.connect(*args, **kwargs)
+    except OSError as error:  # not a driver error, so SQLAlchemy would let it through
+        raise Unavailable(_AWAY) from error
+
+
+def as_app_error(error: DBAPIError, *, lost: bool = False) -> AppError | None:
+    """Return what ``error`` means to a caller, or ``None`` when it is a fault of ours.
+
+    ``lost`` says that the connection is gone.
+    """
+    state = str(getattr(error.orig, "sqlstate", "") or "")
+    message = str(error.orig)
+    if lost or state.startswith(_AWAY_STATES):
+        return Unavailable(_AWAY)
+    if state in _RETRY_STATES or _BUSY.search(message):
+        return Unavailable("Too many changes at the same time.", retry_after_seconds=1)
+    if isinstance(error, OperationalError) and _FULL.search(message):
+        return Unavailable("The database cannot store anything at present.", retry_after_seconds=30)
+    if isinstance(error, IntegrityError):
+        return _integrity_error(error, state, message)
+    if isinstance(error, DataError) or state.startswith("22"):
+        return Invalid("A value does not fit the column it is stored in.")
+    return None
+
+
+def _integrity_error(error: IntegrityError, state: str, message: str) -> AppError | None:
+    if state == "23505" or "UNIQUE constraint failed" in message:
+        found = _sqlite_unique(message) or _postgresql_unique(error)
+        return Duplicate(*found) if found else Conflict("Another row has the same value already.")
+    if state == "23503" or "FOREIGN KEY constraint failed" in message:
+        return Conflict("It refers to something that does not exist, or is still referred to.")
+    return None  # NOT NULL and CHECK: the schema should have refused it, so it is a 500 to mend
+
+
+def _sqlite_unique(message: str) -> tuple[str, str] | None:
+    match = _SQLITE_UNIQUE.search(message)
+    if match is None:
+        return None
+    if match["index"]:
+        return _by_constraint(match["index"])
+    table, _, column = match["columns"].split(", ")[-1].partition(".")
+    return _resource(table), column
+
+
+def _postgresql_unique(error: IntegrityError) -> tuple[str, str] | None:
+    cause = getattr(error.orig, "__cause__", None)
+    diagnostics = getattr(error.orig, "diag", cause)
+    return _by_constraint(str(getattr(diagnostics, "constraint_name", "")))
+
+
+def _by_constraint(name: str) -> tuple[str, str] | None:
+    for table in Entity.metadata.tables.values():
+        for columns in _unique_columns(table, name):
+            return _resource(table.name), columns[-1]
+    return None
+
+
+def _unique_columns(table: Table, name: str) -> list[list[str]]:
+    constraints = [c for c in table.constraints if isinstance(c, UniqueConstraint)]
+    indexes = [index for index in table.indexes if index.unique]
+    return [
+        [c.name for c in found.columns] for found in (*constraints, *indexes) if found.name == name
+    ]
+
+
+def _resource(table: str) -> str:
+    for mapper in Entity.registry.mappers:
+        if mapper.local_table.name == table and issubclass(mapper.class_, Entity):
+            return mapper.class_.resource_name()
+    return table

@@ -1,0 +1,153 @@
+"""What a service reads from its environment; only the composition root holds it.
+
+A service subclasses ``Settings`` and adds its own fields. Modules never see it: ``create_app``
+hands each one the plain values that it needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from newel.errors import ConfigurationError
+
+__all__ = ["MINIMUM_SECRET_CHARACTERS", "Settings", "unsafe_settings"]
+
+MINIMUM_SECRET_CHARACTERS = 32
+"""The least an HS256 key may have (RFC 7518, section 3.2: as many bytes as the hash)."""
+
+_NEW_SECRET = "put the output of `newel keys new` into SECRET_KEY"
+_PLACEHOLDERS = ("change", "secret", "example", "default", "your", "placeholder", "test-only")
+
+
+def _split(value: Any) -> Any:
+    """Accept ``a,b,c`` where a list is wanted: nobody writes JSON into an environment variable."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+class Settings(BaseSettings):
+    """The settings of every newel service, from environment variables and ``.env``.
+
+    Names are the fields' in upper case (``DATABASE_URL``). Lists are separated by commas. Raises
+    ``ConfigurationError`` naming the variable and the fix; never repeats the value.
+    """
+
+    model_config = SettingsConfigDict(
+        env_file=".env", env_file_encoding="utf-8", extra="ignore", hide_input_in_errors=True
+    )
+
+    environment: Literal["development", "test", "production"] = "development"
+    service_name: str = "newel"
+
+    secret_key: SecretStr
+    secret_key_previous: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+
+    database_url: str = "sqlite+aiosqlite:///./data.db"
+    database_pool_size: PositiveInt = 20
+    database_max_overflow: Annotated[int, Field(ge=0)] = 10
+    database_pool_recycle_seconds: PositiveInt = 3600
+    database_pool_wait_seconds: PositiveFloat = 2.0
+    migrations: Path = Path("migrations")
+
+    redis_url: str | None = None
+
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    cors_credentials: bool = False
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
+
+    access_token_expire_minutes: PositiveInt = 15
+    refresh_token_expire_days: PositiveInt = 30
+    refresh_token_idle_days: PositiveInt = 7
+    token_algorithm: Literal["HS256", "EdDSA"] = "HS256"
+    auth_cookies: bool = False
+    password_composition: bool = False
+    login_limit: str = "5/minute"
+    api_limit: str = "100/minute"
+
+    max_body_bytes: PositiveInt = 1_048_576
+    request_timeout_seconds: PositiveFloat = 30.0
+
+    api_prefix: str = "/api/v1"
+    docs_enabled: bool | None = None
+    docs_url: str = "/api/docs"
+    redoc_url: str = "/api/redoc"
+    openapi_url: str = "/api/openapi.json"
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["json", "console"] = "json"
+
+    _split_lists = field_validator(
+        "secret_key_previous", "cors_origins", "trusted_proxies", mode="before"
+    )(_split)
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise _configuration_error(error) from None
+
+    @property
+    def serves_docs(self) -> bool:
+        """Whether the API docs are served: as asked for, else everywhere but in production."""
+        if self.docs_enabled is None:
+            return self.environment != "production"
+        return self.docs_enabled
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(ip_network(entry, strict=False)) for entry in value)
+
+
+def _configuration_error(error: ValidationError) -> ConfigurationError:
+    first = error.errors(include_input=False, include_url=False)[0]
+    name = str(first["loc"][0]).upper()
+    if first["type"] == "missing":
+        fix = _NEW_SECRET if name == "SECRET_KEY" else f"set {name} in the environment or in .env"
+        return ConfigurationError(f"{name} is not set", fix=fix)
+    return ConfigurationError(f"{name} is not valid: {first['msg']}", fix=f"correct {name}")
+
+
+def unsafe_settings(settings: Settings) -> Sequence[ConfigurationError]:
+    """Return what makes these settings unsafe, each with its fix; empty when they are safe.
+
+    ``create_app`` refuses to start on any of them, in every environment, because what is unsafe in
+    development is copied into production.
+    """
+    found: list[ConfigurationError] = []
+    for secret in (settings.secret_key, *settings.secret_key_previous):
+        found.extend(_unsafe_secret(secret.get_secret_value()))
+    if "*" in settings.cors_origins and settings.cors_credentials:
+        found.append(
+            ConfigurationError(
+                "CORS_ORIGINS=* together with CORS_CREDENTIALS lets any site act as its visitors",
+                fix="list the origins of your front ends in CORS_ORIGINS",
+            )
+        )
+    if "*" in settings.cors_origins and settings.environment == "production":
+        found.append(
+            ConfigurationError(
+                "CORS_ORIGINS=* opens the API to every site in production",
+                fix="list the origins of your front ends in CORS_ORIGINS",
+            )
+        )
+    return found
+
+
+def _unsafe_secret(secret: str) -> list[ConfigurationError]:
+    if len(secret) < MINIMUM_SECRET_CHARACTERS:
+        problem = f"SECRET_KEY is shorter than {MINIMUM_SECRET_CHARACTERS} characters"
+    elif len(set(secret)) < 8:
+        problem = "SECRET_KEY repeats a few characters"
+    elif any(word in secret.lower() for word in _PLACEHOLDERS):
+        problem = "SECRET_KEY is a placeholder, not a secret"
+    else:
+        return []
+    return [ConfigurationError(problem, fix=_NEW_SECRET)]
