@@ -8,11 +8,17 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Sequence
 from contextvars import ContextVar
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+
+from starlette.datastructures import Headers
+from starlette.types import Scope
 
 from newel.ids import uuid7
 
-__all__ = ["accepted_request_id", "deadline", "remaining_seconds", "request_id"]
+__all__ = ["accepted_request_id", "client_ip", "deadline", "remaining_seconds", "request_id"]
 
 request_id: ContextVar[str | None] = ContextVar("newel_request_id", default=None)
 """The id of the present request or job run, or ``None`` outside of one."""
@@ -34,3 +40,43 @@ def remaining_seconds() -> float | None:
     """Return the seconds until the deadline (never negative), or ``None`` without one."""
     end = deadline.get()
     return None if end is None else max(0.0, end - time.monotonic())
+
+
+def client_ip(scope: Scope, trusted_proxies: Sequence[str]) -> str:
+    """Return the address of the client, an IPv6 one as its /64; ``"unknown"`` on a unix socket.
+
+    ``X-Forwarded-For`` is read from the right and only as far as the addresses that wrote it are in
+    ``trusted_proxies`` (CIDRs): everything further left is the client's own claim.
+    """
+    client = scope.get("client")
+    if client is None:
+        return "unknown"
+    hops = [hop.strip() for line in Headers(scope=scope).getlist("x-forwarded-for") for hop in line.split(",")]
+    address = client[0]
+    while hops and _is_trusted(address, tuple(trusted_proxies)):
+        address = hops.pop()
+    return _network(address)
+
+
+@lru_cache(maxsize=1024)
+def _is_trusted(address: str, trusted_proxies: tuple[str, ...]) -> bool:
+    parsed = _parsed(address)
+    return parsed is not None and any(parsed in ip_network(proxy) for proxy in trusted_proxies)
+
+
+@lru_cache(maxsize=1024)
+def _network(address: str) -> str:
+    # One customer has a whole /64, so limiting single IPv6 addresses limits nobody.
+    parsed = _parsed(address)
+    if isinstance(parsed, IPv6Address):
+        return str(ip_network((parsed, 64), strict=False))
+    return address if parsed is not None else "unknown"
+
+
+def _parsed(address: str) -> IPv4Address | IPv6Address | None:
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return None
+    mapped = parsed.ipv4_mapped if isinstance(parsed, IPv6Address) else None
+    return mapped or parsed

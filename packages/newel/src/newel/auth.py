@@ -1,0 +1,215 @@
+"""How we know who is calling, and what a route asks of them.
+
+    @router.post("", status_code=201)
+    async def create_agent(data: AgentCreate, caller: Annotated[Principal, requires("agents:write")]): ...
+
+Every route declares ``requires(...)``, ``require_role(...)`` or ``public()``; ``create_app`` refuses to
+start with one that does not. The same dependencies work on websocket routes.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Annotated, Any, Literal, Protocol
+from urllib.parse import urlsplit
+
+from fastapi import Depends, Response
+from fastapi.openapi.models import OAuth2, OAuthFlowPassword, OAuthFlows
+from fastapi.security.base import SecurityBase
+from starlette.requests import HTTPConnection
+
+from newel.context import client_ip
+from newel.db import CurrentWork
+from newel.errors import Forbidden, TooManyRequests, Unauthorized
+from newel.limits import Limiter, Rate
+from newel.principal import ANYONE, Principal
+
+__all__ = [
+    "ACCESS_COOKIE",
+    "Authenticator",
+    "current_caller",
+    "limit",
+    "public",
+    "refuse_cross_site",
+    "require_role",
+    "requires",
+]
+
+ACCESS_COOKIE = "__Host-access"
+_SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+
+
+class Authenticator(Protocol):
+    """Turns an access token into the principal behind it. ``accounts`` has the usual one."""
+
+    async def authenticate(self, token: str) -> Principal:
+        """Return who holds ``token``; raises ``Unauthorized`` when it is not (or no more) good."""
+        ...
+
+
+class Bearer(SecurityBase):
+    """The access token of a request or websocket: the Authorization header, else the cookie."""
+
+    def __init__(self) -> None:
+        self.scheme_name = "BearerAuth"
+        self.model = OAuth2(
+            flows=OAuthFlows(password=OAuthFlowPassword(tokenUrl="auth/login", scopes={})),
+            description="Access token from log-in, sent as `Authorization: Bearer <token>`.",
+        )
+
+    async def __call__(self, connection: HTTPConnection) -> str | None:
+        scheme, _, token = connection.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and token:
+            return token.strip()
+        if connection.app.state.auth_cookies and (cookie := connection.cookies.get(ACCESS_COOKIE)):
+            refuse_cross_site(connection)
+            return cookie
+        return None
+
+
+_BEARER = Bearer()
+"""One object, so that FastAPI reads the token once a request."""
+
+
+def refuse_cross_site(connection: HTTPConnection) -> None:
+    """Raise ``Forbidden`` for a cookie that another site's page sends along (CSRF, websockets too).
+
+    Reads are let through: CORS keeps their answers from other sites.
+    """
+    if connection.scope.get("method") in _SAFE_METHODS:
+        return
+    origin = connection.headers.get("origin")
+    allowed = connection.app.state.cors_origins
+    own = connection.headers.get("host")
+    if origin is None or (origin not in allowed and urlsplit(origin).netloc != own):
+        raise Forbidden("Log-in by cookie is accepted from this service's own pages only.")
+
+
+async def current_caller(
+    connection: HTTPConnection, token: Annotated[str | None, Depends(_BEARER)]
+) -> Principal:
+    """Return the caller: ``ANYONE`` without a token; raises ``Unauthorized`` for a bad one."""
+    if token is None:
+        return ANYONE
+    authenticator: Authenticator = connection.app.state.authenticator
+    caller = await authenticator.authenticate(token)
+    connection.state.principal = caller
+    return caller
+
+
+class _Requires:
+    """The dependency behind ``requires`` and ``require_role``."""
+
+    def __init__(self, permissions: tuple[str, ...], roles: tuple[str, ...]) -> None:
+        self.permissions = permissions
+        self.roles = frozenset(roles)
+        self.__newel_access__ = (*permissions, *(f"role:{role}" for role in roles))
+
+    async def __call__(
+        self,
+        connection: HTTPConnection,
+        response: Response,
+        work: CurrentWork,
+        caller: Annotated[Principal, Depends(current_caller)],
+    ) -> Principal:
+        if not caller.is_authenticated:
+            raise Unauthorized
+        rate: Rate = connection.app.state.api_rate
+        await _hit(connection, response, _who(connection, caller), rate)
+        missing = [wanted for wanted in self.permissions if not caller.can(wanted)]
+        if missing:
+            raise Forbidden(f"This needs the permission {missing[0]}.", permission=missing[0])
+        if self.roles and not self.roles & caller.roles:
+            raise Forbidden(f"This needs the role {' or '.join(sorted(self.roles))}.")
+        work.caller = caller
+        return caller
+
+
+class _Public:
+    """The dependency behind ``public``."""
+
+    __newel_access__: tuple[str, ...] = ()
+
+    async def __call__(
+        self,
+        connection: HTTPConnection,
+        response: Response,
+        work: CurrentWork,
+        token: Annotated[str | None, Depends(_BEARER)],
+    ) -> Principal:
+        caller = ANYONE
+        if token is not None:
+            with suppress(Unauthorized):  # an expired token must not lock anyone out of log-in
+                caller = await current_caller(connection, token)
+        await _hit(connection, response, _who(connection, caller), connection.app.state.api_rate)
+        work.caller = caller
+        return caller
+
+
+Limited = Literal["ip", "principal"]
+
+
+class _Limit:
+    """The dependency behind ``limit``."""
+
+    def __init__(self, rate: Rate, by: Limited) -> None:
+        self.rate = rate
+        self.by = by
+
+    async def __call__(
+        self,
+        connection: HTTPConnection,
+        response: Response,
+        caller: Annotated[Principal, Depends(current_caller)],
+    ) -> None:
+        who = _who(connection, caller if self.by == "principal" else ANYONE)
+        route = connection.scope["route"].path
+        await _hit(connection, response, f"{connection.scope.get('method')} {route} {who}", self.rate)
+
+
+def requires(*permissions: str) -> Any:
+    """Ask for a logged-in caller who holds every one of ``permissions`` (none: any caller).
+
+    Answers 401 without a good token, 403 without the permission, 429 above the API limit. Use it as
+    ``caller: Annotated[Principal, requires("agents:write")]`` or in ``dependencies=[...]``.
+    """
+    for permission in permissions:
+        resource, colon, verb = permission.partition(":")
+        if not (resource and colon and verb):
+            raise ValueError(f"{permission!r} is not a permission: write 'resource:verb'")
+    return Depends(_Requires(permissions, ()))
+
+
+def require_role(*roles: str) -> Any:
+    """Ask for a logged-in caller who has one of ``roles``; permissions say more, see ``requires``."""
+    return Depends(_Requires((), roles))
+
+
+def public() -> Any:
+    """Let anyone call the route, by name: ``dependencies=[public()]``.
+
+    The API limit holds here too, by IP address for anyone who is not logged in.
+    """
+    return Depends(_Public())
+
+
+def limit(rate: str, *, by: Limited = "principal") -> Any:
+    """Limit one route to ``rate`` (``"5/minute"``) a caller or an IP address: 429 above it."""
+    return Depends(_Limit(Rate.parse(rate), by))
+
+
+def _who(connection: HTTPConnection, caller: Principal) -> str:
+    """Name the caller for a limit: the user, else the IP address."""
+    if caller.is_authenticated:
+        return f"user:{caller.id}"
+    return f"ip:{client_ip(connection.scope, connection.app.state.trusted_proxies)}"
+
+
+async def _hit(connection: HTTPConnection, response: Response, key: str, rate: Rate) -> None:
+    limiter: Limiter = connection.app.state.limiter
+    decision = await limiter.hit(key, rate)
+    if not decision.allowed:
+        raise TooManyRequests(
+            retry_after_seconds=decision.retry_after_seconds, headers=decision.headers()
+        )
+    response.headers.update(decision.headers())

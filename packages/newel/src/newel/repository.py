@@ -1,0 +1,180 @@
+"""Repositories: the SQL of one entity, always inside the caller's scope.
+
+    class AgentRepository(Repository[Agent]):
+        entity = Agent
+
+A statement goes in, rows come out: pass your own ``select(Agent).where(...)`` to ``page``. Rows of
+others are not found; there is no way here to see them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+from pydantic import TypeAdapter
+from pydantic_core import from_json, to_json
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select
+from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.orm.exc import StaleDataError
+from sqlalchemy.orm.interfaces import ORMOption
+
+from newel.clock import utc_now
+from newel.db import CurrentWork
+from newel.entity import Entity, SoftDeleted
+from newel.errors import BadRequest, Forbidden, NotFound, StaleVersion
+from newel.pages import CursorQuery, KeysetSlice, PageQuery, Slice
+from newel.tokens import Signer
+
+__all__ = ["Repository"]
+
+E = TypeVar("E", bound=Entity)
+
+
+class Repository(Generic[E]):
+    """Reads and writes one kind of entity in the current unit of work.
+
+    Every method flushes what it changes, so ``Duplicate`` and ``StaleVersion`` are raised where they
+    can still be caught. Nothing here commits.
+    """
+
+    entity: type[E]
+
+    def __init__(self, work: CurrentWork) -> None:
+        self.work = work
+        self.session = work.session
+
+    def select(self, *options: ORMOption) -> Select[tuple[E]]:
+        """Return a SELECT of the entity to refine, with loading ``options`` such as ``selectinload``."""
+        return select(self.entity).options(*options)
+
+    async def find(self, id: UUID, *options: ORMOption) -> E | None:
+        """Return the row the caller may see, or ``None``."""
+        return await self.session.scalar(self.select(*options).where(self.entity.id == id))
+
+    async def get(self, id: UUID, *options: ORMOption) -> E:
+        """Return the row the caller may see; raises ``NotFound``."""
+        found = await self.find(id, *options)
+        if found is None:
+            raise NotFound(self.entity.resource_name(), id)
+        return found
+
+    async def page(self, query: PageQuery, statement: Select[tuple[E]] | None = None) -> Slice[E]:
+        """Return one page by number: filtered, sorted (ties by id), with the total of all pages."""
+        filtered = self._filtered(statement, query.filters())
+        total = await self.session.scalar(
+            select(func.count()).select_from(filtered.order_by(None).subquery())
+        )
+        rows = filtered.order_by(*self._order(query.order)).offset(query.offset)
+        found = await self.session.scalars(rows.limit(query.page_size))
+        return Slice(
+            items=found.unique().all(),
+            total=total or 0,
+            page=query.page,
+            page_size=query.page_size,
+        )
+
+    async def keyset(
+        self, query: CursorQuery, signer: Signer, statement: Select[tuple[E]] | None = None
+    ) -> KeysetSlice[E]:
+        """Return one page by cursor: no total, and no row twice while others are added."""
+        column, descending = self._column(query.order)
+        rows = self._filtered(statement, query.filters())
+        if query.cursor is not None:
+            value, last_id = _read_cursor(query.cursor, column, signer, query.order)
+            rows = rows.where(_after(column, self.entity.id, value, last_id, descending=descending))
+        rows = rows.order_by(*self._order(query.order)).limit(query.page_size + 1)
+        found = (await self.session.scalars(rows)).unique().all()
+        items = found[: query.page_size]
+        cursor = None
+        if len(found) > query.page_size:
+            cursor = _write_cursor(items[-1], column, signer, query.order)
+        return KeysetSlice(items=items, next_cursor=cursor)
+
+    async def add(self, entity: E) -> E:
+        """Insert a row; raises ``Duplicate`` when a unique value is taken."""
+        self.session.add(entity)
+        await self.work.flush()
+        return entity
+
+    async def update(self, entity: E, changes: Mapping[str, Any]) -> E:
+        """Change attributes of a row; raises ``Forbidden``, ``Duplicate`` or ``StaleVersion``."""
+        self._refuse_foreign(entity)
+        for name, value in changes.items():
+            setattr(entity, name, value)
+        await self._flush()
+        return entity
+
+    async def delete(self, entity: E) -> None:
+        """Delete a row, or hide it when the entity is ``SoftDeleted``."""
+        self._refuse_foreign(entity)
+        if isinstance(entity, SoftDeleted):
+            entity.deleted_at = utc_now()
+        else:
+            await self.session.delete(entity)
+        await self._flush()
+
+    async def _flush(self) -> None:
+        try:
+            await self.work.flush()
+        except StaleDataError as error:
+            raise StaleVersion from error
+
+    def _refuse_foreign(self, entity: E) -> None:
+        caller = self.work.caller
+        if caller is not None and not entity.is_changeable_by(caller):
+            raise Forbidden(f"This {entity.resource_name()} belongs to somebody else.")
+
+    def _filtered(
+        self, statement: Select[tuple[E]] | None, filters: Mapping[str, Any]
+    ) -> Select[tuple[E]]:
+        rows = self.select() if statement is None else statement
+        return rows.where(*(self._attribute(name) == value for name, value in filters.items()))
+
+    def _order(self, sort: str) -> Sequence[ColumnElement[Any]]:
+        column, descending = self._column(sort)
+        if descending:
+            return column.desc(), self.entity.id.desc()
+        return column.asc(), self.entity.id.asc()
+
+    def _column(self, sort: str) -> tuple[InstrumentedAttribute[Any], bool]:
+        return self._attribute(sort.removeprefix("-")), sort.startswith("-")
+
+    def _attribute(self, name: str) -> InstrumentedAttribute[Any]:
+        attribute: InstrumentedAttribute[Any] = getattr(self.entity, name)
+        return attribute
+
+
+def _after(
+    column: InstrumentedAttribute[Any],
+    key: InstrumentedAttribute[UUID],
+    value: Any,
+    last_id: UUID,
+    *,
+    descending: bool,
+) -> ColumnElement[bool]:
+    """Rows behind (value, id) in the order of the page."""
+    beyond = column < value if descending else column > value
+    tie = key < last_id if descending else key > last_id
+    return or_(beyond, and_(column == value, tie))
+
+
+def _write_cursor(
+    entity: Entity, column: InstrumentedAttribute[Any], signer: Signer, order: str
+) -> str:
+    position = [order, getattr(entity, column.key), entity.id]
+    return signer.sign(to_json(position))
+
+
+def _read_cursor(
+    cursor: str, column: InstrumentedAttribute[Any], signer: Signer, order: str
+) -> tuple[Any, UUID]:
+    try:
+        signed_order, value, last_id = from_json(signer.read(cursor))
+    except ValueError as error:
+        raise BadRequest("The cursor is not one of ours; start without it.") from error
+    if signed_order != order:
+        raise BadRequest("The cursor belongs to another order; start without it.")
+    kind: TypeAdapter[Any] = TypeAdapter(column.type.python_type)
+    return kind.validate_python(value), UUID(last_id)
