@@ -1,0 +1,187 @@
+"""The composition root: ``create_app`` puts settings, ports, middleware and modules together.
+
+    app = create_app(Settings(), accounts.module(User), agents.module)
+
+It does no I/O and returns a real ``FastAPI``. What a running service needs from outside (the database
+and its schema) is checked when the lifespan starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from fastapi import APIRouter, FastAPI, params
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute, iter_route_contexts
+from starlette.middleware import Middleware
+
+from newel import health, problems
+from newel.auth import Authenticator
+from newel.clock import Clock, SystemClock
+from newel.db import Database
+from newel.errors import ConfigurationError, Unavailable
+from newel.limits import MemoryLimiter, Rate
+from newel.logs import configure_logs
+from newel.middleware import default_middleware
+from newel.migrations import ensure_current
+from newel.passwords import Passwords
+from newel.settings import Settings, unsafe_settings
+from newel.tokens import AccessTokens, KeyRing
+
+__all__ = ["Module", "access_of", "create_app"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Module:
+    """A feature as a value: its routers, mounted under the API prefix.
+
+    ``dependencies`` apply to all of its routes, so that a plain FastAPI router can be mounted
+    unchanged: ``Module("legacy", routers=[router], dependencies=[requires("legacy:read")])``.
+    ``authenticator`` builds what turns tokens into principals; one module of a service has it.
+    """
+
+    name: str
+    routers: Sequence[APIRouter] = ()
+    dependencies: Sequence[params.Depends] = ()
+    description: str = ""
+    authenticator: Callable[[FastAPI], Authenticator] | None = None
+
+
+def create_app(
+    settings: Settings,
+    *modules: Module,
+    title: str | None = None,
+    description: str = "",
+    version: str = "0.1.0",
+    middleware: Sequence[Middleware] | None = None,
+    clock: Clock | None = None,
+) -> FastAPI:
+    """Return the application made of ``modules``.
+
+    ``middleware`` replaces ``default_middleware(settings)``, outermost first. Raises
+    ``ConfigurationError`` for unsafe settings, for a route without ``requires`` or ``public``, and
+    for a second authenticator.
+    """
+    for problem in unsafe_settings(settings):
+        raise problem
+    app = FastAPI(
+        title=title or settings.service_name,
+        description=description,
+        version=version,
+        lifespan=_lifespan,
+        docs_url=settings.docs_url if settings.serves_docs else None,
+        redoc_url=settings.redoc_url if settings.serves_docs else None,
+        openapi_url=settings.openapi_url if settings.serves_docs else None,
+        openapi_tags=[{"name": m.name, "description": m.description} for m in modules],
+        middleware=list(default_middleware(settings) if middleware is None else middleware),
+        max_body_size=settings.max_body_bytes,
+        generate_unique_id_function=_operation_id,
+        redirect_slashes=False,
+    )
+    _fill_state(app, settings, clock or SystemClock())
+    app.include_router(health.router)
+    for module in modules:
+        _mount(app, module, settings.api_prefix)
+    problems.install(app)
+    problems.document(app)
+    _refuse_undeclared_routes(app)
+    return app
+
+
+def access_of(dependant: Dependant) -> tuple[str, ...] | None:
+    """Return the permissions a route asks for: ``()`` for a public one, ``None`` if it declares none."""
+    found: tuple[str, ...] | None = getattr(dependant.call, "__newel_access__", None)
+    for dependency in dependant.dependencies:
+        inner = access_of(dependency)
+        if inner is not None:
+            found = (*(found or ()), *inner)
+    return found
+
+
+def _fill_state(app: FastAPI, settings: Settings, clock: Clock) -> None:
+    keys = KeyRing(settings.secret_key, previous=settings.secret_key_previous)
+    database = Database(
+        settings.database_url,
+        pool_size=settings.database_pool_size,
+        max_overflow=settings.database_max_overflow,
+        pool_recycle_seconds=settings.database_pool_recycle_seconds,
+        pool_wait_seconds=settings.database_pool_wait_seconds,
+    )
+    state = app.state
+    state.settings = settings
+    state.clock = clock
+    state.keys = keys
+    state.access_tokens = AccessTokens(
+        keys,
+        algorithm=settings.token_algorithm,
+        issuer=settings.service_name,
+        audience=settings.service_name,
+        lifetime=timedelta(minutes=settings.access_token_expire_minutes),
+        clock=clock,
+    )
+    state.database = database
+    state.checks = {"database": database.ping}
+    state.passwords = Passwords()
+    state.limiter = MemoryLimiter()
+    state.api_rate = Rate.parse(settings.api_limit)
+    state.login_rate = Rate.parse(settings.login_limit)
+    state.trusted_proxies = settings.trusted_proxies
+    state.cors_origins = settings.cors_origins
+    state.auth_cookies = settings.auth_cookies
+    state.draining = False
+
+
+def _mount(app: FastAPI, module: Module, prefix: str) -> None:
+    for router in module.routers:
+        app.include_router(router, prefix=prefix, dependencies=list(module.dependencies))
+    if module.authenticator is None:
+        return
+    if hasattr(app.state, "authenticator"):
+        raise ConfigurationError(
+            f"the module {module.name} brings a second authenticator",
+            fix="keep one module with an authenticator",
+        )
+    app.state.authenticator = module.authenticator(app)
+
+
+def _operation_id(route: APIRoute) -> str:
+    # Clients are generated from it: the function's name is stable when paths move.
+    return route.name
+
+
+def _refuse_undeclared_routes(app: FastAPI) -> None:
+    for route in iter_route_contexts(app.routes):
+        dependant: Dependant | None = getattr(route, "dependant", None)
+        if dependant is not None and access_of(dependant) is None:
+            path: Any = getattr(route, "path", "?")
+            raise ConfigurationError(
+                f"the route {path} ({getattr(route, 'name', '?')}) does not say who may call it",
+                fix='add requires("resource:verb") or public() to it',
+            )
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    settings: Settings = app.state.settings
+    database: Database = app.state.database
+    secrets = (settings.secret_key, *settings.secret_key_previous)
+    configure_logs(
+        level=settings.log_level,
+        format=settings.log_format,
+        secrets=[secret.get_secret_value() for secret in secrets],
+    )
+    try:
+        await ensure_current(database, settings.migrations)
+    except Unavailable:
+        # A service that starts before its database must come up with it: /ready says 503 meanwhile.
+        structlog.get_logger("newel.app").warning("database_unavailable_at_start")
+    try:
+        yield
+    finally:
+        app.state.passwords.close()
+        await database.close()
