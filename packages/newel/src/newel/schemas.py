@@ -1,0 +1,76 @@
+"""Building blocks of request and response bodies: strict input, bounded values, plain output.
+
+class AgentCreate(InputModel):
+    name: Annotated[Text, Field(min_length=3, max_length=64)]
+    runs: Int32 = 0
+
+class AgentRead(ReadModel):
+    id: UUID
+    name: str
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+__all__ = ["EntityRead", "InputModel", "Int32", "Int64", "ReadModel", "Text", "omittable"]
+
+
+def _storable(value: str) -> str:
+    """Refuse what no database stores: PostgreSQL has no NUL, UTF-8 has no lone surrogates."""
+    if "\x00" in value:
+        raise PydanticCustomError("nul_character", "must not contain the NUL character")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise PydanticCustomError("surrogate", "must be valid Unicode text")
+    return value
+
+
+Text = Annotated[str, AfterValidator(_storable)]
+"""A string that every database stores: no NUL, no lone surrogates. Give it a ``max_length``."""
+
+Int32 = Annotated[int, Field(ge=-(2**31), le=2**31 - 1)]
+"""An integer that fits an ``INTEGER`` column."""
+
+Int64 = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
+"""An integer that fits a ``BIGINT`` column."""
+
+
+class InputModel(BaseModel):
+    """A request body: unknown fields are refused, and so is ``null`` where a value belongs.
+
+    class AgentUpdate(InputModel):
+        name: Name = omittable()  # may be left out, must not be null
+        description: Text | None = None  # may be left out, may be null
+    """
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    def changes(self) -> dict[str, Any]:
+        """Return the fields that were sent: what a PATCH changes."""
+        return self.model_dump(exclude_unset=True)
+
+
+def omittable() -> Any:
+    """Return the default of a field that may be left out although its type has no ``None``."""
+    # A factory, because a default of None would show in the OpenAPI schema of a string.
+    return Field(default_factory=lambda: None)
+
+
+class ReadModel(BaseModel):
+    """A response body, filled from an entity's attributes."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+
+class EntityRead(ReadModel):
+    """The fields that every entity answers with."""
+
+    id: UUID
+    created_at: datetime
+    updated_at: datetime
+    version: int
