@@ -48,7 +48,7 @@ $(READY): $(LOCKS) $(addsuffix /pyproject.toml,$(PACKAGES))
 	done; \
 	if [ -z "$$python" ]; then \
 	  echo 'newel needs Python 3.11 or newer with venv (Debian: apt install python3-venv); found:' \
-	    "$$(python3 --version 2>&1 || echo 'no python3')" >&2; exit 1; \
+	    "$$(python3 --version 2>/dev/null || echo 'no python3')" >&2; exit 1; \
 	fi; \
 	if ! $(BIN)/python -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
 	  echo "making $(VENV) with $$($$python --version)"; \

@@ -1,0 +1,119 @@
+"""Nothing happens on import: no socket, no thread, no file, little work, no circle."""
+
+import graphlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import grimp
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+CPU_SECONDS = 1.2
+# Modules for tests import test tools, which no service pays for.
+FOR_TESTS = {"testing", "embedded"}
+MODULES = sorted(
+    f"newel.{path.stem}"
+    for path in (ROOT / "packages/newel/src/newel").glob("*.py")
+    if not path.stem.startswith("_") and path.stem not in FOR_TESTS
+)
+
+PROBE = """
+import json, os, resource, sys, threading
+acts = []
+def watch(event, arguments):
+    if event.startswith("socket."):
+        acts.append(f"{event} {arguments}")
+    elif event == "open" and isinstance(arguments[2], int):
+        if arguments[2] & (os.O_WRONLY | os.O_RDWR) and arguments[0] != os.devnull:
+            acts.append(f"writes {arguments[0]}")
+    elif event in ("subprocess.Popen", "os.fork", "os.posix_spawn"):
+        acts.append(event)
+sys.addaudithook(watch)
+for name in sys.argv[1:]:
+    __import__(name)
+used = resource.getrusage(resource.RUSAGE_SELF)
+acts += [f"thread {thread.name}" for thread in threading.enumerate()[1:]]
+print(json.dumps({"acts": acts, "cpu": used.ru_utime + used.ru_stime, "loaded": list(sys.modules)}))
+"""
+
+
+def importing(modules: Iterable[str], path: Path | None = None) -> dict:
+    """Import modules in a new interpreter; return their acts, the CPU seconds, what was loaded."""
+    # Coverage would be measured too, and writes its file.
+    environ = {name: value for name, value in os.environ.items() if "COV" not in name}
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", PROBE, *modules],
+        env={**environ, "PYTHONPATH": str(path or "")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout)
+
+
+def test_importing_every_module_does_nothing() -> None:
+    assert importing(MODULES)["acts"] == []
+
+
+def test_importing_a_whole_service_is_cheap() -> None:
+    # The least of three: the file cache may be cold, and the machine is shared.
+    least = min(importing(["newel", "newel.app"])["cpu"] for _ in range(3))
+
+    assert least < CPU_SECONDS
+
+
+def test_database_drivers_and_commands_are_not_loaded_with_the_app() -> None:
+    loaded = importing(["newel.app"])["loaded"]
+
+    assert not {"asyncpg", "aiosqlite", "redis", "alembic", "typer", "rich"} & set(loaded)
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        "import socket; socket.socket().close()",
+        "import socket; socket.getaddrinfo('127.0.0.1', 80)",
+        "import threading; threading.Timer(0.5, print).start()",
+        "open(__file__ + '.log', 'w').close()",
+        "import subprocess, sys; subprocess.run([sys.executable, '-c', ''])",
+    ],
+)
+def test_a_module_that_acts_on_import_is_seen(tmp_path: Path, act: str) -> None:
+    (tmp_path / "busy.py").write_text(act + "\n")
+
+    assert importing(["busy"], tmp_path)["acts"]
+
+
+def test_a_module_that_works_on_import_is_seen(tmp_path: Path) -> None:
+    (tmp_path / "busy.py").write_text(
+        f"import time\nwhile time.process_time() < {CPU_SECONDS}: pass\n"
+    )
+
+    assert importing(["busy"], tmp_path)["cpu"] >= CPU_SECONDS
+
+
+def circle(imports: Mapping[str, set[str]]) -> list[str]:
+    """Return the modules of one circle of imports, or nothing."""
+    try:
+        graphlib.TopologicalSorter(imports).prepare()
+    except graphlib.CycleError as error:
+        return error.args[1]
+    return []
+
+
+@pytest.mark.parametrize("package", ["newel", "newel_tools"])
+def test_no_module_imports_itself_in_a_circle(package: str) -> None:
+    graph = grimp.build_graph(package, cache_dir=None)
+
+    assert (
+        circle({name: graph.find_modules_directly_imported_by(name) for name in graph.modules})
+        == []
+    )
+
+
+def test_a_circle_is_seen() -> None:
+    assert set(circle({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}})) == {"a", "b", "c"}
