@@ -2,13 +2,13 @@
 
     app = create_app(Settings(), accounts.module(User), agents.module)
 
-It does no I/O and returns a real ``FastAPI``. What a running service needs from outside (the database
-and its schema) is checked when the lifespan starts.
+It does no I/O and returns a real ``FastAPI``. What a running service needs from outside (the
+database and its schema) is checked when the lifespan starts.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -52,7 +52,7 @@ class Module:
     authenticator: Callable[[FastAPI], Authenticator] | None = None
 
 
-def create_app(
+def create_app(  # noqa: PLR0913 - the composition root: everything is named by the caller
     settings: Settings,
     *modules: Module,
     title: str | None = None,
@@ -94,7 +94,7 @@ def create_app(
 
 
 def access_of(dependant: Dependant) -> tuple[str, ...] | None:
-    """Return the permissions a route asks for: ``()`` for a public one, ``None`` if it declares none."""
+    """Return the permissions a route asks for: ``()`` if public, ``None`` if undeclared."""
     found: tuple[str, ...] | None = getattr(dependant.call, "__newel_access__", None)
     for dependency in dependant.dependencies:
         inner = access_of(dependency)
@@ -166,7 +166,7 @@ def _refuse_undeclared_routes(app: FastAPI) -> None:
 
 
 @asynccontextmanager
-async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
     settings: Settings = app.state.settings
     database: Database = app.state.database
     secrets = (settings.secret_key, *settings.secret_key_previous)

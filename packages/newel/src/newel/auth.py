@@ -1,10 +1,10 @@
 """How we know who is calling, and what a route asks of them.
 
-    @router.post("", status_code=201)
-    async def create_agent(data: AgentCreate, caller: Annotated[Principal, requires("agents:write")]): ...
+    @router.delete("/{agent_id}", status_code=204)
+    async def delete(id: UUID, caller: Annotated[Principal, requires("agents:write")]): ...
 
-Every route declares ``requires(...)``, ``require_role(...)`` or ``public()``; ``create_app`` refuses to
-start with one that does not. The same dependencies work on websocket routes.
+Every route declares ``requires(...)``, ``require_role(...)`` or ``public()``; ``create_app`` refuses
+to start with one that does not. The same dependencies work on websocket routes.
 """
 
 from __future__ import annotations
@@ -164,7 +164,9 @@ class _Limit:
     ) -> None:
         who = _who(connection, caller if self.by == "principal" else ANYONE)
         route = connection.scope["route"].path
-        await _hit(connection, response, f"{connection.scope.get('method')} {route} {who}", self.rate)
+        await _hit(
+            connection, response, f"{connection.scope.get('method')} {route} {who}", self.rate
+        )
 
 
 def requires(*permissions: str) -> Any:
@@ -181,7 +183,7 @@ def requires(*permissions: str) -> Any:
 
 
 def require_role(*roles: str) -> Any:
-    """Ask for a logged-in caller who has one of ``roles``; permissions say more, see ``requires``."""
+    """Ask for a logged-in caller who has one of ``roles``; ``requires`` says more."""
     return Depends(_Requires((), roles))
 
 

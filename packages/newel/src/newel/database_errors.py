@@ -1,4 +1,4 @@
-"""What drivers raise, as the errors of ``errors``: the field that is taken, the database that is away.
+"""What drivers raise, as the errors of ``errors``: the field that is taken, the database away.
 
 Registered on the engine, so that services, jobs and the commit itself raise ``Duplicate`` or
 ``Unavailable`` and never a driver's exception whose text would show a statement.
@@ -102,7 +102,7 @@ def _by_constraint(name: str) -> tuple[str, str] | None:
 
 
 def _unique_columns(table: Table, name: str) -> list[list[str]]:
-    constraints = [c for c in table.constraints if isinstance(c, UniqueConstraint)]
+    constraints = [found for found in table.constraints if isinstance(found, UniqueConstraint)]
     indexes = [index for index in table.indexes if index.unique]
     return [
         [c.name for c in found.columns] for found in (*constraints, *indexes) if found.name == name
@@ -111,6 +111,6 @@ def _unique_columns(table: Table, name: str) -> list[list[str]]:
 
 def _resource(table: str) -> str:
     for mapper in Entity.registry.mappers:
-        if mapper.local_table.name == table and issubclass(mapper.class_, Entity):
+        if mapper.local_table is Entity.metadata.tables.get(table):
             return mapper.class_.resource_name()
     return table

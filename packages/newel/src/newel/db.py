@@ -1,21 +1,21 @@
 """The database: engines, and the unit of work that commits before the answer is sent.
 
-``CurrentWork`` is the unit of a request. GET and HEAD get a read unit (no BEGIN, no COMMIT, refuses to
-write); every other method gets a write unit that the kernel commits after the endpoint has returned
-and *before* the response is sent, so that a 2xx always means "on disk".
+``CurrentWork`` is the unit of a request. GET and HEAD get a read unit (no BEGIN, no COMMIT, refuses
+to write); every other method gets a write unit that the kernel commits after the endpoint has
+returned and *before* the response is sent, so that a 2xx always means "on disk".
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, cast
 
 import structlog
 from fastapi import Depends
 from sqlalchemy import event, make_url, text
 from sqlalchemy.engine import Connection
-from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import ORMExecuteState, UOWTransaction
@@ -26,7 +26,7 @@ from newel.database_errors import translate, translate_connect_error
 from newel.errors import ConfigurationError
 from newel.events import Event, outbox_event
 from newel.principal import Principal
-from newel.scope import Scope, ScopedSession
+from newel.scope import ScopedSession, SystemScope
 
 __all__ = ["CurrentWork", "Database", "ReadOnlyUnit", "Work", "get_database", "get_work"]
 
@@ -46,7 +46,8 @@ class _UnitSession(ScopedSession):
 
 @event.listens_for(_UnitSession, "do_orm_execute")
 def _refuse_to_write(state: ORMExecuteState) -> None:
-    if state.session.read_only and (state.is_insert or state.is_update or state.is_delete):  # type: ignore[attr-defined] # sessions of this class only
+    session = cast("_UnitSession", state.session)
+    if session.read_only and (state.is_insert or state.is_update or state.is_delete):
         raise ReadOnlyUnit(_READ_ONLY)
 
 
@@ -67,41 +68,33 @@ class Work:
 
     def __init__(self, session: AsyncSession, caller: Principal | None) -> None:
         self.session = session
-        self._scoped = session.sync_session
+        self._scoped = cast("_UnitSession", session.sync_session)
         self.caller = caller
 
     @property
     def caller(self) -> Principal | None:
         """Whose rows this unit sees; ``None`` until ``requires`` or ``public`` has set it."""
-        scope = self._scope
-        return None if scope is None else scope.caller
+        scope = self._scoped.scope
+        return scope if isinstance(scope, Principal) else None
 
     @caller.setter
     def caller(self, caller: Principal | None) -> None:
-        self._scope = None if caller is None else Scope(caller=caller)
-
-    @property
-    def _scope(self) -> Scope | None:
-        return self._scoped.info.get("newel_scope")
-
-    @_scope.setter
-    def _scope(self, scope: Scope | None) -> None:
-        self._scoped.info["newel_scope"] = scope
+        self._scoped.scope = caller
 
     @asynccontextmanager
-    async def as_system(self, reason: str) -> AsyncIterator[Self]:
+    async def as_system(self, reason: str) -> AsyncGenerator[Self]:
         """See and change everybody's rows inside the block; the reason is logged.
 
         Pending changes are flushed on both sides, so that each is checked under its own scope.
         """
         await self.session.flush()
         structlog.get_logger("newel.db").info("system_scope", reason=reason)
-        before, self._scope = self._scope, Scope(system_reason=reason)
+        before, self._scoped.scope = self._scoped.scope, SystemScope(reason=reason)
         try:
             yield self
             await self.session.flush()
         finally:
-            self._scope = before
+            self._scoped.scope = before
 
     async def flush(self) -> None:
         """Send pending changes to the database inside the open transaction."""
@@ -154,13 +147,13 @@ class Database:
         return self._writer
 
     @asynccontextmanager
-    async def read(self, caller: Principal | None) -> AsyncIterator[Work]:
+    async def read(self, caller: Principal | None) -> AsyncGenerator[Work]:
         """Open a read unit for ``caller``: AUTOCOMMIT, every write is refused."""
         async with self._session(self._reader, read_only=True) as session:
             yield Work(session, caller)
 
     @asynccontextmanager
-    async def write(self, caller: Principal | None) -> AsyncIterator[Work]:
+    async def write(self, caller: Principal | None) -> AsyncGenerator[Work]:
         """Open a write unit for ``caller``: commits at the end, rolls back on any exception."""
         async with self._session(self._writer, read_only=False) as session:
             yield Work(session, caller)
@@ -179,9 +172,9 @@ class Database:
     @asynccontextmanager
     async def _session(
         self, engine: AsyncEngine, *, read_only: bool
-    ) -> AsyncIterator[AsyncSession]:
+    ) -> AsyncGenerator[AsyncSession]:
         session = AsyncSession(engine, sync_session_class=_UnitSession, expire_on_commit=False)
-        session.sync_session.read_only = read_only  # type: ignore[attr-defined] # a _UnitSession
+        cast("_UnitSession", session.sync_session).read_only = read_only
         async with session:
             yield session
 
@@ -245,7 +238,7 @@ def _sqlite_reader(url: str, pool: dict[str, Any]) -> AsyncEngine:
 
 def _prepare_sqlite(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
     """WAL lets readers read while one writes; FULL puts a commit on the disk before it answers."""
-    connection.isolation_level = None  # type: ignore[attr-defined] # sqlite3: BEGIN is ours
+    cast("Any", connection).isolation_level = None  # sqlite3's word for: BEGIN is ours
     cursor = connection.cursor()
     for pragma in (
         f"busy_timeout = {int(SQLITE_BUSY_SECONDS * 1000)}",
@@ -264,7 +257,7 @@ def _only_query(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> Non
 
 
 def _begin_immediate(connection: Connection) -> None:
-    """Take the write lock at once: a transaction that reads first and writes later would deadlock."""
+    """Take the write lock at once: who reads first and writes later may be refused."""
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 

@@ -3,13 +3,13 @@
     async with resolve(app, AgentService, caller=principal) as agents:
         await agents.create(principal, data)
 
-``resolve`` is for jobs, handlers, scripts and tests: the same classes, the same unit of work, and the
-same commit at the end of the block.
+``resolve`` is for jobs, handlers, scripts and tests: the same classes, the same unit of work, and
+the same commit at the end of the block.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Annotated, Any, TypeVar
 
@@ -79,7 +79,7 @@ CursorSigner = Annotated[Signer, Depends(get_cursor_signer)]
 @asynccontextmanager
 async def resolve(
     app: FastAPI, dependency: Callable[..., T], *, caller: Principal
-) -> AsyncIterator[T]:
+) -> AsyncGenerator[T]:
     """Build ``dependency`` as a request of ``caller`` would, and commit when the block ends.
 
     An exception in the block rolls back and passes through. Dependencies that read a request

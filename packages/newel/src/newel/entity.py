@@ -1,6 +1,6 @@
 """Entities: mapped dataclasses with an id, times and a version, and the mix-ins they are made of.
 
-    class Agent(Owned, SoftDeleted, Entity):
+    class Agent(Owned, SoftDeleted):
         __tablename__ = "agents"
         name: Mapped[str] = mapped_column(String(64))
 
@@ -57,7 +57,11 @@ class UTCDateTime(TypeDecorator[datetime]):
     impl = DateTime(timezone=True)
     cache_ok = True
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+    def process_bind_param(
+        self,
+        value: datetime | None,
+        dialect: Dialect,  # noqa: ARG002 - the interface
+    ) -> datetime | None:
         """Refuse a naive time with a ``ValueError``, convert the rest to UTC."""
         if value is None:
             return None
@@ -65,7 +69,11 @@ class UTCDateTime(TypeDecorator[datetime]):
             raise ValueError("a time without a zone cannot be stored: use clock.now()")
         return value.astimezone(UTC)
 
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+    def process_result_value(
+        self,
+        value: datetime | None,
+        dialect: Dialect,  # noqa: ARG002 - the interface
+    ) -> datetime | None:
         """Give SQLite's naive times their zone back."""
         if value is None or value.tzinfo is not None:
             return value
@@ -117,7 +125,7 @@ class Entity(MappedAsDataclass, DeclarativeBase, kw_only=True):
         return "".join(f" {c}" if c.isupper() else c for c in cls.__name__).strip().lower()
 
     @classmethod
-    def visible_to(cls, caller: Principal) -> ColumnElement[bool] | None:
+    def visible_to(cls, caller: Principal) -> ColumnElement[bool] | None:  # noqa: ARG003 - for overrides
         """Which rows ``caller`` may read: a predicate, or ``None`` when everyone may read all.
 
         Override it for a policy; ``super().visible_to(caller)`` is the mix-ins' answer. ``scope``
@@ -126,12 +134,12 @@ class Entity(MappedAsDataclass, DeclarativeBase, kw_only=True):
         return None
 
     @classmethod
-    def changeable_by(cls, caller: Principal) -> ColumnElement[bool] | None:
+    def changeable_by(cls, caller: Principal) -> ColumnElement[bool] | None:  # noqa: ARG003 - as above
         """Which rows ``caller`` may change: the predicate of every UPDATE and DELETE statement."""
         return None
 
-    def is_changeable_by(self, caller: Principal) -> bool:
-        """Tell whether ``caller`` may add, change or delete this row: ``changeable_by`` in memory."""
+    def is_changeable_by(self, caller: Principal) -> bool:  # noqa: ARG002 - as above
+        """Tell whether ``caller`` may write this row: ``changeable_by`` in memory."""
         return True
 
 

@@ -7,8 +7,8 @@
 
     work.publish(AgentCreated(id=agent.id, name=agent.name))
 
-``publish`` adds a row to the ``outbox`` table; a transaction that fails leaves no event behind. What
-delivers them reads that table.
+``publish`` adds a row to the ``outbox`` table; a transaction that fails leaves no event behind.
+What delivers them reads that table.
 """
 
 from __future__ import annotations

@@ -1,11 +1,13 @@
 """Pages of rows: by number with a total, or by cursor without one.
 
-A ``Slice`` is rows as the repository returns them; a ``Page`` is what goes over the wire. A list's query
-is a subclass of ``PageQuery`` or ``CursorQuery`` that adds an allow-list to sort by and fields to filter:
+A ``Slice`` is rows as the repository returns them; a ``Page`` is what goes over the wire. A list's
+query is a subclass of ``PageQuery`` or ``CursorQuery`` that adds what to sort and to filter by:
 
     class AgentQuery(PageQuery):
         sort: Literal["created_at", "-created_at", "name", "-name"] = "-created_at"
         is_active: bool | None = None
+
+Nothing else can be sorted or filtered by: the fields are the allow-list.
 """
 
 from __future__ import annotations

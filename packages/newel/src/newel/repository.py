@@ -35,8 +35,8 @@ E = TypeVar("E", bound=Entity)
 class Repository(Generic[E]):
     """Reads and writes one kind of entity in the current unit of work.
 
-    Every method flushes what it changes, so ``Duplicate`` and ``StaleVersion`` are raised where they
-    can still be caught. Nothing here commits.
+    Every method flushes what it changes, so ``Duplicate`` and ``StaleVersion`` are raised where
+    they can still be caught. Nothing here commits.
     """
 
     entity: type[E]
@@ -45,8 +45,8 @@ class Repository(Generic[E]):
         self.work = work
         self.session = work.session
 
-    def select(self, *options: ORMOption) -> Select[tuple[E]]:
-        """Return a SELECT of the entity to refine, with loading ``options`` such as ``selectinload``."""
+    def select(self, *options: ORMOption) -> Select[E]:
+        """Return a SELECT of the entity to refine; ``options`` are SQLAlchemy's loading options."""
         return select(self.entity).options(*options)
 
     async def find(self, id: UUID, *options: ORMOption) -> E | None:
@@ -60,7 +60,7 @@ class Repository(Generic[E]):
             raise NotFound(self.entity.resource_name(), id)
         return found
 
-    async def page(self, query: PageQuery, statement: Select[tuple[E]] | None = None) -> Slice[E]:
+    async def page(self, query: PageQuery, statement: Select[E] | None = None) -> Slice[E]:
         """Return one page by number: filtered, sorted (ties by id), with the total of all pages."""
         filtered = self._filtered(statement, query.filters())
         total = await self.session.scalar(
@@ -76,7 +76,7 @@ class Repository(Generic[E]):
         )
 
     async def keyset(
-        self, query: CursorQuery, signer: Signer, statement: Select[tuple[E]] | None = None
+        self, query: CursorQuery, signer: Signer, statement: Select[E] | None = None
     ) -> KeysetSlice[E]:
         """Return one page by cursor: no total, and no row twice while others are added."""
         column, descending = self._column(query.order)
@@ -126,9 +126,7 @@ class Repository(Generic[E]):
         if caller is not None and not entity.is_changeable_by(caller):
             raise Forbidden(f"This {entity.resource_name()} belongs to somebody else.")
 
-    def _filtered(
-        self, statement: Select[tuple[E]] | None, filters: Mapping[str, Any]
-    ) -> Select[tuple[E]]:
+    def _filtered(self, statement: Select[E] | None, filters: Mapping[str, Any]) -> Select[E]:
         rows = self.select() if statement is None else statement
         return rows.where(*(self._attribute(name) == value for name, value in filters.items()))
 

@@ -1,16 +1,15 @@
-"""Who sees what: adds an entity's ``visible_to`` to every query of a session that carries a caller.
+"""Who sees what: adds ``visible_to`` to every query of a session that carries a caller.
 
-A session has a ``Scope`` in ``session.info``: the caller, or the reason why the system may see
-everything. Two events enforce it. ``do_orm_execute`` adds the predicates to every SELECT, UPDATE
-and DELETE, in sub-queries, joins, relationship loads, ``get``, counts and aggregates too, and raises
-``UnscopedQuery`` for what it cannot guard. ``before_flush`` refuses to write foreign rows.
+Two events enforce it. ``do_orm_execute`` adds the predicates to every SELECT, UPDATE and DELETE, in
+sub-queries, joins, relationship loads, ``get``, counts and aggregates too, and raises
+``UnscopedQuery`` for what it cannot guard. ``before_flush`` refuses to write rows of others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Column, ColumnElement, Select, Table, TextClause, event
 from sqlalchemy.orm import (
@@ -28,71 +27,66 @@ from newel.entity import Entity, SoftDeleted
 from newel.errors import Forbidden
 from newel.principal import Principal
 
-__all__ = ["Scope", "ScopedSession", "UnscopedQuery"]
-
-_KEY = "newel_scope"
+__all__ = ["Scope", "ScopedSession", "SystemScope", "UnscopedQuery"]
 
 
 class UnscopedQuery(RuntimeError):
-    """A statement on a guarded entity that no scope can be put on: a mistake in the code, not input.
+    """A statement on a guarded entity that has no scope: a mistake in the code, never input.
 
     Guarded is every entity with ``visible_to`` predicates (``Owned``, ``Tenanted``, policies).
     """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scope:
-    """What a session may see: ``caller``'s rows, or everything for ``system_reason``."""
+class SystemScope:
+    """Every row, for a reason that has been logged."""
 
-    caller: Principal | None = None
-    system_reason: str | None = None
+    reason: str
+
+
+Scope = Principal | SystemScope
+"""What a session may see: a caller's rows, or everything."""
 
 
 class ScopedSession(Session):
     """A SQLAlchemy ``Session`` that refuses and filters by its ``Scope``. Nothing else differs."""
 
-    @property
-    def scope(self) -> Scope | None:
-        return self.info.get(_KEY)
-
-    @scope.setter
-    def scope(self, value: Scope | None) -> None:
-        self.info[_KEY] = value
+    scope: Scope | None = None
 
 
 @event.listens_for(ScopedSession, "do_orm_execute")
 def _filter(state: ORMExecuteState) -> None:
-    scope = state.session.info.get(_KEY)
+    scope = cast("ScopedSession", state.session).scope
     if state.is_column_load or state.is_relationship_load:
         return  # filtered by the statement that loaded the parent: the options propagate
     options = [] if state.execution_options.get("include_deleted") else list(_live_rows())
-    if scope is None or scope.system_reason is None:
+    if not isinstance(scope, SystemScope):
         _refuse_unguardable(state, scope)
         if scope is not None:
-            options.extend(_criteria(scope.caller, reading=state.is_select))
+            options.extend(_criteria(scope, reading=state.is_select))
     if options and state.is_orm_statement:
         state.statement = state.statement.options(*options)
 
 
 @event.listens_for(ScopedSession, "before_flush")
 def _refuse_foreign_rows(
-    session: Session, _context: UOWTransaction, _instances: Sequence[object] | None
+    session: ScopedSession, _context: UOWTransaction, _instances: Sequence[object] | None
 ) -> None:
-    scope = session.info.get(_KEY)
-    if scope is not None and scope.system_reason is not None:
+    scope = session.scope
+    if isinstance(scope, SystemScope):
         return
     for entity in (*session.new, *session.dirty, *session.deleted):
         if not isinstance(entity, Entity) or not _is_guarded(type(entity)):
             continue
         if scope is None:
             raise UnscopedQuery(_no_scope(type(entity).__tablename__))
-        if not entity.is_changeable_by(scope.caller):
+        if not entity.is_changeable_by(scope):
             raise Forbidden(f"This {entity.resource_name()} belongs to somebody else.")
 
 
 def _refuse_unguardable(state: ORMExecuteState, scope: Scope | None) -> None:
-    """Raise for what loader criteria do not reach: text, INSERT, and tables named without entity."""
-    statement = state.statement
+    """Raise for what loader criteria do not reach: text, INSERT, tables without their entity."""
+    statement = cast("ClauseElement", state.statement)  # every Executable of a session is one
     if isinstance(statement, TextClause | FromStatement):
         raise UnscopedQuery(
             "raw SQL cannot be scoped: wrap it in `async with work.as_system('why'):`"
@@ -115,13 +109,11 @@ def _all_tables(statement: ClauseElement) -> set[str]:
 
 def _bare_tables(statement: ClauseElement) -> set[str]:
     """Return the tables that a statement, or a statement inside it, reads without their mapping."""
-    if not isinstance(statement, Select) and not _has_mapping(statement):
+    if not _has_mapping(statement):
         return _all_tables(statement)
     everywhere = _tables(statement, mapped=True)
     bare: set[str] = set()
-    for part in visitors.iterate(statement):
-        if not isinstance(part, Select):
-            continue
+    for part in _selects(statement):
         if not _has_mapping(part):
             bare |= _all_tables(part)
             continue
@@ -132,25 +124,34 @@ def _bare_tables(statement: ClauseElement) -> set[str]:
     return bare
 
 
+def _selects(statement: ClauseElement) -> Iterator[Select[Any]]:
+    for part in visitors.iterate(statement):
+        if isinstance(part, Select):
+            yield cast("Select[Any]", part)
+
+
 def _direct_parts(select: Select[Any]) -> Iterator[ClauseElement]:
     """Yield the columns, FROM elements and join targets as they were written.
 
     SQLAlchemy keeps them in private attributes and has no public accessor that does not compile
     the statement; tests/test_scope.py fails when a release renames them.
     """
-    joined = (target for target, *_ in select._setup_joins)  # noqa: SLF001 - see above
-    for part in (*select._raw_columns, *select._from_obj, *joined):  # noqa: SLF001 - see above
+    kept = cast("Any", select)
+    joined = (target for target, *_ in kept._setup_joins)  # noqa: SLF001 - see above
+    for part in (*kept._raw_columns, *kept._from_obj, *joined):  # noqa: SLF001 - see above
         if isinstance(part, ClauseElement):
             yield part
 
 
 def _has_mapping(statement: ClauseElement) -> bool:
-    plugins = statement._propagate_attrs  # noqa: SLF001 - where SQLAlchemy says "this is ORM"
+    # Where SQLAlchemy keeps whether a statement was written on entities.
+    plugins = cast("Any", statement)._propagate_attrs  # noqa: SLF001 - see above
     return plugins.get("compile_state_plugin") == "orm"
 
 
 def _is_mapped(part: ClauseElement) -> bool:
-    return "parententity" in part._annotations  # noqa: SLF001 - how the ORM marks its elements
+    # How the ORM marks the elements that it made from an entity.
+    return "parententity" in cast("Any", part)._annotations  # noqa: SLF001 - see above
 
 
 def _union(parts: Iterable[ClauseElement], *, mapped: bool) -> set[str]:
@@ -163,10 +164,18 @@ def _tables(element: ClauseElement, *, mapped: bool) -> set[str]:
         return set()  # an alias of an entity wraps the bare table
     names: set[str] = set()
     for part in visitors.iterate(element):
-        if isinstance(part, Table | Column) and _is_mapped(part) == mapped:
-            sources = [part] if isinstance(part, Table) else [c.table for c in part.base_columns]
-            names.update(source.name for source in sources if isinstance(source, Table))
+        if isinstance(part, Table | Column):
+            used = cast("Table | Column[Any]", part)
+            names.update(_sources(used) if _is_mapped(used) == mapped else ())
     return names
+
+
+def _sources(part: Table | Column[Any]) -> Iterator[str]:
+    """Name the table of a column, also through an alias."""
+    tables = [part] if isinstance(part, Table) else [column.table for column in part.base_columns]
+    for table in tables:
+        if isinstance(table, Table):
+            yield table.name
 
 
 def _no_scope(table: str) -> str:
@@ -183,7 +192,7 @@ def _entities() -> list[type[Entity]]:
 
 
 def _is_guarded(entity: type[Entity]) -> bool:
-    return entity.visible_to.__func__ is not Entity.visible_to.__func__  # type: ignore[attr-defined]
+    return any("visible_to" in cls.__dict__ for cls in entity.__mro__ if cls is not Entity)
 
 
 def _guarded_tables() -> dict[str, type[Entity]]:
@@ -196,7 +205,7 @@ def _live_rows() -> Iterator[LoaderCriteriaOption]:
             yield _option(entity, entity.deleted_at.is_(None))
 
 
-def _criteria(caller: Principal | None, *, reading: bool) -> Iterator[LoaderCriteriaOption]:
+def _criteria(caller: Principal, *, reading: bool) -> Iterator[LoaderCriteriaOption]:
     for entity in _guarded_tables().values():
         predicate = entity.visible_to(caller) if reading else entity.changeable_by(caller)
         if predicate is not None:

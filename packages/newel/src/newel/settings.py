@@ -21,7 +21,7 @@ __all__ = ["MINIMUM_SECRET_CHARACTERS", "Settings", "unsafe_settings"]
 MINIMUM_SECRET_CHARACTERS = 32
 """The least an HS256 key may have (RFC 7518, section 3.2: as many bytes as the hash)."""
 
-_NEW_SECRET = "put the output of `newel keys new` into SECRET_KEY"
+_SECRET_FIX = "put the output of `newel keys new` into SECRET_KEY"  # noqa: S105 - advice
 _PLACEHOLDERS = ("change", "secret", "example", "default", "your", "placeholder", "test-only")
 
 
@@ -65,7 +65,7 @@ class Settings(BaseSettings):
     access_token_expire_minutes: PositiveInt = 15
     refresh_token_expire_days: PositiveInt = 30
     refresh_token_idle_days: PositiveInt = 7
-    token_algorithm: Literal["HS256", "EdDSA"] = "HS256"
+    token_algorithm: Literal["HS256", "EdDSA"] = "HS256"  # noqa: S105 - a name, no secret
     auth_cookies: bool = False
     password_composition: bool = False
     login_limit: str = "5/minute"
@@ -110,7 +110,7 @@ def _configuration_error(error: ValidationError) -> ConfigurationError:
     first = error.errors(include_input=False, include_url=False)[0]
     name = str(first["loc"][0]).upper()
     if first["type"] == "missing":
-        fix = _NEW_SECRET if name == "SECRET_KEY" else f"set {name} in the environment or in .env"
+        fix = _SECRET_FIX if name == "SECRET_KEY" else f"set {name} in the environment or in .env"
         return ConfigurationError(f"{name} is not set", fix=fix)
     return ConfigurationError(f"{name} is not valid: {first['msg']}", fix=f"correct {name}")
 
@@ -150,4 +150,4 @@ def _unsafe_secret(secret: str) -> list[ConfigurationError]:
         problem = "SECRET_KEY is a placeholder, not a secret"
     else:
         return []
-    return [ConfigurationError(problem, fix=_NEW_SECRET)]
+    return [ConfigurationError(problem, fix=_SECRET_FIX)]
