@@ -50,8 +50,9 @@ def importing(modules: Iterable[str], path: Path | None = None) -> dict:
         env={**environ, "PYTHONPATH": str(path or "")},
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
     )
+    assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 

@@ -1,0 +1,39 @@
+"""Runs the ```python examples of README.md and docs/*.md; a page is one module and one test run."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from sybil import Sybil
+from sybil.document import Document
+from sybil.parsers.markdown import PythonCodeBlockParser
+
+
+class Page(Document):
+    """A page with a module of its own: annotations are looked up by the name of their module."""
+
+    def __init__(self, text: str, path: str) -> None:
+        super().__init__(text, path)
+        module = ModuleType(f"page_{Path(path).stem}")
+        sys.modules[module.__name__] = module
+        self.namespace = module.__dict__
+
+
+@pytest.fixture(scope="module")
+def scratch_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let a page's examples write their files where they do not lie about."""
+    with contextlib.chdir(tmp_path_factory.mktemp("page")):
+        yield
+
+
+pytest_collect_file = Sybil(
+    parsers=[PythonCodeBlockParser()],
+    patterns=["docs/*.md", "README.md"],
+    fixtures=["scratch_directory"],
+    document_types={".md": Page},
+).pytest()
