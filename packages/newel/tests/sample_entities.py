@@ -1,0 +1,65 @@
+"""The entities that the kernel's tests share: one of each kind."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from newel.entity import Entity, Owned, SoftDeleted, Tenanted, unique
+from newel.principal import Principal
+from sqlalchemy import ColumnElement, ForeignKey, String, or_
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+
+class User(Entity):
+    __tablename__ = "users"
+
+    email: Mapped[str] = mapped_column(String(320), unique=True)
+    agents: Mapped[list[Agent]] = relationship(
+        lazy="raise_on_sql", init=False, repr=False, viewonly=True
+    )
+
+
+class Agent(Owned, SoftDeleted):
+    __tablename__ = "agents"
+    __table_args__ = (unique("agents", "owner_id", "name", live=True),)
+
+    name: Mapped[str] = mapped_column(String(64))
+    runs: Mapped[list[Run]] = relationship(lazy="raise_on_sql", init=False, repr=False)
+
+
+class Run(Owned):
+    __tablename__ = "runs"
+
+    agent_id: Mapped[UUID] = mapped_column(ForeignKey("agents.id"))
+    agent: Mapped[Agent] = relationship(
+        lazy="raise_on_sql", init=False, repr=False, overlaps="runs"
+    )
+    cost: Mapped[int] = mapped_column(default=1)
+
+
+class Invoice(Tenanted):
+    __tablename__ = "invoices"
+
+    number: Mapped[int] = mapped_column(unique=True)
+
+
+class Post(Owned):
+    """A policy: published posts are everybody's to read and their owner's to change."""
+
+    __tablename__ = "posts"
+
+    title: Mapped[str]
+    is_published: Mapped[bool] = mapped_column(default=False)
+
+    @classmethod
+    def visible_to(cls, caller: Principal) -> ColumnElement[bool] | None:
+        own = super().visible_to(caller)
+        return None if own is None else or_(own, cls.is_published)
+
+
+class Tag(Entity):
+    """Guarded by nothing."""
+
+    __tablename__ = "tags"
+
+    label: Mapped[str] = mapped_column(String(32), unique=True)

@@ -1,0 +1,328 @@
+"""A caller sees and changes their own rows, whichever way the statement is written."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from uuid import UUID, uuid4
+
+import pytest
+from newel import scope
+from newel.db import Database, Work
+from newel.errors import Forbidden, NotFound
+from newel.principal import ANYONE, Principal
+from newel.scope import UnscopedQuery
+from sample_entities import Agent, Invoice, Post, Run, Tag, User
+from sqlalchemy import (
+    Executable,
+    cast,
+    delete,
+    exists,
+    func,
+    insert,
+    literal_column,
+    select,
+    text,
+    union,
+    update,
+)
+from sqlalchemy import String as SqlString
+from sqlalchemy.orm import aliased, joinedload, selectinload
+from structlog.testing import capture_logs
+
+pytestmark = pytest.mark.anyio
+
+TABLE = Agent.__table__
+OTHER = aliased(Agent)
+ALIAS = TABLE.alias()
+ADMIN = Principal(id=uuid4(), permissions=frozenset({"*"}))
+
+
+@dataclass
+class Rows:
+    ann: Principal
+    bob: Principal
+    ann_agent: UUID
+    bob_agent: UUID
+
+
+@pytest.fixture
+async def rows(database: Database) -> Rows:
+    """Ann and Bob, an agent each; on Ann's agent a run of each, on Bob's one of Bob's."""
+    ann, bob = User(email="ann@example.com"), User(email="bob@example.com")
+    hers, his = Agent(name="hers", owner_id=ann.id), Agent(name="his", owner_id=bob.id)
+    async with database.write(None) as work, work.as_system("arrange"):
+        work.session.add_all([ann, bob])
+        await work.flush()
+        work.session.add_all([hers, his, Tag(label="red")])
+        await work.flush()
+        work.session.add_all(
+            [
+                Run(agent_id=hers.id, owner_id=ann.id, cost=1),
+                Run(agent_id=hers.id, owner_id=bob.id, cost=10),
+                Run(agent_id=his.id, owner_id=bob.id, cost=100),
+                Post(title="draft", owner_id=bob.id),
+                Post(title="news", owner_id=bob.id, is_published=True),
+            ]
+        )
+    return Rows(Principal(id=ann.id), Principal(id=bob.id), hers.id, his.id)
+
+
+@pytest.fixture
+async def as_ann(database: Database, rows: Rows) -> AsyncIterator[Work]:
+    async with database.read(rows.ann) as work:
+        yield work
+
+
+READS = {
+    "columns": (select(Agent.name), [("hers",)]),
+    "count of the entity": (select(func.count()).select_from(Agent), [(1,)]),
+    "count of a column": (select(func.count(Agent.id)), [(1,)]),
+    "sum": (select(func.sum(Run.cost)), [(1,)]),
+    "maximum by group": (
+        select(Run.agent_id.is_not(None), func.max(Run.cost)).group_by(Run.agent_id.is_not(None)),
+        [(True, 1)],
+    ),
+    "join": (select(Agent.name, Run.cost).join(Agent.runs), [("hers", 1)]),
+    "join from the unguarded side": (
+        select(User.email, Agent.name).join(Agent, Agent.owner_id == User.id),
+        [("ann@example.com", "hers")],
+    ),
+    "outer join": (
+        select(User.email, Agent.name)
+        .outerjoin(Agent, Agent.owner_id == User.id)
+        .order_by(User.email),
+        [("ann@example.com", "hers"), ("bob@example.com", None)],
+    ),
+    "alias": (select(OTHER.name), [("hers",)]),
+    "sub-query": (select(select(Agent.name).subquery()), [("hers",)]),
+    "common table expression": (select(select(Agent.name).cte()), [("hers",)]),
+    "scalar sub-query": (
+        select(select(func.count(Agent.id)).scalar_subquery().label("n"), Tag.label),
+        [(1, "red")],
+    ),
+    "in": (
+        select(User.email).where(User.id.in_(select(Agent.owner_id))),
+        [("ann@example.com",)],
+    ),
+    "exists": (
+        select(User.email).where(exists().where(Agent.owner_id == User.id)),
+        [("ann@example.com",)],
+    ),
+    "any": (select(Agent.name).where(Agent.runs.any(Run.cost == 10)), []),
+    "union": (union(select(Agent.name), select(Agent.name)), [("hers",)]),
+    "policy": (select(Post.title), [("news",)]),
+    "unguarded": (select(Tag.label), [("red",)]),
+    "unguarded count": (select(func.count()).select_from(Tag), [(1,)]),
+}
+
+
+@pytest.mark.parametrize("name", READS)
+async def test_every_way_of_reading_shows_only_own_rows(as_ann: Work, name: str) -> None:
+    statement, expected = READS[name]
+    assert (await as_ann.session.execute(statement)).all() == expected
+
+
+@pytest.mark.parametrize("name", sorted(set(READS) - {"unguarded", "unguarded count"}))
+async def test_without_the_predicates_each_of_these_would_show_more(
+    database: Database, rows: Rows, name: str
+) -> None:
+    """The negative control: the same statements see other rows when nothing filters them."""
+    statement, expected = READS[name]
+    async with database.read(None) as work, work.as_system("control"):
+        assert (await work.session.execute(statement)).all() != expected
+
+
+async def test_get_does_not_find_a_row_of_somebody_else(as_ann: Work, rows: Rows) -> None:
+    assert await as_ann.session.get(Agent, rows.ann_agent) is not None
+    assert await as_ann.session.get(Agent, rows.bob_agent) is None
+
+
+@pytest.mark.parametrize("load", [selectinload, joinedload])
+async def test_relationship_loads_are_filtered(as_ann: Work, load: Callable[..., object]) -> None:
+    statement = select(Agent).options(load(Agent.runs))
+    agent = (await as_ann.session.scalars(statement)).unique().one()
+    assert [run.cost for run in agent.runs] == [1]
+
+
+async def test_relationship_loads_from_an_unguarded_entity_are_filtered(as_ann: Work) -> None:
+    statement = select(User).options(selectinload(User.agents)).order_by(User.email)
+    users = (await as_ann.session.scalars(statement)).all()
+    assert [[agent.name for agent in user.agents] for user in users] == [["hers"], []]
+
+
+UNGUARDABLE: dict[str, Executable] = {
+    "text": text("SELECT * FROM agents"),
+    "text into an entity": select(Agent).from_statement(text("SELECT * FROM agents")),
+    "the table": select(TABLE),
+    "a column of the table": select(TABLE.c.name),
+    "a count of the table": select(func.count()).select_from(TABLE),
+    "an alias of the table": select(ALIAS.c.name),
+    "the table inside": select(User.email).where(User.id.in_(select(TABLE.c.owner_id))),
+    "a column beside an entity": select(User.email, TABLE.c.name),
+    "a function beside an entity": select(User.id, func.count(TABLE.c.id)).group_by(User.id),
+    "a join to the table": select(User.email).join(TABLE, TABLE.c.owner_id == User.id),
+    "a join to its alias": select(User.email).join(ALIAS, ALIAS.c.owner_id == User.id),
+    "from the table": select(User.email).select_from(TABLE),
+    "a condition on the table": select(User.email).where(TABLE.c.name == "his"),
+    "update of the table": update(TABLE).values(name="x"),
+    "delete from the table": delete(TABLE),
+    "insert into the table": insert(TABLE).values(name="x"),
+    "insert into the entity": insert(Agent).values(name="x"),
+    "a union of tables": union(select(TABLE.c.name), select(TABLE.c.name)),
+}
+
+
+@pytest.mark.parametrize("name", UNGUARDABLE)
+async def test_what_cannot_be_scoped_raises(database: Database, rows: Rows, name: str) -> None:
+    with pytest.raises(UnscopedQuery):
+        async with database.write(rows.ann) as work:
+            await work.session.execute(UNGUARDABLE[name])
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [select(Agent), select(func.count(Agent.id)), select(User).join(User.agents), update(Agent)],
+)
+async def test_a_unit_without_a_caller_cannot_ask_for_guarded_rows(
+    database: Database, rows: Rows, statement: Executable
+) -> None:
+    with pytest.raises(UnscopedQuery, match="requires"):
+        async with database.write(None) as work:
+            await work.session.execute(statement)
+
+
+async def test_a_unit_without_a_caller_may_ask_for_unguarded_rows(
+    database: Database, rows: Rows
+) -> None:
+    async with database.read(None) as work:
+        assert await work.session.scalar(select(Tag.label)) == "red"
+
+
+async def test_anyone_owns_nothing(database: Database, rows: Rows) -> None:
+    async with database.read(ANYONE) as work:
+        assert (await work.session.scalars(select(Agent.name))).all() == []
+        assert (await work.session.scalars(select(Post.title))).all() == ["news"]
+
+
+async def test_an_administrator_sees_everybody_but_no_other_tenant(
+    database: Database, rows: Rows
+) -> None:
+    tenant = uuid4()
+    async with database.write(None) as work, work.as_system("arrange"):
+        work.session.add_all(
+            [Invoice(number=1, tenant_id=tenant), Invoice(number=2, tenant_id=uuid4())]
+        )
+    async with database.read(ADMIN) as work:
+        assert await work.session.scalar(select(func.count(Agent.id))) == 2
+        assert (await work.session.scalars(select(Invoice.number))).all() == []
+    member = Principal(id=ADMIN.id, permissions=ADMIN.permissions, tenant_id=tenant)
+    async with database.read(member) as work:
+        assert (await work.session.scalars(select(Invoice.number))).all() == [1]
+
+
+async def test_update_and_delete_reach_own_rows_only(database: Database, rows: Rows) -> None:
+    async with database.write(rows.ann) as work:
+        await work.session.execute(update(Agent).values(name="renamed"))
+        await work.session.execute(delete(Run))
+        await work.session.execute(update(Post).values(title="taken"))
+    async with database.read(None) as work, work.as_system("look"):
+        names = (await work.session.scalars(select(Agent.name).order_by(Agent.name))).all()
+        costs = (await work.session.scalars(select(Run.cost).order_by(Run.cost))).all()
+        titles = (await work.session.scalars(select(Post.title).order_by(Post.title))).all()
+    assert names == ["his", "renamed"]
+    assert costs == [10, 100]
+    assert titles == ["draft", "news"]
+
+
+async def _add_for_bob(work: Work, rows: Rows) -> None:
+    work.session.add(Agent(name="planted", owner_id=rows.bob.user_id))
+
+
+async def _give_away(work: Work, rows: Rows) -> None:
+    (await work.session.scalars(select(Agent))).one().owner_id = rows.bob.user_id
+
+
+async def _change_visible(work: Work, rows: Rows) -> None:
+    (await work.session.scalars(select(Post))).one().title = "taken"
+
+
+async def _take_over_visible(work: Work, rows: Rows) -> None:
+    (await work.session.scalars(select(Post))).one().owner_id = rows.ann.user_id
+
+
+async def _delete_visible(work: Work, rows: Rows) -> None:
+    await work.session.delete((await work.session.scalars(select(Post))).one())
+
+
+@pytest.mark.parametrize(
+    "attack", [_add_for_bob, _give_away, _change_visible, _take_over_visible, _delete_visible]
+)
+async def test_a_flush_refuses_rows_of_somebody_else(
+    database: Database, rows: Rows, attack: Callable[[Work, Rows], Awaitable[None]]
+) -> None:
+    with pytest.raises(Forbidden):
+        async with database.write(rows.ann) as work:
+            await attack(work, rows)
+
+
+async def test_nobody_adds_rows_to_another_tenant(database: Database, rows: Rows) -> None:
+    member = Principal(id=rows.ann.id, tenant_id=uuid4(), permissions=frozenset({"*"}))
+    with pytest.raises(Forbidden):
+        async with database.write(member) as work:
+            work.session.add(Invoice(number=7, tenant_id=uuid4()))
+    async with database.write(member) as work:
+        work.session.add(Invoice(number=7, tenant_id=member.tenant_id))
+
+
+async def test_a_unit_without_a_caller_cannot_add_guarded_rows(
+    database: Database, rows: Rows
+) -> None:
+    with pytest.raises(UnscopedQuery):
+        async with database.write(None) as work:
+            work.session.add(Agent(name="x", owner_id=rows.ann.user_id))
+
+
+async def test_the_system_scope_ends_with_its_block_and_is_logged(
+    database: Database, rows: Rows
+) -> None:
+    async with database.read(rows.ann) as work:
+        with capture_logs() as logs:
+            async with work.as_system("monthly report"):
+                assert await work.session.scalar(select(func.count(Agent.id))) == 2
+        assert {"event": "system_scope", "reason": "monthly report", "log_level": "info"} in logs
+        assert await work.session.scalar(select(func.count(Agent.id))) == 1
+
+
+async def test_the_system_scope_ends_when_its_block_fails(database: Database, rows: Rows) -> None:
+    async with database.read(rows.ann) as work:
+        with pytest.raises(NotFound):
+            async with work.as_system("fails"):
+                raise NotFound
+        assert await work.session.scalar(select(func.count(Agent.id))) == 1
+
+
+async def test_deleted_rows_are_hidden_unless_asked_for(database: Database, rows: Rows) -> None:
+    async with database.write(rows.ann) as work:
+        agent = (await work.session.scalars(select(Agent))).one()
+        agent.deleted_at = agent.created_at
+    async with database.read(rows.ann) as work:
+        assert (await work.session.scalars(select(Agent.name))).all() == []
+        shown = select(Agent.name).execution_options(include_deleted=True)
+        assert (await work.session.scalars(shown)).all() == ["hers"]
+    async with database.read(None) as work, work.as_system("deleted rows stay hidden here too"):
+        assert (await work.session.scalars(select(Agent.name))).all() == ["his"]
+
+
+async def test_expressions_that_name_no_table_pass(as_ann: Work) -> None:
+    statement = select(cast(literal_column("1"), SqlString))
+    assert await as_ann.session.scalar(statement) == "1"
+
+
+async def test_removing_the_filter_shows_everything(
+    database: Database, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The negative control of the whole module: sabotage the predicates and Bob's rows appear."""
+    monkeypatch.setattr(scope, "_criteria", lambda *_args, **_named: iter(()))
+    async with database.read(rows.ann) as work:
+        assert await work.session.scalar(select(func.count(Agent.id))) == 2
