@@ -223,6 +223,14 @@ class TestMemory:
             await limiter.hit(f"ip:{number}", Rate(100, 60))
         assert await hits(limiter, login, 1, key="attacker") == [False]
 
+    async def test_a_rate_counts_although_another_has_filled_the_memory(
+        self, clock: MovedClock
+    ) -> None:
+        limiter = MemoryLimiter(max_keys=100, monotonic=clock)
+        for number in range(100):
+            await limiter.hit(f"ip:{number}", Rate(100, 60))
+        assert await hits(limiter, FIVE_A_MINUTE, 6) == [True] * 5 + [False]
+
     async def test_reset_makes_room(self, clock: MovedClock) -> None:
         limiter = MemoryLimiter(max_keys=2, monotonic=clock)
         for key in ("a", "b"):
