@@ -275,10 +275,20 @@ def test_no_usable_temporary_directory_is_said(
     chosen = "/tmp/" + "long" * 30 if reason == "too long" else str(closed)
     monkeypatch.setattr(embedded.tempfile, "gettempdir", lambda: chosen)
     monkeypatch.setattr(embedded, "_COMMON_ROOT", closed)
+    monkeypatch.setattr(embedded, "_MEMORY", closed)
     account = embedded._Account(uid=65534, gid=65534)
     with pytest.raises(ConfigurationError) as caught, embedded._server_directory(account):
         pytest.fail("there is no such directory")
     assert "TMPDIR" in caught.value.fix
+
+
+def test_a_small_memory_disk_is_left_alone(monkeypatch: pytest.MonkeyPatch):
+    account = embedded._Account.choose()
+    if embedded._MEMORY.is_dir():
+        monkeypatch.setattr(embedded, "_MEMORY_BYTES", 0)
+        assert embedded._root_directories(account)[0] == embedded._MEMORY
+    monkeypatch.setattr(embedded, "_MEMORY_BYTES", 2**60)
+    assert embedded._MEMORY not in embedded._root_directories(account)
 
 
 def test_root_without_nobody_is_told_to_use_a_plain_user(monkeypatch: pytest.MonkeyPatch):
