@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from newel.entity import Entity, Owned, SoftDeleted, Tenanted, unique
-from newel.principal import Principal
 from sqlalchemy import ColumnElement, ForeignKey, String, or_
 from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from newel.entity import Entity, Owned, SoftDeleted, Tenanted, unique
+from newel.principal import Principal
 
 
 class User(Entity):

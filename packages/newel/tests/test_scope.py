@@ -7,11 +7,6 @@ from dataclasses import dataclass
 from uuid import UUID, uuid4
 
 import pytest
-from newel import scope
-from newel.db import Database, Work
-from newel.errors import Forbidden, NotFound
-from newel.principal import ANYONE, Principal
-from newel.scope import UnscopedQuery
 from sample_entities import Agent, Invoice, Post, Run, Tag, User
 from sqlalchemy import (
     Executable,
@@ -29,6 +24,12 @@ from sqlalchemy import (
 from sqlalchemy import String as SqlString
 from sqlalchemy.orm import aliased, joinedload, selectinload
 from structlog.testing import capture_logs
+
+from newel import scope
+from newel.db import Database, Work
+from newel.errors import Forbidden, NotFound
+from newel.principal import ANYONE, Principal
+from newel.scope import UnscopedQuery
 
 pytestmark = pytest.mark.anyio
 
