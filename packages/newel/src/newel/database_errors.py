@@ -33,7 +33,7 @@ _RETRY_STATES = ("40001", "40P01", "55P03")
 def translate(context: ExceptionContext) -> None:
     """Replace a driver's error (SQLAlchemy's ``handle_error`` event)."""
     error = context.sqlalchemy_exception
-    if isinstance(error, DBAPIError):
+    if isinstance(error, DBAPIError) and not context.is_pre_ping:  # that one the pool mends itself
         known = as_app_error(error, lost=context.is_disconnect)
         if known is not None:
             raise known from error

@@ -146,6 +146,11 @@ class Database:
         """SQLAlchemy's engine for writes; migrations and tests use it."""
         return self._writer
 
+    @property
+    def reading_engine(self) -> AsyncEngine:
+        """SQLAlchemy's engine for reads: AUTOCOMMIT connections."""
+        return self._reader
+
     @asynccontextmanager
     async def read(self, caller: Principal | None) -> AsyncGenerator[Work]:
         """Open a read unit for ``caller``: AUTOCOMMIT, every write is refused."""

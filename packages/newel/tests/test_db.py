@@ -1,0 +1,341 @@
+"""A 2xx means committed; a failed commit is no 2xx; reads do not write; waits have an end."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncGenerator
+from typing import Annotated, Any
+from uuid import uuid4
+
+import anyio
+import httpx2
+import pytest
+from fastapi import Depends, FastAPI
+from sample_entities import Tag
+from sqlalchemy import event, func, select, text
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from newel import db
+from newel.db import CurrentWork, Database, ReadOnlyUnit, Work, get_work
+from newel.errors import AppError, ConfigurationError, Duplicate, Unavailable
+from newel.events import Event, OutboxEvent
+from newel.schemas import ReadModel
+
+pytestmark = pytest.mark.anyio
+
+EarlyWork = Annotated[Work, Depends(get_work)]
+"""What FastAPI's default scope makes of it: the sabotage that the kernel's alias prevents."""
+
+
+class Tagged(Event):
+    pass
+
+
+class TagRead(ReadModel):
+    label: str
+
+
+class Impossible(ReadModel):
+    missing: int
+
+
+def build(database: Database) -> FastAPI:  # noqa: C901 - seven tiny routes
+    app = FastAPI()
+    app.state.database = database
+
+    async def tag(work: Work, label: str) -> Tag:
+        tag = Tag(label=label)
+        work.session.add(tag)
+        work.publish(Tagged(id=tag.id))
+        await work.flush()
+        return tag
+
+    async def break_the_commit(work: Work) -> None:
+        """Leave a foreign key behind that is checked at the commit, not before."""
+        if database.is_sqlite:
+            await work.session.execute(text("PRAGMA defer_foreign_keys = ON"))
+        await work.session.execute(
+            text("INSERT INTO later (id, tag_id) VALUES (1, :id)"), {"id": str(uuid4())}
+        )
+
+    @app.post("/tags/{label}", status_code=201)
+    async def create(label: str, work: CurrentWork) -> TagRead:
+        return TagRead.model_validate(await tag(work, label))
+
+    @app.post("/broken/{label}", status_code=201)
+    async def broken(label: str, work: CurrentWork) -> TagRead:
+        async with work.as_system("break the commit"):
+            await break_the_commit(work)
+        return TagRead.model_validate(await tag(work, label))
+
+    @app.post("/early/{label}", status_code=201)
+    async def early(label: str, work: EarlyWork) -> TagRead:
+        async with work.as_system("break the commit"):
+            await break_the_commit(work)
+        return TagRead.model_validate(await tag(work, label))
+
+    @app.post("/raises/{label}")
+    async def raises(label: str, work: CurrentWork) -> None:
+        await tag(work, label)
+        raise RuntimeError(label)
+
+    @app.post("/unserialisable/{label}", response_model=Impossible)
+    async def unserialisable(label: str, work: CurrentWork) -> Tag:
+        return await tag(work, label)
+
+    @app.get("/tags")
+    async def count(work: CurrentWork) -> int:
+        return await work.session.scalar(select(func.count()).select_from(Tag)) or 0
+
+    @app.get("/writes")
+    async def writes(work: CurrentWork) -> None:
+        await tag(work, "by a GET")
+
+    @app.get("/untouched")
+    async def untouched(work: CurrentWork) -> bool:
+        return work.session.in_transaction()
+
+    return app
+
+
+@pytest.fixture
+async def later(database: Database) -> None:
+    """A table whose foreign key is checked when the transaction commits."""
+    key = "CHAR(32)" if database.is_sqlite else "UUID"
+    async with database.engine.begin() as connection:
+        await connection.execute(
+            text(
+                f"CREATE TABLE later (id INTEGER PRIMARY KEY, tag_id {key} "
+                "REFERENCES tags (id) DEFERRABLE INITIALLY DEFERRED)"
+            )
+        )
+
+
+@pytest.fixture
+async def client(database: Database) -> AsyncGenerator[httpx2.AsyncClient]:
+    transport = httpx2.ASGITransport(build(database), raise_app_exceptions=False)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
+        yield client
+
+
+async def stored(database: Database) -> tuple[list[str], int]:
+    """Return the labels and the number of events that are really there."""
+    async with database.read(None) as work:
+        labels = (await work.session.scalars(select(Tag.label).order_by(Tag.label))).all()
+        events = await work.session.scalar(select(func.count()).select_from(OutboxEvent))
+    return list(labels), events or 0
+
+
+async def test_a_2xx_is_committed_together_with_its_event(
+    client: httpx2.AsyncClient, database: Database
+) -> None:
+    answer = await client.post("/tags/red")
+    assert answer.status_code == 201
+    assert await stored(database) == (["red"], 1)
+
+
+@pytest.mark.usefixtures("later")
+async def test_a_failing_commit_is_not_a_2xx_and_leaves_nothing(
+    client: httpx2.AsyncClient, database: Database
+) -> None:
+    answer = await client.post("/broken/red")
+    assert answer.status_code >= 400
+    assert await stored(database) == ([], 0)
+
+
+@pytest.mark.usefixtures("later")
+async def test_with_the_default_scope_the_same_route_lies(
+    client: httpx2.AsyncClient, database: Database
+) -> None:
+    """The negative control: this is what ``scope="function"`` is for."""
+    answer = await client.post("/early/red")
+    assert answer.status_code == 201
+    assert await stored(database) == ([], 0)
+
+
+@pytest.mark.parametrize("path", ["/raises/red", "/unserialisable/red"])
+async def test_a_failing_endpoint_rolls_back(
+    client: httpx2.AsyncClient, database: Database, path: str
+) -> None:
+    assert (await client.post(path)).status_code == 500
+    assert await stored(database) == ([], 0)
+
+
+async def test_a_get_cannot_write(client: httpx2.AsyncClient, database: Database) -> None:
+    assert (await client.get("/writes")).status_code == 500
+    assert await stored(database) == ([], 0)
+
+
+@pytest.mark.parametrize(
+    "statement", [Tag.__table__.insert().values(label="x"), Tag.__table__.delete()]
+)
+async def test_a_read_unit_refuses_statements_that_write(
+    database: Database, statement: Any
+) -> None:
+    async with database.read(None) as work:
+        with pytest.raises(ReadOnlyUnit, match="POST"):
+            await work.session.execute(statement)
+
+
+async def test_a_read_is_one_statement_without_a_transaction(
+    client: httpx2.AsyncClient, database: Database
+) -> None:
+    seen: list[str] = []
+    engine = database.reading_engine.sync_engine
+    event.listen(engine, "before_cursor_execute", lambda *sent: seen.append(sent[2]))
+    await client.get("/tags")
+    assert len(seen) == 1
+    async with database.reading_engine.connect() as connection:
+        driver = (await connection.get_raw_connection()).dbapi_connection
+        assert engine.dialect.detect_autocommit_setting(driver)
+
+
+async def test_a_unit_that_asks_nothing_takes_no_connection(client: httpx2.AsyncClient) -> None:
+    assert (await client.get("/untouched")).json() is False
+
+
+async def test_a_unit_commits_at_its_end_and_rolls_back_on_an_exception(
+    database: Database,
+) -> None:
+    async with database.write(None) as work:
+        work.session.add(Tag(label="kept"))
+    with pytest.raises(KeyError):  # noqa: PT012 - the flush is what makes it a real rollback
+        async with database.write(None) as work:
+            work.session.add(Tag(label="lost"))
+            await work.flush()
+            raise KeyError
+    assert await stored(database) == (["kept"], 0)
+
+
+async def test_a_full_pool_answers_after_the_pool_wait(database_url: str) -> None:
+    database = Database(database_url, pool_size=1, max_overflow=0, pool_wait_seconds=0.05)
+    async with database.read(None) as first:
+        await first.session.scalar(select(func.count()).select_from(Tag))
+        with pytest.raises((PoolTimeout, AppError)):
+            async with database.read(None) as second:
+                await second.session.scalar(select(func.count()).select_from(Tag))
+    await database.close()
+
+
+async def test_the_pool_is_as_the_requirements_say(database: Database) -> None:
+    assert database.reading_engine.pool.size() == 20  # type: ignore[attr-defined] # a QueuePool
+    assert database.reading_engine.pool._max_overflow == 10  # type: ignore[attr-defined] # as above
+    assert database.reading_engine.pool._recycle == 3600
+    assert database.reading_engine.pool.timeout() == 2.0  # type: ignore[attr-defined] # as above
+
+
+async def test_concurrent_writers_wait_for_each_other(database: Database) -> None:
+    async def write(label: str) -> None:
+        async with database.write(None) as work:
+            await work.session.scalar(select(func.count()).select_from(Tag))
+            work.session.add(Tag(label=label))
+
+    async with anyio.create_task_group() as group:
+        for number in range(20):
+            group.start_soon(write, f"tag {number}")
+    labels, _ = await stored(database)
+    assert len(labels) == 20
+
+
+async def test_the_taken_field_is_named_and_no_value_is_in_the_error(database: Database) -> None:
+    async with database.write(None) as work:
+        work.session.add(Tag(label="hunter2"))
+    with pytest.raises(Duplicate) as caught:
+        async with database.write(None) as work:
+            work.session.add(Tag(label="hunter2"))
+    assert caught.value.extra == {"resource": "tag", "field": "label"}
+    assert "hunter2" not in f"{caught.value} {caught.value.errors}"
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("sqlite+aiosqlite://", "in-memory"),
+        ("sqlite+aiosqlite:///:memory:", "in-memory"),
+        ("sqlite:///file.db", "driver sqlite"),
+        ("mysql+aiomysql://root@localhost/x", "driver mysql"),
+        ("postgresql://localhost/x", "driver postgresql"),
+        ("not a url", "not a database address"),
+    ],
+)
+def test_an_address_that_cannot_work_says_what_to_write(url: str, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message) as caught:
+        Database(url)
+    assert "sqlite+aiosqlite" in caught.value.fix
+
+
+class TestSqlite:
+    """What only SQLite needs."""
+
+    @pytest.fixture
+    async def sqlite(self, tmp_path: Any) -> AsyncGenerator[Database]:
+        database = Database(f"sqlite+aiosqlite:///{tmp_path}/one.db")
+        async with database.engine.begin() as connection:
+            await connection.run_sync(Tag.metadata.create_all)
+        yield database
+        await database.close()
+
+    @pytest.mark.parametrize(
+        ("pragma", "value"),
+        [("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1), ("busy_timeout", 5000)],
+    )
+    async def test_every_connection_is_durable(
+        self, sqlite: Database, pragma: str, value: object
+    ) -> None:
+        for engine in (sqlite.engine, sqlite.reading_engine):
+            async with engine.connect() as connection:
+                found = await connection.execute(text(f"PRAGMA {pragma}"))
+                assert found.scalar() == value
+
+    async def test_readers_cannot_write_whatever_they_send(self, sqlite: Database) -> None:
+        async with sqlite.read(None) as work, work.as_system("raw SQL"):
+            with pytest.raises(Exception, match="readonly"):
+                await work.session.execute(text("DELETE FROM tags"))
+
+    async def test_another_process_that_writes_too_long_is_503(
+        self, sqlite: Database, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(db, "SQLITE_BUSY_SECONDS", 0.05)
+        other = sqlite3.connect(tmp_path / "one.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        impatient = Database(sqlite.url)
+        with pytest.raises(Unavailable) as caught:
+            async with impatient.write(None) as work:
+                await work.session.scalar(select(func.count()).select_from(Tag))
+        assert caught.value.headers["Retry-After"] == "1"
+        other.close()
+        async with impatient.write(None) as work:
+            work.session.add(Tag(label="after"))
+        await impatient.close()
+
+
+class TestPostgresql:
+    """What only a server can do: go away."""
+
+    @pytest.fixture(autouse=True)
+    def _only_postgresql(self, database: Database) -> None:
+        if database.is_sqlite:
+            pytest.skip("a file has no server that could go away")
+
+    async def test_dead_connections_never_reach_the_user(self, database: Database) -> None:
+        async with database.read(None) as work:
+            await work.session.scalar(select(func.count()).select_from(Tag))
+        killer = Database(database.url)
+        async with killer.engine.connect() as connection:
+            await connection.execute(
+                text(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+            )
+        await killer.close()
+        async with database.read(None) as work:
+            assert await work.session.scalar(select(func.count()).select_from(Tag)) == 0
+        async with database.write(None) as work:
+            work.session.add(Tag(label="after"))
+
+    async def test_a_server_that_is_not_there_is_unavailable(self) -> None:
+        database = Database("postgresql+asyncpg://nobody@127.0.0.1:9/none")
+        with pytest.raises(Unavailable):
+            await database.ping()
+        await database.close()
