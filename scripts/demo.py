@@ -156,7 +156,7 @@ def ready_login(demo: Demo) -> Login:
     login = Login(email="admin@example.com", password=secrets.token_urlsafe(12))
     run_newel(
         demo,
-        *("admin", "create", login.email, "--password-stdin"),
+        *("admin", "create", "--email", login.email, "--password-stdin"),
         directory=demo.directory,
         given=login.password + "\n",
         fix="If that account exists, its password is not known: rm -r demo && make demo",
