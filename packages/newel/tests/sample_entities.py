@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, ForeignKey, String, or_
+from sqlalchemy import ColumnElement, ForeignKey, Numeric, String, or_
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from newel.entity import Entity, Owned, SoftDeleted, Tenanted, unique
@@ -64,3 +65,13 @@ class Tag(Entity):
     __tablename__ = "tags"
 
     label: Mapped[str] = mapped_column(String(32), unique=True)
+
+
+class Measure(Entity):
+    """A column of each type that a list may be sorted by."""
+
+    __tablename__ = "measures"
+
+    label: Mapped[str] = mapped_column(String(32))
+    count: Mapped[int] = mapped_column(default=0)
+    amount: Mapped[Decimal] = mapped_column(Numeric(12, 2), default=Decimal(0))

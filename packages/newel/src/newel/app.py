@@ -79,7 +79,6 @@ def create_app(  # noqa: PLR0913 - the composition root: everything is named by 
         openapi_url=settings.openapi_url if settings.serves_docs else None,
         openapi_tags=[{"name": m.name, "description": m.description} for m in modules],
         middleware=list(default_middleware(settings) if middleware is None else middleware),
-        max_body_size=settings.max_body_bytes,
         generate_unique_id_function=_operation_id,
         redirect_slashes=False,
     )

@@ -35,8 +35,9 @@ E = TypeVar("E", bound=Entity)
 class Repository(Generic[E]):
     """Reads and writes one kind of entity in the current unit of work.
 
-    Every method flushes what it changes, so ``Duplicate`` and ``StaleVersion`` are raised where
-    they can still be caught. Nothing here commits.
+    Every method flushes what it changes, so ``Duplicate`` and ``StaleVersion`` are raised by the line
+    that causes them. They end the unit of work: to go on after one, wrap the call in SQLAlchemy's
+    ``async with work.session.begin_nested():``. Nothing here commits.
     """
 
     entity: type[E]
