@@ -60,7 +60,7 @@ class CursorQuery(_ListQuery):
     ] = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Slice(Generic[T]):
     """The rows of one page and how many there are in all."""
 
@@ -74,7 +74,7 @@ class Slice(Generic[T]):
         return -(-self.total // self.page_size)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class KeysetSlice(Generic[T]):
     """The rows of one page and the cursor of the next, ``None`` on the last."""
 
