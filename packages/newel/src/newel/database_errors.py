@@ -12,21 +12,22 @@ from typing import Any
 from sqlalchemy import Table, UniqueConstraint
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from newel.entity import Entity
-from newel.errors import AppError, Conflict, Duplicate, Invalid, Unavailable
+from newel.errors import AppError, Conflict, Duplicate, InsufficientStorage, Invalid, Unavailable
 
 __all__ = ["as_app_error", "translate", "translate_connect_error"]
 
 _AWAY = "The database does not answer."
 _SQLITE_UNIQUE = re.compile(r"UNIQUE constraint failed: (?:index '(?P<index>\w+)'|(?P<columns>.+))")
 _BUSY = re.compile(r"database (table )?is locked|database is busy")
-_FULL = re.compile(r"database or disk is full|disk I/O error")
+_FULL = re.compile(r"database or disk is full")
 
 # SQLSTATE classes, https://www.postgresql.org/docs/current/errcodes-appendix.html
 _AWAY_STATES = ("08", "57P", "53", "58")
+_FULL_STATE = "53100"
 _RETRY_STATES = ("40001", "40P01", "55P03")
 
 
@@ -56,12 +57,12 @@ def as_app_error(error: DBAPIError, *, lost: bool = False) -> AppError | None:
     """
     state = str(getattr(error.orig, "sqlstate", "") or "")
     message = str(error.orig)
+    if state == _FULL_STATE or _FULL.search(message):
+        return InsufficientStorage()
     if lost or state.startswith(_AWAY_STATES):
         return Unavailable(_AWAY)
     if state in _RETRY_STATES or _BUSY.search(message):
         return Unavailable("Too many changes at the same time.", retry_after_seconds=1)
-    if isinstance(error, OperationalError) and _FULL.search(message):
-        return Unavailable("The database cannot store anything at present.", retry_after_seconds=30)
     if isinstance(error, IntegrityError):
         return _integrity_error(error, state, message)
     if isinstance(error, DataError) or state.startswith("22"):

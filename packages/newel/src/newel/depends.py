@@ -7,7 +7,7 @@
 the same commit at the end of the block.
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations`: FastAPI reads those of `entry`, which name a parameter.
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager

@@ -14,6 +14,7 @@
     ├── TooManyRequests           429  too_many_requests
     ├── UpstreamError             502  upstream_error
     ├── Unavailable               503  unavailable
+    ├── InsufficientStorage       507  insufficient_storage
     └── ConfigurationError        500  configuration_error
 
 A service raises them below the router and never an ``HTTPException``; ``problems`` turns them
@@ -35,6 +36,7 @@ __all__ = [
     "Duplicate",
     "FieldError",
     "Forbidden",
+    "InsufficientStorage",
     "Invalid",
     "NotFound",
     "PreconditionFailed",
@@ -241,6 +243,15 @@ class Unavailable(AppError):
 
     def __init__(self, detail: str | None = None, *, retry_after_seconds: int = 2) -> None:
         super().__init__(detail, headers={"Retry-After": str(retry_after_seconds)})
+
+
+class InsufficientStorage(AppError):
+    """The disk behind us is full: nothing can be stored, reading goes on."""
+
+    status = 507
+    code = "insufficient_storage"
+    title = "Storage is full"
+    advice = "Nothing was changed. Reading still works; try to write again later."
 
 
 class ConfigurationError(AppError):

@@ -1,0 +1,152 @@
+"""What a driver raises is said in the words of the service, without statements and values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+import anyio
+import pytest
+from sample_entities import Agent, Invoice, Measure, Run, Tag, User
+from sqlalchemy import select, text, update
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+
+from newel.database_errors import as_app_error
+from newel.db import Database, Work
+from newel.entity import Entity
+from newel.errors import Conflict, Duplicate, InsufficientStorage, Invalid, Unavailable
+from newel.principal import Principal
+
+pytestmark = pytest.mark.anyio
+
+
+async def insert(database: Database, *entities: Entity) -> None:
+    async with database.write(None) as work, work.as_system("arrange"):
+        work.session.add_all(entities)
+
+
+@pytest.mark.parametrize(
+    ("make", "resource", "field"),
+    [
+        (lambda user: [Tag(label="a"), Tag(label="a")], "tag", "label"),
+        (lambda user: [User(email="ann@example.com")], "user", "email"),
+        (
+            lambda user: [Agent(name="a", owner_id=user.id), Agent(name="a", owner_id=user.id)],
+            "agent",
+            "name",
+        ),
+        (lambda _: [Invoice(number=1, tenant_id=uuid4()) for _ in "ab"], "invoice", "number"),
+    ],
+    ids=["unique column", "unique among stored rows", "partial index of two columns", "tenant"],
+)
+async def test_a_taken_value_names_its_resource_and_field(
+    database: Database, make: Callable[[User], list[Entity]], resource: str, field: str
+) -> None:
+    ann = User(email="ann@example.com")
+    await insert(database, ann)
+    with pytest.raises(Duplicate) as caught:
+        await insert(database, *make(ann))
+    assert caught.value.extra == {"resource": resource, "field": field}
+    assert caught.value.errors[0].pointer == f"#/{field}"
+
+
+async def test_a_reference_to_nothing_is_a_conflict(database: Database) -> None:
+    with pytest.raises(Conflict, match="does not exist"):
+        await insert(database, Run(agent_id=uuid4(), owner_id=uuid4()))
+
+
+async def test_a_value_that_does_not_fit_is_invalid(database: Database) -> None:
+    with pytest.raises((Invalid, OverflowError, DBAPIError)) as caught:
+        await insert(database, Measure(label="x", count=2**70))
+    if not database.is_sqlite:
+        assert caught.type is Invalid
+
+
+async def test_a_missing_value_stays_our_fault(database: Database) -> None:
+    measure = Measure(label="x")
+    measure.label = None  # type: ignore[assignment] # the mistake
+    with pytest.raises(IntegrityError):
+        await insert(database, measure)
+
+
+async def test_a_full_disk_is_insufficient_storage(database: Database) -> None:
+    if not database.is_sqlite:
+        pytest.skip("PostgreSQL has no setting that makes its disk look full")
+
+    async with database.engine.connect() as connection:
+        await connection.execute(text("PRAGMA max_page_count = 1"))
+    with pytest.raises(InsufficientStorage):
+        await insert(database, *(Tag(label=f"tag {number} {'x' * 20}") for number in range(5000)))
+
+
+async def test_a_deadlock_asks_to_try_again(database: Database) -> None:
+    if database.is_sqlite:
+        pytest.skip("SQLite has one writer, so nothing can lock each other")
+    await insert(database, Tag(label="a"), Tag(label="b"))
+    first_done, second_done = anyio.Event(), anyio.Event()
+    outcomes: list[type] = []
+
+    async def touch(work: Work, label: str) -> None:
+        await work.session.execute(update(Tag).where(Tag.label == label).values(version=9))
+
+    async def run(labels: tuple[str, str], mine: anyio.Event, other: anyio.Event) -> None:
+        try:
+            async with database.write(None) as work:
+                await touch(work, labels[0])
+                mine.set()
+                await other.wait()
+                await touch(work, labels[1])
+            outcomes.append(type(None))
+        except Unavailable as error:
+            outcomes.append(type(error))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(run, ("a", "b"), first_done, second_done)
+        group.start_soon(run, ("b", "a"), second_done, first_done)
+    assert sorted(outcome.__name__ for outcome in outcomes) == ["NoneType", "Unavailable"]
+
+
+class _Driver(Exception):
+    def __init__(self, message: str = "", sqlstate: str | None = None) -> None:
+        super().__init__(message)
+        self.sqlstate = sqlstate
+
+
+@pytest.mark.parametrize(
+    ("state", "kind"),
+    [
+        *(("08006", Unavailable), ("57P01", Unavailable), ("53300", Unavailable)),
+        *(("40001", Unavailable), ("55P03", Unavailable), ("53100", InsufficientStorage)),
+        *(("22003", Invalid), ("22021", Invalid), ("42P01", type(None)), ("", type(None))),
+    ],
+)
+def test_states_of_postgresql_have_a_meaning(state: str, kind: type) -> None:
+    error = OperationalError("SELECT secret", {}, _Driver("hunter2", state))
+    known = as_app_error(error)
+    assert type(known) is kind
+    assert "hunter2" not in str(known)
+    assert "secret" not in str(known)
+
+
+def test_a_lost_connection_is_unavailable() -> None:
+    assert isinstance(as_app_error(DBAPIError("", {}, _Driver()), lost=True), Unavailable)
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["UNIQUE constraint failed: index 'unknown'", "UNIQUE constraint failed: nowhere.column"],
+)
+def test_an_unknown_constraint_is_still_a_conflict(message: str) -> None:
+    known = as_app_error(IntegrityError("", {}, _Driver(message)))
+    assert isinstance(known, Conflict)
+
+
+async def test_no_error_shows_the_value(database: Database) -> None:
+    await insert(database, Tag(label="hunter2"))
+    with pytest.raises(Duplicate) as caught:
+        await insert(database, Tag(label="hunter2"))
+    public: list[Any] = [caught.value.detail, caught.value.extra, caught.value.errors]
+    assert "hunter2" not in str(public)
+    async with database.read(Principal(id=uuid4())) as work:
+        assert await work.session.scalar(select(Tag.label)) == "hunter2"
