@@ -1,0 +1,123 @@
+"""The command line: ``newel serve``, ``migrate``, ``routes``, ``doctor``, ``admin``, ``keys``.
+
+Other packages add commands by the entry points group ``newel.commands``: a name, and a function or
+a ``typer.Typer``. Whatever goes wrong on the user's side ends with two lines, what and how to mend
+it, and exit code 1; wrong usage ends with exit code 2.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Annotated, Any, NoReturn, cast
+
+import typer
+
+from newel import __version__
+from newel.errors import AppError, ConfigurationError
+
+__all__ = ["main"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Command:
+    """One word after ``newel``: what it does, and where its function or ``Typer`` is."""
+
+    does: str
+    place: str | EntryPoint
+
+    def load(self) -> Any:
+        if isinstance(self.place, EntryPoint):
+            return self.place.load()
+        module, _, name = self.place.partition(":")
+        # Imported when it is used, here and nowhere else: together the commands need FastAPI,
+        # uvicorn and Alembic, 1.3 s of imports; `newel keys new` needs none of them.
+        return getattr(importlib.import_module(module), name)
+
+
+_COMMANDS: dict[str, _Command] = {
+    "serve": _Command(does="Run the service.", place="newel.serve:serve"),
+    "migrate": _Command(
+        does="Bring the database's schema up or down.", place="newel.commands:migrate"
+    ),
+    "routes": _Command(
+        does="List the routes and who may call them.", place="newel.commands:routes"
+    ),
+    "doctor": _Command(
+        does="Say what is wrong with a service, and the fix.", place="newel.doctor:doctor"
+    ),
+    "admin": _Command(does="Create administrators.", place="newel.admin:admin"),
+    "keys": _Command(does="Make and rotate secrets.", place="newel.keys:keys"),
+}
+_OF_TOOLS = {"add", "apply", "check", "new", "plan", "prove"}
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit with its code; ``arguments`` are those of the process."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    wanted = next((word for word in given if not word.startswith("-")), None)
+    try:
+        _program(wanted)(given)
+    except AppError as error:
+        _explain(error)
+    raise SystemExit(1)
+
+
+def _program(wanted: str | None) -> typer.Typer:
+    """Return the program with the wanted command loaded, the others by name only."""
+    program = typer.Typer(
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,  # they print local variables: secrets, in our case
+        help="Production FastAPI, proven.",
+    )
+    program.callback()(_options)
+    commands = _COMMANDS | _plugins()
+    if wanted in _OF_TOOLS and wanted not in commands:
+        raise ConfigurationError(
+            f"`newel {wanted}` comes with newel-tools, which is not installed here",
+            fix=f"uv pip install newel-tools, or run uvx --with newel-tools newel {wanted}",
+        )
+    for name, command in commands.items():
+        found = command.load() if name == wanted else _unloaded
+        if isinstance(found, typer.Typer):
+            program.add_typer(found, name=name, help=command.does, no_args_is_help=True)
+        else:
+            program.command(name, help=command.does)(cast("Callable[..., Any]", found))
+    return program
+
+
+def _plugins() -> dict[str, _Command]:
+    return {
+        entry.name: _Command(does=f"From {entry.dist.name if entry.dist else '?'}.", place=entry)
+        for entry in sorted(entry_points(group="newel.commands"), key=lambda entry: entry.name)
+    }
+
+
+def _unloaded() -> None:
+    """Stand for a command in the list of ``newel --help``."""
+
+
+def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it with the option's value
+    if wanted:
+        typer.echo(f"newel {__version__}")
+        raise typer.Exit
+
+
+def _options(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Production FastAPI, proven."""
+
+
+def _explain(error: AppError) -> None:
+    fix = error.fix if isinstance(error, ConfigurationError) else error.advice
+    typer.echo(f"error: {error.detail}", err=True)
+    typer.echo(f"fix:   {fix}", err=True)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -43,6 +44,12 @@ __all__ = ["LOCK_TIMEOUT_SECONDS", "Migrations", "ensure_current"]
 LOCK_TIMEOUT_SECONDS = 2.0
 """How long a migration may wait for a lock, and so make everybody else wait behind it."""
 
+SQLITE_WAIT_SECONDS = 5.0
+"""How long a migration of an SQLite file waits for another process's write."""
+
+CONNECT_SECONDS = 5
+"""How long the database may take to accept the connection."""
+
 _ATTEMPTS = 5
 _LOCK_NOT_AVAILABLE = "55P03"  # PostgreSQL's SQLSTATE
 _ONE_AT_A_TIME = 7_310_225_021  # the advisory lock's number; any constant that only we use
@@ -62,7 +69,8 @@ class Migrations:
     """The migrations in ``directory``, for the database at ``url`` and the tables of ``metadata``.
 
     Nothing is read or connected before a method is called. What goes wrong on the user's side
-    raises ``ConfigurationError`` with its fix.
+    raises ``ConfigurationError`` with its fix. One method at a time in a process, because Alembic
+    keeps its context in a module; processes may meet, each migration is applied once.
     """
 
     def __init__(self, url: str, *, directory: Path, metadata: MetaData) -> None:
@@ -128,7 +136,9 @@ class Migrations:
     async def _run(self, way: Literal["up", "down"], revision: str) -> list[str]:
         read_revisions(self._directory)
         done: list[str] = []
-        for attempt in range(1, _ATTEMPTS + 1):
+        attempt = 0
+        while True:
+            attempt += 1
             try:
                 async with self._connection() as connection:
                     await connection.run_sync(self._command, way, revision, done)
@@ -141,8 +151,7 @@ class Migrations:
                     raise _locked(done) from error
                 await asyncio.sleep(0.2 * attempt)
             else:
-                break
-        return done
+                return done
 
     def _command(
         self, connection: Connection, way: Literal["up", "down"], revision: str, done: list[str]
@@ -189,6 +198,7 @@ class Migrations:
 
     @asynccontextmanager
     async def _connection(self) -> AsyncGenerator[AsyncConnection]:
+        self._open_file()
         engine = self._engine()
         try:
             async with engine.connect() as connection:
@@ -202,10 +212,23 @@ class Migrations:
         finally:
             await engine.dispose()
 
+    def _open_file(self) -> None:
+        """Fail early on an SQLite file that cannot be opened.
+
+        aiosqlite would, and then its thread writes a traceback when the event loop is gone first.
+        """
+        if not self._is_sqlite:
+            return
+        try:
+            sqlite3.connect(self._url.database or "").close()
+        except sqlite3.OperationalError as error:
+            raise self._away(str(error)) from error
+
     def _engine(self) -> AsyncEngine:
         """Return an engine that lets SQLite rebuild tables without watching references."""
-        waiting = {"timeout": 5} if self._url.drivername.endswith(("asyncpg", "sqlite")) else {}
-        engine = create_async_engine(self._url, poolclass=NullPool, connect_args=waiting)
+        seconds = SQLITE_WAIT_SECONDS if self._is_sqlite else CONNECT_SECONDS
+        name = "connect_timeout" if "psycopg" in self._url.drivername else "timeout"
+        engine = create_async_engine(self._url, poolclass=NullPool, connect_args={name: seconds})
         if self._is_sqlite:
             event.listen(engine.sync_engine, "connect", _leave_transactions_to_us)
             event.listen(engine.sync_engine, "begin", _begin_immediate)
@@ -357,7 +380,9 @@ def _renderer(imports: set[str]) -> Callable[[str, Any, Any], str | Literal[Fals
         if module.startswith("sqlalchemy.dialects."):
             dialect = module.split(".")[2]
             imports.add(f"from sqlalchemy.dialects import {dialect}")
-            return False if plain is thing else f"{dialect}.{plain!r}"
+            # JSONB's repr names a type of its own without the module.
+            named = repr(plain).replace("astext_type=Text()", "astext_type=sa.Text()")
+            return False if plain is thing else f"{dialect}.{named}"
         if not module.startswith("sqlalchemy."):
             imports.add(f"import {module}")
         return False if plain is thing else f"sa.{plain!r}"

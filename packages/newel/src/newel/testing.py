@@ -252,17 +252,17 @@ async def test_engine(database_url: str) -> AsyncGenerator[AsyncEngine]:
 async def test_db(test_engine: AsyncEngine) -> AsyncGenerator[Work]:
     """A unit of work that sees everything, for a test to arrange and to look.
 
-    Unlike a service's it commits each ``flush`` at once and reads afresh: what it wrote is there for
-    the application, and the other way round.
+    Unlike a service's it commits each ``flush`` at once and reads afresh: what it wrote is there
+    for the application, and the other way round.
     """
-    async with AsyncSession(
+    session = AsyncSession(
         test_engine,
         sync_session_class=ScopedSession,
         expire_on_commit=False,
         execution_options={"populate_existing": True},
-    ) as session:
-        async with Work(session, None).as_system("a test looks") as work:
-            yield work
+    )
+    async with session, Work(session, None).as_system("a test looks") as work:
+        yield work
 
 
 def _watch_references(connection: Any, _entry: object) -> None:

@@ -1,0 +1,150 @@
+"""``newel doctor``: each thing that must be right for a service to run, and how to mend it.
+
+for finding in await examine(Path.cwd()):
+    print(finding.status, finding.name, finding.detail, finding.fix)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import stat
+import sys
+from collections.abc import AsyncGenerator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from fastapi import FastAPI
+
+from newel.errors import AppError, ConfigurationError
+from newel.project import Project
+from newel.revisions import ensure_current, wanted
+from newel.settings import Settings, unsafe_settings
+
+__all__ = ["Finding", "doctor", "examine"]
+
+Status = Literal["ok", "warn", "fail"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What one check found; ``fix`` is empty when there is nothing to mend."""
+
+    name: str
+    status: Status
+    detail: str
+    fix: str = ""
+
+
+async def examine(root: Path) -> list[Finding]:
+    """Check the service in ``root``; what cannot be checked because of a failure is left out."""
+    return [finding async for finding in _findings(root)]
+
+
+async def _findings(root: Path) -> AsyncGenerator[Finding]:
+    version = ".".join(str(part) for part in sys.version_info[:3])
+    yield Finding(name="python", status="ok", detail=f"Python {version}")
+    yield _env_file(root)
+    try:
+        project = Project.find(root)
+        app = project.load_app()
+    except ConfigurationError as error:
+        yield _failed("application", error)
+        return
+    yield Finding(name="application", status="ok", detail=f"{project.module}:{project.name}")
+    settings: Settings = app.state.settings
+    for finding in (*_settings(settings), _migrations(settings)):
+        yield finding
+    async for finding in _database(app, settings):
+        yield finding
+
+
+def _failed(name: str, error: AppError) -> Finding:
+    fix = error.fix if isinstance(error, ConfigurationError) else error.advice
+    return Finding(name=name, status="fail", detail=error.detail, fix=fix)
+
+
+def _env_file(root: Path) -> Finding:
+    path = root / ".env"
+    if not path.exists():
+        return Finding(name=".env", status="ok", detail="none: the settings are the environment's")
+    if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        return Finding(
+            name=".env",
+            status="warn",
+            detail="other users of this machine may read the secrets in .env",
+            fix="chmod 600 .env",
+        )
+    return Finding(name=".env", status="ok", detail="readable by its owner only")
+
+
+def _settings(settings: Settings) -> list[Finding]:
+    found = [_failed("settings", error) for error in unsafe_settings(settings)]
+    if settings.environment == "production" and settings.database_url.startswith("sqlite"):
+        found.append(
+            Finding(
+                name="settings",
+                status="warn",
+                detail="production on SQLite: one process on one machine, backups are yours",
+                fix="set DATABASE_URL to postgresql+asyncpg://... when that is too little",
+            )
+        )
+    kind = settings.environment
+    safe = Finding(name="settings", status="ok", detail=f"safe for {kind}; the secret is long")
+    return found or [safe]
+
+
+def _migrations(settings: Settings) -> Finding:
+    try:
+        head = wanted(settings.migrations)
+    except ConfigurationError as error:
+        return _failed("migrations", error)
+    if head is None:
+        return Finding(
+            name="migrations",
+            status="warn",
+            detail=f"{settings.migrations} is empty",
+            fix='run `newel migrate new "initial"`',
+        )
+    return Finding(name="migrations", status="ok", detail=f"{settings.migrations}, up to {head}")
+
+
+async def _database(app: FastAPI, settings: Settings) -> AsyncGenerator[Finding]:
+    database = app.state.database
+    try:
+        await database.ping()
+    except AppError as error:
+        yield Finding(
+            name="database",
+            status="fail",
+            detail=error.detail,
+            fix="start the database, or correct DATABASE_URL",
+        )
+        return
+    try:
+        yield Finding(name="database", status="ok", detail="answers")
+        await ensure_current(database, settings.migrations)
+        yield Finding(name="schema", status="ok", detail="is what the code wants")
+    except ConfigurationError as error:
+        yield _failed("schema", error)
+    finally:
+        await database.close()
+
+
+def doctor(
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Check settings, database, schema and entrypoint; exit code 1 when one of them fails."""
+    found = asyncio.run(examine(Path.cwd()))
+    if as_json:
+        typer.echo(json.dumps([asdict(finding) for finding in found], indent=2))
+    else:
+        for finding in found:
+            typer.echo(f"{finding.status:<4}  {finding.name:<11}  {finding.detail}")
+            if finding.fix:
+                typer.echo(f"{'':<19}fix: {finding.fix}")
+    if any(finding.status == "fail" for finding in found):
+        raise typer.Exit(1)
