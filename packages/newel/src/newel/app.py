@@ -8,48 +8,32 @@ database and its schema) is checked when the lifespan starts.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import structlog
-from fastapi import APIRouter, FastAPI, params
+from fastapi import FastAPI
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute, iter_route_contexts
 from starlette.middleware import Middleware
 
 from newel import health, problems
-from newel.auth import Authenticator
 from newel.clock import Clock, SystemClock
 from newel.db import Database
 from newel.errors import ConfigurationError, Unavailable
 from newel.limits import MemoryLimiter, Rate
 from newel.logs import configure_logs
 from newel.middleware import default_middleware
-from newel.migrations import ensure_current
+from newel.modules import Module
 from newel.passwords import Passwords
+from newel.revisions import ensure_current
 from newel.settings import Settings, unsafe_settings
 from newel.tokens import AccessTokens, KeyRing
 
-__all__ = ["Module", "access_of", "create_app"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Module:
-    """A feature as a value: its routers, mounted under the API prefix.
-
-    ``dependencies`` apply to all of its routes, so that a plain FastAPI router can be mounted
-    unchanged: ``Module("legacy", routers=[router], dependencies=[requires("legacy:read")])``.
-    ``authenticator`` builds what turns tokens into principals; one module of a service has it.
-    """
-
-    name: str
-    routers: Sequence[APIRouter] = ()
-    dependencies: Sequence[params.Depends] = ()
-    description: str = ""
-    authenticator: Callable[[FastAPI], Authenticator] | None = None
+__all__ = ["access_of", "create_app"]
 
 
 def create_app(  # noqa: PLR0913 - the composition root: everything is named by the caller
@@ -88,6 +72,7 @@ def create_app(  # noqa: PLR0913 - the composition root: everything is named by 
         _mount(app, module, settings.api_prefix)
     problems.install(app)
     problems.document(app)
+    _document_login(app, f"{settings.api_prefix}/auth/login")
     _refuse_undeclared_routes(app)
     return app
 
@@ -124,7 +109,7 @@ def _fill_state(app: FastAPI, settings: Settings, clock: Clock) -> None:
         clock=clock,
     )
     state.database = database
-    state.checks = {"database": database.ping}
+    state.checks = {"database": _DatabaseCheck(database, settings.migrations)}
     state.passwords = Passwords()
     state.limiter = MemoryLimiter()
     state.api_rate = Rate.parse(settings.api_limit)
@@ -135,9 +120,27 @@ def _fill_state(app: FastAPI, settings: Settings, clock: Clock) -> None:
     state.draining = False
 
 
+class _DatabaseCheck:
+    """Ready when the database answers and, once, has been seen with the schema of this code."""
+
+    def __init__(self, database: Database, migrations: Path) -> None:
+        self._database = database
+        self._migrations = migrations
+        self._is_current = False
+
+    async def __call__(self) -> None:
+        if not self._is_current:
+            await ensure_current(self._database, self._migrations)
+            self._is_current = True
+        await self._database.ping()
+
+
 def _mount(app: FastAPI, module: Module, prefix: str) -> None:
+    dependencies = list(module.dependencies)
     for router in module.routers:
-        app.include_router(router, prefix=prefix, dependencies=list(module.dependencies))
+        app.include_router(router, prefix=prefix, dependencies=dependencies)
+    for router in module.root_routers:
+        app.include_router(router, dependencies=dependencies)
     if module.authenticator is None:
         return
     if hasattr(app.state, "authenticator"):
@@ -146,6 +149,20 @@ def _mount(app: FastAPI, module: Module, prefix: str) -> None:
             fix="keep one module with an authenticator",
         )
     app.state.authenticator = module.authenticator(app)
+
+
+def _document_login(app: FastAPI, url: str) -> None:
+    """Tell the docs page where its log-in form sends the password: the prefix is a setting."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        schema = generate()
+        schemes = schema["components"].get("securitySchemes", {})
+        if "BearerAuth" in schemes:
+            schemes["BearerAuth"]["flows"]["password"]["tokenUrl"] = url
+        return schema
+
+    app.openapi = openapi
 
 
 def _operation_id(route: APIRoute) -> str:
@@ -175,12 +192,16 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
         secrets=[secret.get_secret_value() for secret in secrets],
     )
     try:
-        await ensure_current(database, settings.migrations)
-    except Unavailable:
-        # A service that starts before its database must come up with it: /ready says 503 meanwhile.
-        structlog.get_logger("newel.app").warning("database_unavailable_at_start")
-    try:
+        await _check_schema(app)
         yield
     finally:
         app.state.passwords.close()
         await database.close()
+
+
+async def _check_schema(app: FastAPI) -> None:
+    """Refuse to start on another schema; start without a database, not ready until it is there."""
+    try:
+        await app.state.checks["database"]()
+    except Unavailable:
+        structlog.get_logger("newel.app").warning("database_unavailable_at_start")
