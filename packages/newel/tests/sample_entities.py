@@ -9,13 +9,15 @@ from sqlalchemy import ColumnElement, ForeignKey, Numeric, String, or_
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from newel.entity import Entity, Owned, SoftDeleted, Tenanted, unique
+from newel.identity import Account
 from newel.principal import Principal
 
 
-class User(Entity):
+class User(Account):
     __tablename__ = "users"
 
-    email: Mapped[str] = mapped_column(String(320), unique=True)
+    password_hash: Mapped[str] = mapped_column(String(255), default="!", repr=False)
+    full_name: Mapped[str | None] = mapped_column(String(100), default=None)
     agents: Mapped[list[Agent]] = relationship(
         lazy="raise_on_sql", init=False, repr=False, viewonly=True
     )

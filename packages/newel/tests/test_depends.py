@@ -78,7 +78,7 @@ async def test_an_exception_rolls_back_and_passes_through(app: FastAPI, database
 
 async def test_it_works_in_the_scope_of_the_caller(app: FastAPI, database: Database) -> None:
     ann = User(email="ann@example.com")
-    async with database.write(Principal(id=ann.id)) as work:
+    async with database.write(None) as work, work.as_system("arrange"):
         work.session.add(ann)
         await work.flush()
         work.session.add(Agent(name="hers", owner_id=ann.id))

@@ -109,7 +109,7 @@ async def test_an_update_counts_the_version_and_moves_the_time(database: Databas
 
 async def test_a_users_rows_go_with_the_user(database: Database) -> None:
     user = User(email="ann@example.com")
-    async with database.write(Principal(id=user.id)) as work:
+    async with database.write(None) as work, work.as_system("arrange"):
         work.session.add(user)
         await work.flush()
         work.session.add(Agent(name="x", owner_id=user.id))

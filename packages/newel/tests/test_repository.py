@@ -53,7 +53,7 @@ class MeasureQuery(CursorQuery):
 @pytest.fixture
 async def ann(database: Database) -> Principal:
     user = User(email="ann@example.com")
-    async with database.write(None) as work:
+    async with database.write(None) as work, work.as_system("arrange"):
         work.session.add(user)
     return Principal(id=user.id)
 

@@ -49,7 +49,10 @@ class Rows:
 
 @pytest.fixture
 async def rows(database: Database) -> Rows:
-    """Ann and Bob, an agent each; on Ann's agent a run of each, on Bob's one of Bob's."""
+    """Ann and Bob, an agent each; on Ann's agent a run of each, on Bob's one of Bob's.
+
+    Ann sees all users, but not what is theirs.
+    """
     ann, bob = User(email="ann@example.com"), User(email="bob@example.com")
     hers, his = Agent(name="hers", owner_id=ann.id), Agent(name="his", owner_id=bob.id)
     async with database.write(None) as work, work.as_system("arrange"):
@@ -66,7 +69,8 @@ async def rows(database: Database) -> Rows:
                 Post(title="news", owner_id=bob.id, is_published=True),
             ]
         )
-    return Rows(Principal(id=ann.id), Principal(id=bob.id), hers.id, his.id)
+    sees_users = frozenset({"users:all"})
+    return Rows(Principal(id=ann.id, permissions=sees_users), Principal(id=bob.id), hers.id, his.id)
 
 
 @pytest.fixture

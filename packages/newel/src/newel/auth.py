@@ -3,15 +3,13 @@
     @router.delete("/{agent_id}", status_code=204)
     async def delete(id: UUID, caller: Annotated[Principal, requires("agents:write")]): ...
 
-Every route declares ``requires(...)``, ``require_role(...)`` or ``public()``; ``create_app`` refuses
-to start with one that does not. The same dependencies work on websocket routes.
+Every route declares ``requires(...)``, ``require_role(...)`` or ``public()``; ``create_app``
+refuses to start with one that does not. The same dependencies work on websocket routes.
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Annotated, Any, Literal, Protocol
-from urllib.parse import urlsplit
 
 from fastapi import Depends, Response
 from fastapi.openapi.models import OAuth2, OAuthFlowPassword, OAuthFlows
@@ -26,6 +24,7 @@ from newel.principal import ANYONE, Principal
 
 __all__ = [
     "ACCESS_COOKIE",
+    "LOGGED_IN",
     "Authenticator",
     "current_caller",
     "limit",
@@ -36,6 +35,9 @@ __all__ = [
 ]
 
 ACCESS_COOKIE = "__Host-access"
+LOGGED_IN = "logged in"
+"""What a route asks for, in lists of routes, when any caller who is logged in may call it."""
+
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
 
@@ -79,22 +81,46 @@ def refuse_cross_site(connection: HTTPConnection) -> None:
     if connection.scope.get("method") in _SAFE_METHODS:
         return
     origin = connection.headers.get("origin")
-    allowed = connection.app.state.cors_origins
-    own = connection.headers.get("host")
-    if origin is None or (origin not in allowed and urlsplit(origin).netloc != own):
+    if origin not in connection.app.state.cors_origins and not _is_own(connection, origin):
         raise Forbidden("Log-in by cookie is accepted from this service's own pages only.")
 
 
-async def current_caller(
+def _is_own(connection: HTTPConnection, origin: str | None) -> bool:
+    """Tell whether ``origin`` names the host that was called; no browser leaves it out."""
+    scheme, separator, host = (origin or "").partition("://")
+    return (
+        scheme in {"http", "https"} and separator != "" and host == connection.headers.get("host")
+    )
+
+
+async def _identify(
     connection: HTTPConnection, token: Annotated[str | None, Depends(_BEARER)]
-) -> Principal:
-    """Return the caller: ``ANYONE`` without a token; raises ``Unauthorized`` for a bad one."""
+) -> Principal | Unauthorized:
+    """Return who the token says is calling, or what is wrong with it: looked up once a request."""
     if token is None:
         return ANYONE
     authenticator: Authenticator = connection.app.state.authenticator
-    caller = await authenticator.authenticate(token)
+    try:
+        caller = await authenticator.authenticate(token)
+    except Unauthorized as error:
+        return error
     connection.state.principal = caller
     return caller
+
+
+Identified = Annotated[Principal | Unauthorized, Depends(_identify)]
+
+
+async def current_caller(found: Identified) -> Principal:
+    """Return the caller: ``ANYONE`` without a token; raises ``Unauthorized`` for a bad one."""
+    if isinstance(found, Unauthorized):
+        raise found
+    return found
+
+
+async def _caller_or_anyone(found: Identified) -> Principal:
+    """Return the caller; an expired token must not lock anyone out of log-in."""
+    return ANYONE if isinstance(found, Unauthorized) else found
 
 
 class _Requires:
@@ -103,7 +129,8 @@ class _Requires:
     def __init__(self, permissions: tuple[str, ...], roles: tuple[str, ...]) -> None:
         self.permissions = permissions
         self.roles = frozenset(roles)
-        self.__newel_access__ = (*permissions, *(f"role:{role}" for role in roles))
+        # Never empty, which would say "public".
+        self.__newel_access__ = (*permissions, *(f"role:{role}" for role in roles)) or (LOGGED_IN,)
 
     async def __call__(
         self,
@@ -135,12 +162,8 @@ class _Public:
         connection: HTTPConnection,
         response: Response,
         work: CurrentWork,
-        token: Annotated[str | None, Depends(_BEARER)],
+        caller: Annotated[Principal, Depends(_caller_or_anyone)],
     ) -> Principal:
-        caller = ANYONE
-        if token is not None:
-            with suppress(Unauthorized):  # an expired token must not lock anyone out of log-in
-                caller = await current_caller(connection, token)
         await _hit(connection, response, _who(connection, caller), connection.app.state.api_rate)
         work.caller = caller
         return caller
@@ -160,7 +183,7 @@ class _Limit:
         self,
         connection: HTTPConnection,
         response: Response,
-        caller: Annotated[Principal, Depends(current_caller)],
+        caller: Annotated[Principal, Depends(_caller_or_anyone)],
     ) -> None:
         who = _who(connection, caller if self.by == "principal" else ANYONE)
         route = connection.scope["route"].path
