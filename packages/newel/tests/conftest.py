@@ -6,8 +6,10 @@ import asyncio
 import importlib.util
 from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
+from sample_runs import Service, make_service
 
 from newel.db import Database
 from newel.entity import Entity
@@ -50,3 +52,15 @@ async def database(database_url: str) -> AsyncGenerator[Database]:
     found = Database(database_url)
     yield found
     await found.close()
+
+
+@pytest.fixture(scope="session")
+def prepared_service(tmp_path_factory: pytest.TempPathFactory) -> Service:
+    """The sample service, migrated; tests work on copies of it."""
+    return make_service(tmp_path_factory.mktemp("sample") / "prepared")
+
+
+@pytest.fixture
+def service(prepared_service: Service, tmp_path: Path) -> Service:
+    """A migrated sample service of this test's own, on SQLite."""
+    return prepared_service.copy(tmp_path / "service")

@@ -37,9 +37,9 @@ from sqlalchemy.sql.functions import now
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from newel.errors import ConfigurationError
-from newel.revisions import ensure_current, heads, read_revisions, wanted
+from newel.revisions import heads, read_revisions, wanted
 
-__all__ = ["LOCK_TIMEOUT_SECONDS", "Migrations", "ensure_current"]
+__all__ = ["LOCK_TIMEOUT_SECONDS", "Migrations"]
 
 LOCK_TIMEOUT_SECONDS = 2.0
 """How long a migration may wait for a lock, and so make everybody else wait behind it."""

@@ -13,6 +13,7 @@ import math
 import signal
 import socket
 import time
+from contextlib import suppress
 from types import FrameType
 from typing import Annotated
 
@@ -95,11 +96,8 @@ def _reason(error: OSError) -> str:
 async def run(app: FastAPI, *, host: str, port: int, drain_seconds: float = 0.0) -> None:
     """Serve ``app`` until SIGTERM or Ctrl-C; raises ``ConfigurationError`` instead of starting."""
     settings: Settings = app.state.settings
-    try:
+    with suppress(Unavailable):  # it may start before its database, and comes up not ready
         await ensure_current(app.state.database, settings.migrations)
-    except Unavailable:
-        # A service may start before its database: it comes up not ready, and the lifespan logs it.
-        _log.debug("schema_not_checked")
     with listen(host, port) as listener:
         server = Server(app, listener, drain_seconds=drain_seconds)
         await server.serve(sockets=[listener])

@@ -1,0 +1,121 @@
+"""Runs the command line on copies of the sample service, as a user does: in new processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Queue
+from typing import Any
+
+import httpx2
+
+SAMPLE = Path(__file__).parent / "sample"
+NEWEL = Path(sys.executable).parent / "newel"
+_OURS = {
+    *("DATABASE_URL", "SECRET_KEY", "MIGRATIONS", "NEWEL_ADMIN_PASSWORD", "ENVIRONMENT"),
+    "PYTHONDONTWRITEBYTECODE",  # each process would compile every module again
+}
+
+
+def wait_until(holds: Callable[[], object], *, seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > end:
+            raise AssertionError("it did not happen in time")
+        time.sleep(0.02)
+
+
+@dataclass(frozen=True)
+class Service:
+    """A copy of the sample service."""
+
+    root: Path
+
+    def command(self, *arguments: str, **environment: str) -> dict[str, Any]:
+        inherited = {name: value for name, value in os.environ.items() if name not in _OURS}
+        return {
+            "args": [str(NEWEL), *arguments],
+            "cwd": self.root,
+            "env": inherited | {"COLUMNS": "200", "NO_COLOR": "1"} | environment,
+            "text": True,
+        }
+
+    def run(
+        self, *arguments: str, stdin: str | None = "", **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            **self.command(*arguments, **environment),
+            input=stdin,
+            capture_output=True,
+            check=False,
+            timeout=60,
+        )
+
+    def copy(self, to: Path) -> Service:
+        shutil.copytree(self.root, to, dirs_exist_ok=True)
+        return Service(to)
+
+    @contextmanager
+    def serving(self, *arguments: str, **environment: str) -> Generator[Running]:
+        command = self.command("serve", "--port", "0", *arguments, **environment)
+        with subprocess.Popen(**command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            try:
+                yield Running(process)
+            finally:
+                if process.poll() is None:
+                    process.kill()
+
+
+class Running:
+    """A served copy; its log lines are read as they come."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self._lines: Queue[str | None] = Queue()
+        self.log: list[dict[str, Any]] = []
+        threading.Thread(target=self._read, daemon=True).start()
+        self.url: str = self.await_line("serving")["url"]
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._lines.put(line)
+        self._lines.put(None)
+
+    def lines(self) -> Iterator[dict[str, Any]]:
+        """Yield the log as it is written, until the process ends."""
+        while (line := self._lines.get(timeout=30)) is not None:
+            self.log.append(json.loads(line))
+            yield self.log[-1]
+
+    def await_line(self, event: str) -> dict[str, Any]:
+        for line in self.lines():
+            if line["event"] == event:
+                return line
+        assert self.process.stderr is not None
+        raise AssertionError(f"no line {event!r}: {self.process.stderr.read()}")
+
+    def get(self, path: str, **options: Any) -> httpx2.Response:
+        return httpx2.get(f"{self.url}{path}", timeout=20, **options)
+
+
+def make_service(root: Path, *, secret: str = "k3y-0123456789-abcdefghij-ABCDEFGHIJ") -> Service:
+    """Return a migrated copy of the sample service, on SQLite."""
+    shutil.copytree(SAMPLE, root, ignore=shutil.ignore_patterns("__pycache__"))
+    env_file = root / ".env"
+    env_file.write_text(f"SECRET_KEY={secret}\n")
+    env_file.chmod(0o600)
+    service = Service(root)
+    for arguments in (("migrate", "new", "initial"), ("migrate", "up")):
+        done = service.run(*arguments)
+        assert done.returncode == 0, done.stderr
+    return service

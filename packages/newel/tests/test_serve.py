@@ -1,0 +1,178 @@
+"""`newel serve`: it starts on the right schema only, and nobody's answer is lost when it stops."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx2
+import pytest
+from sample_runs import Service, wait_until
+
+
+def two_lines(text: str) -> tuple[str, str]:
+    lines = text.splitlines()
+    assert len(lines) == 2, text
+    assert lines[0].startswith("error: ")
+    assert lines[1].startswith("fix:   ")
+    return lines[0], lines[1]
+
+
+def test_it_serves_and_says_where(service: Service):
+    with service.serving() as running:
+        ready = running.get("/ready")
+        assert ready.status_code == 200
+        assert running.get("/api/v1/notes").json() == []
+        assert running.log[-1]["docs"] == f"{running.url}/api/docs"
+        assert running.get("/api/docs").status_code == 200
+        assert "server" not in ready.headers, "what we run on is nobody's business"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_request_under_way_is_answered_before_the_end(service: Service, number: signal.Signals):
+    gate = service.root / "gate"
+    os.mkfifo(gate)
+    with service.serving() as running, ThreadPoolExecutor() as pool:
+        answer = pool.submit(running.get, "/api/v1/notes/held")
+        with gate.open("w") as pipe:  # opens once the request is being handled
+            running.process.send_signal(number)
+            running.await_line("Shutting down")
+            with pytest.raises(httpx2.ConnectError):
+                running.get("/health")
+            pipe.write("done")
+        assert answer.result().json() == "done"
+        assert running.process.wait(20) == 0
+        assert [line["event"] for line in running.lines()][-1].startswith("Finished")
+
+
+def test_it_goes_on_not_ready_until_the_load_balancer_has_noticed(service: Service):
+    with service.serving("--drain-seconds", "1.5") as running:
+        with httpx2.Client(base_url=running.url) as client:
+            assert client.get("/ready").status_code == 200
+            running.process.send_signal(signal.SIGTERM)
+            wait_until(lambda: client.get("/ready").status_code == 503)
+            assert client.get("/health").status_code == 200
+            assert client.get("/api/v1/notes").status_code == 200
+        assert running.get("/api/v1/notes").status_code == 200, "new connections are accepted still"
+        assert running.process.wait(20) == 0
+
+
+def test_ctrl_c_does_not_wait_for_a_load_balancer(service: Service):
+    with service.serving("--drain-seconds", "600") as running:
+        running.process.send_signal(signal.SIGINT)
+        assert running.process.wait(20) == 0
+
+
+def test_a_second_ctrl_c_drops_what_is_running(service: Service):
+    gate = service.root / "gate"
+    os.mkfifo(gate)
+    with service.serving() as running:
+        dropped = threading.Event()
+
+        def ask() -> None:
+            try:
+                running.get("/api/v1/notes/held")
+            except httpx2.HTTPError:
+                dropped.set()
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        pipe = gate.open("w")
+        running.process.send_signal(signal.SIGINT)
+        running.await_line("Shutting down")
+        running.process.send_signal(signal.SIGINT)
+        running.await_line(f"Finished server process [{running.process.pid}]")
+        pipe.close()
+        asking.join(20)
+        assert running.process.wait(20) == 0
+
+
+def test_a_taken_port_is_two_lines(service: Service):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        done = service.run("serve", "--port", str(port))
+    assert done.returncode == 1
+    error, fix = two_lines(done.stderr)
+    assert f"Port {port} on 127.0.0.1" in error
+    assert "another process listens there" in error
+    assert f"newel serve --port {port + 1}" in fix
+
+
+def test_an_address_that_is_not_ours_is_two_lines(service: Service):
+    done = service.run("serve", "--host", "192.0.2.1")
+    assert done.returncode == 1
+    error, fix = two_lines(done.stderr)
+    assert "cannot be used" in error
+    assert "--host" in fix
+
+
+def test_it_listens_on_ipv6(service: Service):
+    with service.serving("--host", "::1") as running:
+        assert running.url.startswith("http://[::1]:")
+        assert running.get("/health").status_code == 200
+
+
+def test_a_database_that_is_behind_is_two_lines(service: Service):
+    (service.root / "data.db").unlink()
+    done = service.run("serve", "--port", "0")
+    assert done.returncode == 1
+    error, fix = two_lines(done.stderr)
+    assert error == "error: The database has no tables yet, the code wants 0001"
+    assert "newel migrate up" in fix
+
+
+def test_a_database_that_is_ahead_is_two_lines(service: Service):
+    assert service.run("migrate", "new", "later", "--empty").returncode == 0
+    assert service.run("migrate", "up").returncode == 0
+    (service.root / "migrations" / "0002_later.py").unlink()
+    done = service.run("serve", "--port", "0")
+    assert done.returncode == 1
+    error, fix = two_lines(done.stderr)
+    assert "at revision 0002, which this code does not know" in error
+    assert "newel migrate down 0001" in fix
+
+
+def test_a_database_that_is_away_does_not_stop_the_start(service: Service):
+    away = "postgresql+asyncpg://nobody@127.0.0.1:1/gone"
+    with service.serving(DATABASE_URL=away) as running:
+        assert running.get("/health").status_code == 200
+        assert running.get("/ready").status_code == 503
+
+
+def test_a_lifespan_that_fails_is_not_a_running_service(service: Service):
+    main = service.root / "src/sample_service/main.py"
+    main.write_text(
+        main.read_text()
+        + "\nasync def fail(app):\n    raise ValueError('a broken lifespan')\n    yield\n"
+        "\nfrom contextlib import asynccontextmanager\n"
+        "app.router.lifespan_context = asynccontextmanager(fail)\n"
+    )
+    done = service.run("serve", "--port", "0")
+    assert done.returncode != 0
+    assert "a broken lifespan" in done.stderr
+
+
+def test_unsafe_settings_are_two_lines(service: Service):
+    done = service.run("serve", SECRET_KEY="short")
+    assert done.returncode == 1
+    error, fix = two_lines(done.stderr)
+    assert "SECRET_KEY is shorter than 32 characters" in error
+    assert "newel keys new" in fix
+
+
+@pytest.mark.parametrize("arguments", [["--port", "x"], ["--port", "70000"], ["--nonsense"]])
+def test_wrong_usage_is_exit_code_2(service: Service, arguments: list[str]):
+    done = service.run("serve", *arguments)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_it_runs_from_its_own_folder_only(service: Service, tmp_path: Path):
+    elsewhere = Service(tmp_path)
+    error, fix = two_lines(elsewhere.run("serve").stderr)
+    assert "no pyproject.toml" in error
+    assert "folder of the service" in fix
