@@ -1,0 +1,406 @@
+"""What wraps every request, as a list of plain ASGI middleware that a service can filter.
+
+    app = FastAPI(middleware=default_middleware(settings))
+
+Outermost first: ``RequestContext`` (id and access line), ``SecurityHeaders``, CORS when origins are
+listed, ``UnexpectedErrors`` (500 as a problem), ``BodyLimit`` (413) and ``Deadline`` (503). In this
+order error answers carry the request id, the security headers and CORS, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import quote
+
+import structlog
+from starlette.middleware import Middleware
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocketDisconnect
+
+from newel import context
+from newel.errors import Unavailable
+from newel.problems import MEDIA_TYPE, problem_response
+from newel.settings import Settings
+
+__all__ = [
+    "BodyLimit",
+    "Deadline",
+    "RequestContext",
+    "SecurityHeaders",
+    "UnexpectedErrors",
+    "default_middleware",
+    "route_template",
+]
+
+_log = structlog.get_logger("newel.middleware")
+
+_STARTS: Final = frozenset({"http.response.start", "websocket.http.response.start"})
+
+
+def default_middleware(settings: Settings) -> list[Middleware]:
+    """Return what every request passes through, outermost first."""
+    chain = [
+        Middleware(RequestContext, trusted_proxies=settings.trusted_proxies),
+        Middleware(
+            SecurityHeaders,
+            https_only=settings.environment == "production",
+            policies={settings.docs_url: SWAGGER_POLICY, settings.redoc_url: REDOC_POLICY},
+        ),
+        Middleware(UnexpectedErrors),
+        Middleware(BodyLimit, max_body_bytes=settings.max_body_bytes),
+        Middleware(Deadline, seconds=settings.request_timeout_seconds),
+    ]
+    if settings.cors_origins:
+        cors = Middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_credentials=settings.cors_credentials,
+            allow_methods=("GET", "POST", "PUT", "PATCH", "DELETE"),
+            allow_headers=_ALLOWED_HEADERS,
+            expose_headers=_EXPOSED_HEADERS,
+            max_age=600,
+        )
+        chain.insert(2, cors)
+    return chain
+
+
+_ALLOWED_HEADERS: Final = (
+    *("Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match"),
+    *("X-API-Version", "X-Request-ID"),
+)
+_EXPOSED_HEADERS: Final = (
+    *("Deprecation", "ETag", "Location", "RateLimit", "RateLimit-Policy", "Retry-After"),
+    *("Sunset", "X-Request-ID"),
+)
+
+
+class RequestContext:
+    """Gives every request and websocket an id and one line in the log.
+
+    The id is the client's ``X-Request-ID`` when it is harmless, else a new one; it is in
+    ``context.request_id`` and in the answer. Bodies of answers that have none (to HEAD, with 204 or
+    304) are left out.
+    """
+
+    def __init__(self, app: ASGIApp, *, trusted_proxies: Sequence[str] = ()) -> None:
+        self.app = app
+        self.trusted_proxies = trusted_proxies
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        identity = context.accepted_request_id(_offered_id(scope))
+        header = (b"x-request-id", identity.encode())
+        is_head = scope.get("method") == "HEAD"
+        status = 0
+        bodiless = False
+
+        async def answer(message: Message) -> None:
+            nonlocal status, bodiless
+            kind = message["type"]
+            if kind in _STARTS:
+                status = message["status"]
+                bodiless = is_head or status in {204, 304}
+                message["headers"] = [*_kept_headers(message, status), header]
+            elif kind == "websocket.accept":
+                status = 101
+                message["headers"] = [*message.get("headers", ()), header]
+            elif kind == "websocket.close" and not status:
+                status = 403  # what a server makes of a handshake that is closed
+            elif bodiless and kind == "http.response.body":
+                message["body"] = b""
+            await send(message)
+
+        token = context.request_id.set(identity)
+        try:
+            await self.app(scope, receive, answer)
+        finally:
+            self._write_line(scope, identity, status, time.perf_counter() - began)
+            context.request_id.reset(token)
+
+    def _write_line(self, scope: Scope, identity: str, status: int, seconds: float) -> None:
+        template = route_template(scope)
+        principal = scope.get("state", {}).get("principal")
+        user = getattr(principal, "id", None)
+        _log.info(
+            "request",
+            request_id=identity,
+            method=scope.get("method", "WEBSOCKET")[:16],
+            # An unknown path is the client's text: quoted, as control characters forge log lines.
+            route=template or quote(scope["path"][:200]),
+            status=status or 500,
+            duration_ms=round(seconds * 1000, 2),
+            client_ip=context.client_ip(scope, self.trusted_proxies),
+            user_id=None if user is None else str(user),
+        )
+
+
+def _offered_id(scope: Scope) -> str | None:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            return str(value, "latin-1")
+    return None
+
+
+def _kept_headers(message: Message, status: int) -> list[tuple[bytes, bytes]]:
+    headers: list[tuple[bytes, bytes]] = list(message.get("headers", ()))
+    if status in {204, 304}:
+        unwanted = {b"content-length", b"content-type"}
+        return [header for header in headers if header[0].lower() not in unwanted]
+    return headers
+
+
+def route_template(scope: Scope) -> str | None:
+    """Return the path of the matched route, ``/api/v1/agents/{agent_id}``; ``None`` without one.
+
+    ``scope["route"]`` alone lacks the prefixes of the routers that the route is included by.
+    """
+    # FastAPI has no public name for these two keys; a test holds them.
+    effective = scope.get("fastapi", {}).get("effective_route_context")
+    for route in (getattr(effective, "starlette_route", None), effective, scope.get("route")):
+        template: str | None = getattr(route, "path_format", None)
+        if template:
+            return template
+    return None
+
+
+_JSDELIVR: Final = "https://cdn.jsdelivr.net/npm"
+_FAVICON: Final = "https://fastapi.tiangolo.com/img/favicon.png"
+_CLOSED: Final = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+
+SWAGGER_POLICY: Final = (
+    f"{_CLOSED}; connect-src 'self'; img-src 'self' data: {_FAVICON}; font-src data:; "
+    f"script-src 'unsafe-inline' {_JSDELIVR}/swagger-ui-dist@5/; "
+    f"style-src 'unsafe-inline' {_JSDELIVR}/swagger-ui-dist@5/"
+)
+"""What the page of ``fastapi.openapi.docs.get_swagger_ui_html`` loads; its script is inline."""
+
+REDOC_POLICY: Final = (
+    f"{_CLOSED}; connect-src 'self'; img-src 'self' data: {_FAVICON} https://cdn.redoc.ly/redoc/; "
+    f"script-src {_JSDELIVR}/redoc@2/; worker-src blob:; "
+    "style-src 'unsafe-inline' https://fonts.googleapis.com; font-src https://fonts.gstatic.com"
+)
+"""What the page of ``fastapi.openapi.docs.get_redoc_html`` loads."""
+
+_FIXED_HEADERS: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
+    (b"cache-control", b"no-store"),
+)
+_HTTPS_ONLY: Final = (b"strict-transport-security", b"max-age=31536000; includeSubDomains")
+
+
+class SecurityHeaders:
+    """Adds what makes a browser careful to every answer; a header that the answer has wins.
+
+    ``policies`` are Content-Security-Policy values of single paths (the docs pages); everything
+    else loads nothing. ``https_only`` adds Strict-Transport-Security. ``Cache-Control`` is
+    ``no-store`` unless the answer says something else.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, https_only: bool = False, policies: Mapping[str, str] | None = None
+    ) -> None:
+        self.app = app
+        fixed = (*_FIXED_HEADERS, *([_HTTPS_ONLY] if https_only else []))
+        self._default = _with_policy(fixed, _CLOSED)
+        self._by_path = {
+            path: _with_policy(fixed, policy) for path, policy in (policies or {}).items()
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        added = self._by_path.get(path, self._default)
+
+        async def answer(message: Message) -> None:
+            if message["type"] in _STARTS:
+                headers = list(message.get("headers", ()))
+                present = {name for name, _ in headers}
+                headers.extend(header for header in added if header[0] not in present)
+                message["headers"] = headers
+            await send(message)
+
+        await self.app(scope, receive, answer)
+
+
+def _with_policy(
+    fixed: tuple[tuple[bytes, bytes], ...], policy: str
+) -> tuple[tuple[bytes, bytes], ...]:
+    return (*fixed, (b"content-security-policy", policy.encode()))
+
+
+class UnexpectedErrors:
+    """Logs an exception that nobody expected and answers 500 without its text.
+
+    The exception ends here, so the connection stays usable: servers close it otherwise. When the
+    answer had begun it cannot be taken back: the exception is passed on, the server cuts it off.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self._http(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await self._websocket(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = complete = False
+        from_outside: list[Exception] = []
+
+        async def answer(message: Message) -> None:
+            nonlocal started, complete
+            started = True
+            complete = not message.get("more_body", False) and message["type"] not in _STARTS
+            try:
+                await send(message)
+            except Exception as error:
+                from_outside.append(error)
+                raise
+
+        try:
+            await self.app(scope, receive, answer)
+        except ClientDisconnect:
+            return  # nobody is left to answer
+        except Exception as error:
+            if error in from_outside:  # the server's or an outer middleware's own business
+                raise
+            _log_unexpected(scope, error)
+            if complete:
+                return
+            if started:
+                raise
+            await problem_response(500, instance=scope["path"])(scope, receive, send)
+
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        accepted = over = False
+
+        async def answer(message: Message) -> None:
+            nonlocal accepted, over
+            accepted = accepted or message["type"] == "websocket.accept"
+            over = over or message["type"] in {"websocket.close", "websocket.http.response.start"}
+            await send(message)
+
+        async def incoming() -> Message:
+            nonlocal over
+            message = await receive()
+            over = over or message["type"] == "websocket.disconnect"
+            return message
+
+        try:
+            await self.app(scope, incoming, answer)
+        except WebSocketDisconnect:
+            return  # the client went away: that is how these end
+        except Exception as error:  # noqa: BLE001 - this is the place where they end
+            _log_unexpected(scope, error)
+            if over:
+                return
+            if not accepted and "websocket.http.response" in scope.get("extensions", {}):
+                await problem_response(500, instance=scope["path"])(scope, receive, send)
+            else:
+                await send({"type": "websocket.close", "code": 1011, "reason": "server_error"})
+
+
+def _log_unexpected(scope: Scope, error: Exception) -> None:
+    _log.error("unexpected_error", route=route_template(scope), exc_info=error)
+
+
+class BodyLimit:
+    """Starlette's limit of the request body, with its 413 as a problem.
+
+    A route's own ``max_body_size`` overrides ``max_body_bytes``. (FastAPI puts the limit of a whole
+    application outside of all middleware, where its answer gets no id and no CORS headers.)
+    """
+
+    def __init__(self, app: ASGIApp, *, max_body_bytes: int) -> None:
+        self.app = RequestBodyLimitMiddleware(app, max_body_size=max_body_bytes)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        replaced = False
+
+        async def answer(message: Message) -> None:
+            nonlocal replaced
+            if message["type"] == "http.response.start" and message["status"] == 413:
+                replaced = not _is_problem(message)
+                if replaced:
+                    await problem_response(413, instance=scope["path"])(scope, receive, send)
+            if not replaced:
+                await send(message)
+
+        await self.app(scope, receive, answer)
+
+
+def _is_problem(message: Message) -> bool:
+    return (b"content-type", MEDIA_TYPE.encode()) in message.get("headers", ())
+
+
+class Deadline:
+    """Ends a request after ``seconds``: it is cancelled and answered 503.
+
+    ``context.deadline`` tells the request's own waits when that is. Once the answer has begun each
+    part that is sent begins the time anew, so a long download lives while it moves; server-sent
+    events and websockets have no deadline. A plain ``def`` route runs on in its thread, unanswered.
+    """
+
+    def __init__(self, app: ASGIApp, *, seconds: float) -> None:
+        self.app = app
+        self.seconds = seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        token = context.deadline.set(time.monotonic() + self.seconds)
+        started = False
+        timer = asyncio.timeout(self.seconds)
+
+        async def answer(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                if _is_event_stream(message):
+                    timer.reschedule(None)
+            elif message.get("more_body", False) and timer.when() is not None:
+                timer.reschedule(asyncio.get_running_loop().time() + self.seconds)
+            await send(message)
+
+        try:
+            async with timer:
+                await self.app(scope, receive, answer)
+        except TimeoutError:
+            if not timer.expired():
+                raise
+            _log.warning("deadline_exceeded", route=route_template(scope), answer_begun=started)
+            if not started:
+                late = Unavailable("The request took too long and was stopped.")
+                await problem_response(late, instance=scope["path"])(scope, receive, send)
+        finally:
+            context.deadline.reset(token)
+
+
+def _is_event_stream(message: Any) -> bool:
+    return any(
+        name == b"content-type" and value.startswith(b"text/event-stream")
+        for name, value in message.get("headers", ())
+    )
