@@ -224,7 +224,9 @@ def _text_fits(field: _Bounded, value: str) -> bool:
 
 
 def _is_number(value: Default, *, whole: bool) -> bool:
-    return not isinstance(value, bool) and isinstance(value, int if whole else int | float)
+    if isinstance(value, bool) or (whole and isinstance(value, float)):
+        return False
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _within(field: _Bounded, value: Any) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Final, Literal, Self, cast
 
 import pydantic
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator, model_validator
 
 from newel_tools.bounds import Default, FieldType, Number, check_value, complete
 from newel_tools.errors import PlanError
@@ -136,6 +136,20 @@ class States(_Part):
     visible: tuple[_Word, ...] = ()
     """The states in which others than the owner and those who may move it see a row; empty: all."""
 
+    @field_validator("transitions")
+    @classmethod
+    def _sort(
+        cls, transitions: tuple[Transition, ...], info: ValidationInfo
+    ) -> tuple[Transition, ...]:
+        """Put the transitions into the order of the states, so that equal ones are equal."""
+        order = {state: number for number, state in enumerate(info.data.get("values", ()))}
+        last = len(order)
+
+        def place(step: Transition) -> tuple[int, str, int]:
+            return order.get(step.before, last), step.by or "", order.get(step.after, last)
+
+        return tuple(sorted(dict.fromkeys(transitions), key=place))
+
     @property
     def initial(self) -> str:
         """The state of a new row."""
@@ -144,6 +158,8 @@ class States(_Part):
     @model_validator(mode="after")
     def _check(self) -> Self:
         _refuse_twice(self.values, "state", where=self.field)
+        moves = [f"{t.before} -> {t.after}" for t in self.transitions]
+        _refuse_twice(moves, "transition", where=self.field)
         named = [s for t in self.transitions for s in (t.before, t.after)]
         for state in (*named, *self.visible):
             if state not in self.values:
@@ -296,22 +312,29 @@ def usual_events(states: States | None) -> tuple[str, ...]:
 def usual_roles(resources: Iterable[Resource]) -> tuple[Role, ...]:
     """Return user (reads all, writes their own), reader (reads) and admin (everything).
 
-    A transition that needs a permission of its own, such as ``comments:moderate``, brings the role
-    ``moderator``.
+    Transitions that need a permission of their own bring a role that has it: ``moderator`` for
+    ``comments:moderate``, ``operator`` for all others.
     """
     kept = tuple(resources)
     reads = tuple(f"{r.name}:read" for r in kept)
     writes = tuple(f"{r.name}:write" for r in kept if r.owner is not None)
-    special = dict.fromkeys(
-        t.by for r in kept if r.states for t in r.states.transitions if t.by is not None
-    )
-    roles = [
+    special: dict[str, list[str]] = {}
+    for resource in kept:
+        for transition in resource.states.transitions if resource.states else ():
+            if transition.by is not None:
+                moderates = transition.by.endswith(":moderate")
+                special.setdefault("moderator" if moderates else "operator", []).append(
+                    transition.by
+                )
+    return (
         Role(name="user", permissions=(*reads, *writes)),
         Role(name="reader", permissions=reads),
-    ]
-    if special:
-        roles.append(Role(name="moderator", permissions=(*reads, *writes, *special)))
-    return (*roles, Role(name="admin", permissions=("*",)))
+        *(
+            Role(name=name, permissions=tuple(dict.fromkeys((*reads, *writes, *given))))
+            for name, given in special.items()
+        ),
+        Role(name="admin", permissions=("*",)),
+    )
 
 
 def _parents(resource: Resource) -> set[str]:

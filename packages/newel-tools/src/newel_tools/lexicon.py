@@ -1,0 +1,136 @@
+"""The words a sentence is made of, apart from what it is about."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = [
+    "ADJECTIVES",
+    "API_NOUNS",
+    "BREAKS",
+    "DETERMINERS",
+    "EVERYONE",
+    "FEATURES",
+    "FEATURE_PARTS",
+    "FIELD_PLURALS",
+    "FOREIGN",
+    "LEADS",
+    "LISTED_AS",
+    "MANAGEMENT",
+    "MODERATE_VERBS",
+    "PREPOSITIONS",
+    "READ_VERBS",
+    "STATE_WORDS",
+    "STOP_WORDS",
+    "TECHNOLOGY",
+    "WRITE_VERBS",
+]
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+DETERMINERS: Final = _words(
+    "a all an any both each every following its many multiple my our several some the their "
+    "various your"
+)
+
+LEADS: Final = _words(
+    "build code create design develop generate give i implement let like make me need please "
+    "provide prototype s scaffold set should up us want we write you"
+)
+"""What a sentence starts with before it says what it wants."""
+
+_SMALL: Final = _words(
+    "also and are as at be been but by can could do does for from has have having i if in is it "
+    "lets may must of on one only or per plus than that them then there they this those these "
+    "to want was were where which while who whose will with would"
+)
+STOP_WORDS: Final = DETERMINERS | LEADS | _SMALL
+"""Words that carry no content: whether they were understood is not asked."""
+
+API_NOUNS: Final = _words(
+    "api apis app application applications apps backend crud endpoint endpoints http microservice "
+    "microservices platform portal program rest restful server service services site software "
+    "solution system tool web website"
+)
+"""What a service is called without saying what it is about."""
+
+MANAGEMENT: Final = _words(
+    "administration archive catalog catalogue database directory list listing listings management "
+    "manager planner processing registry scheduler scheduling tracker tracking"
+)
+"""``agent management`` is about agents."""
+
+ADJECTIVES: Final = _words(
+    "async asynchronous basic best built clean cloud complete enterprise fast full good grade "
+    "internal lightweight minimal modern modular new nice online open powerful production proper "
+    "quick ready robust scalable secure secured simple small smart tiny typed"
+)
+"""Praise and orders of size that change nothing."""
+
+FEATURES: Final = _words(
+    "auth authenticated authentication authorisation authorization docs documentation fastapi jwt "
+    "login logins logout migrations oauth oauth2 openapi pagination password passwords permissions "
+    "postgres postgresql python rbac registration signin signup sqlalchemy sqlite swagger "
+    "validation"
+)
+"""What every service has."""
+
+FEATURE_PARTS: Final = FEATURES | _words(
+    "access account accounts based check checking checks comprehensive control crud docker email "
+    "error errors filter filtering filters handling health integration limit limiting limits log "
+    "logging logs monitoring operation operations paginated permission rate refresh reset role "
+    "roles session sessions sort sorting test tests token tokens unit user users via"
+)
+"""What may stand beside those, or be one of them where nothing else is spoken of."""
+
+LISTED_AS: Final = _words(
+    "entities entity following models objects resource resources tables things"
+)
+"""``resources: posts, tags`` is about posts and tags."""
+
+EVERYONE: Final = _words("anybody anyone everybody everyone guests visitors")
+
+FIELD_PLURALS: Final = _words("hours instructions minutes notes pages points seats servings steps")
+"""Plurals that are one field of a thing, rather than things of their own."""
+
+FOREIGN: Final = _words(
+    "avec baue bitte con crea crear cree creer de del der des die ein eine einen einer el erstelle "
+    "et fuer f\u00fcr gestion ich la las le les los mit mon mi og para pour sur un una und une uno "
+    "voor zum zur y"
+)
+"""Small words of other languages; two of them, and the sentence is not English."""
+
+TECHNOLOGY: Final = _words(
+    "aws azure bitcoin celery cron elasticsearch email gcp graphql grpc integration integrations "
+    "kafka kubernetes mongodb mqtt mysql nats oauth paypal push queue queues rabbitmq redis s3 "
+    "saml sms smtp sso stripe telegram twilio webhook webhooks websocket websockets"
+)
+"""A phrase with one of these is about how things are done, not about what is kept."""
+
+READ_VERBS: Final = _words("access browse get list read search see view")
+WRITE_VERBS: Final = _words(
+    "add author book bookmark change collect create delete edit enter keep log maintain make "
+    "manage modify organise organize own post publish record remove save share store submit track "
+    "update upload write"
+)
+MODERATE_VERBS: Final = _words("approve moderate reject review")
+
+STATE_WORDS: Final = _words("stage stages state states status statuses")
+
+PREPOSITIONS: Final = _words("about for in inside of on per to under within")
+"""Between two resources they make a link: ``comments on posts``."""
+
+BREAKS: Final = PREPOSITIONS | _words(
+    "after allow allowing allows and are as at be because before belong belonging belongs but "
+    "by calculate calculates can connect connects contain containing contains "
+    "could created deployed do does expose exposes from generates had has "
+    "have having if import imports include includes including integrate integrated integrates "
+    "into is keeping lets letting like may must nor only or owned plus "
+    "posted publishes send sending sends should so supports "
+    "sync syncs that then they this use uses using via was were when whenever where which "
+    "while who whose will with without would written"
+)
+"""No phrase that names something goes across one of these."""

@@ -1,0 +1,88 @@
+"""The noun phrases of a sentence: which words belong together, and what they name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from newel_tools.cursor import Cursor
+from newel_tools.draft import Draft
+from newel_tools.lexicon import (
+    ADJECTIVES,
+    BREAKS,
+    DETERMINERS,
+    FEATURE_PARTS,
+    FEATURES,
+    STATE_WORDS,
+    TECHNOLOGY,
+)
+from newel_tools.names import snake
+from newel_tools.nouns import is_plural
+from newel_tools.sentence import Span
+from newel_tools.vocabulary import vocabulary
+
+__all__ = ["Phrase", "is_feature", "noun_of", "read_phrase"]
+
+_MARKS: Final = frozenset({"public", "private", "personal", "shared", "moderated"})
+_LONGEST: Final = 3
+_COUNTS: Final = frozenset(
+    {"details", "data", "features", "functions", "info", "information", "fields"}
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phrase:
+    """Words that belong together. ``marks`` are adjectives that say something of a resource."""
+
+    words: tuple[str, ...]
+    span: Span
+    marks: tuple[tuple[str, Span], ...] = ()
+
+
+def read_phrase(cursor: Cursor) -> Phrase | None:
+    """Take the noun phrase at the cursor; ``None``, and nothing taken, when there is none."""
+    start = cursor.position
+    marks: list[tuple[str, Span]] = []
+    while cursor.word() in DETERMINERS | ADJECTIVES | _MARKS:
+        token = cursor.take()
+        if token.text in _MARKS:
+            marks.append((token.text, token.span))
+    words: list[str] = []
+    first: Span | None = None
+    while (word := cursor.word()) and word not in BREAKS | STATE_WORDS:
+        if cursor.length("soft deleted"):
+            break
+        first = first or cursor.tokens[cursor.position].span
+        words.append(cursor.take().text)
+    if first is None:
+        cursor.position = start
+        return None
+    return Phrase(words=tuple(words), span=first.to(cursor.last_span()), marks=tuple(marks))
+
+
+def is_feature(phrase: Phrase, *, alone: bool) -> bool:
+    """Tell whether a phrase names what every service has.
+
+    ``alone``: nothing is being described, so that ``roles`` can only be the service's.
+    """
+    words = [w for w in phrase.words if w not in ADJECTIVES]
+    if not all(w in FEATURE_PARTS for w in words):
+        return False
+    return alone or any(w in FEATURES for w in words)
+
+
+def noun_of(phrase: Phrase, draft: Draft, *, singular_too: bool) -> str | None:
+    """Return the resource a phrase names, in snake_case; ``None`` when it names none.
+
+    The plural of any noun is one; a single thing only when ``singular_too`` and it is known.
+    """
+    words = phrase.words[-_LONGEST:] if len(phrase.words) > _LONGEST else phrase.words
+    noun = snake(" ".join(words))
+    if not " ".join(words).isascii() or words[-1] in _COUNTS or TECHNOLOGY & set(words):
+        return None
+    if noun in {"user", "users"}:
+        return "users"
+    if is_plural(noun):
+        return noun
+    known = draft.knows(noun) or vocabulary().knows(noun)
+    return noun if singular_too and known else None
