@@ -224,6 +224,11 @@ def _check_update(user: type[Account], update: type[InputModel]) -> None:
 
 
 def _check_fields(user: type[Account], schema: type[InputModel], fields: AbstractSet[str]) -> None:
+    if schema.model_config.get("extra") != "forbid":
+        raise ConfigurationError(
+            f"{schema.__name__} lets clients write whatever they name",
+            fix=f'leave extra="forbid" in the model_config of {schema.__name__}',
+        )
     if owned := fields & _SERVER_OWNED:
         raise ConfigurationError(
             f"{schema.__name__} lets clients write {', '.join(sorted(owned))}",
