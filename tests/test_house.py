@@ -22,8 +22,8 @@ KERNEL = Path("packages/newel/src/newel")
 KERNEL_TESTS = Path("packages/newel/tests")
 SOURCES = ("packages/newel/src", "packages/newel-tools/src", "scripts")
 
-KERNEL_FILES = 45
-KERNEL_LINES = 8_000
+KERNEL_FILES = 60
+KERNEL_CODE_LINES = 8_000  # docs/decisions/0013: without blank lines, comments, docstrings
 FILE_LINES = 500
 FUNCTION_LINES = 60
 README_LINES = 150
@@ -35,6 +35,21 @@ Rule = Callable[[Path], list[str]]
 
 def lines_of(path: Path) -> int:
     return len(path.read_text().splitlines())
+
+
+def code_lines_of(path: Path) -> int:
+    """Count the lines that are neither blank nor comment nor docstring."""
+    text = path.read_text()
+    said: set[int] = set()
+    for node in ast.walk(ast.parse(text)):
+        match node:
+            case ast.Expr(value=ast.Constant(value=str())):
+                said.update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    return sum(
+        bool(line.strip()) and not line.lstrip().startswith("#")
+        for number, line in enumerate(text.splitlines(), start=1)
+        if number not in said
+    )
 
 
 def python_files(root: Path, *directories: str | Path) -> list[Path]:
@@ -50,12 +65,12 @@ def modules(root: Path) -> Iterator[Path]:
 
 def kernel_is_small(root: Path) -> list[str]:
     files = python_files(root, KERNEL)
-    lines = sum(map(lines_of, files))
+    lines = sum(map(code_lines_of, files))
     broken = []
     if len(files) > KERNEL_FILES:
         broken.append(f"the kernel has {len(files)} files, at most {KERNEL_FILES}")
-    if lines > KERNEL_LINES:
-        broken.append(f"the kernel has {lines} lines, at most {KERNEL_LINES}")
+    if lines > KERNEL_CODE_LINES:
+        broken.append(f"the kernel has {lines} lines of code, at most {KERNEL_CODE_LINES}")
     deep = [path for path in files if len(path.relative_to(root / KERNEL).parts) > 2]
     return [*broken, *(f"{path.relative_to(root)} lies deeper than one folder" for path in deep)]
 
@@ -327,7 +342,9 @@ def test_too_many_files_are_found(house: Path) -> None:
     for number in range(KERNEL_FILES):
         (house / KERNEL / f"one{number}.py").touch()
 
-    assert kernel_is_small(house) == ["the kernel has 46 files, at most 45"]
+    assert kernel_is_small(house) == [
+        f"the kernel has {KERNEL_FILES + 1} files, at most {KERNEL_FILES}"
+    ]
 
 
 def test_a_committed_uv_lock_is_found(house: Path) -> None:

@@ -188,7 +188,7 @@ def agents_module() -> Module:
         await socket.send_text(str(caller.id))
         await socket.close()
 
-    return Module(name="agents", routers=[router])
+    return Module("agents", routers=[router])
 
 
 _OF_THE_MODULE = {"register", "read", "update", "administrator_role"}

@@ -110,7 +110,7 @@ async def test_root_routers_are_mounted_without_the_prefix(tmp_path: Path) -> No
     async def thing() -> str:
         return "thing"
 
-    module = Module(name="standards", root_routers=[router])
+    module = Module("standards", root_routers=[router])
     async with running(create_app(settings(tmp_path), module)) as client:
         assert (await client.get("/.well-known/thing")).json() == "thing"
 
@@ -126,7 +126,7 @@ def undeclared(kind: str) -> Module:
         @router.api_route("/door", methods=[kind], dependencies=[limit("1/minute", by="ip")])
         async def door() -> None: ...
 
-    return Module(name="open", routers=[router])
+    return Module("open", routers=[router])
 
 
 @pytest.mark.parametrize("kind", ["GET", "POST", "DELETE", "websocket"])
@@ -143,7 +143,7 @@ async def test_a_plain_router_is_mounted_unchanged_when_its_module_says_who(
     tmp_path: Path, kind: str
 ) -> None:
     plain = undeclared(kind)
-    module = Module(name="plain", routers=plain.routers, dependencies=[requires("plain:read")])
+    module = Module("plain", routers=plain.routers, dependencies=[requires("plain:read")])
     app = create_app(settings(tmp_path), module)
     if kind == "GET":
         async with running(app) as client:

@@ -110,7 +110,7 @@ def module(  # noqa: PLR0913 - everything but the entity is named by the caller
     if update is not None:
         _check_update(user, update)
     return Module(
-        name="auth",
+        "auth",
         description="Accounts, log-in and sessions",
         routers=[account_router(register, read, update)],
         root_routers=[key_router()],
