@@ -21,7 +21,7 @@ __all__ = ["MINIMUM_SECRET_CHARACTERS", "Settings", "unsafe_settings"]
 MINIMUM_SECRET_CHARACTERS = 32
 """The least an HS256 key may have (RFC 7518, section 3.2: as many bytes as the hash)."""
 
-_SECRET_FIX = "put the output of `newel keys new` into SECRET_KEY"  # noqa: S105 - advice
+_SECRET_FIX = "put the output of `newel keys new` into SECRET_KEY"  # noqa: S105 - advice, no secret
 _PLACEHOLDERS = ("change", "secret", "example", "default", "your", "placeholder", "test-only")
 
 
