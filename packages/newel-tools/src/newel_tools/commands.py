@@ -1,4 +1,4 @@
-"""The commands the tools add to ``newel``."""
+"""``newel plan``: the plan of a sentence or a file, shown."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from newel_tools.plan import Plan
 from newel_tools.plan_text import read_plan, write_plan
 from newel_tools.planner import plan_sentence
 
-__all__ = ["new", "plan", "plan_of"]
+__all__ = ["plan", "plan_of"]
 
 
 def plan_of(source: str) -> Plan:
@@ -60,12 +60,6 @@ def plan(
         typer.echo(made.model_dump_json(indent=2))
     else:
         _show(write_plan(made))
-
-
-def new() -> None:
-    """Make a service of a sentence or a plan."""
-    typer.echo("newel new is not there yet\n  fix: use newel plan", err=True)
-    raise typer.Exit(2)
 
 
 def _show(text: str) -> None:

@@ -122,6 +122,7 @@ def clean_environment(directory: Path) -> dict[str, str]:
     return kept | {
         "PYTHONPATH": str(directory / "src"),
         "PYTHONDONTWRITEBYTECODE": "1",  # the tree holds what was generated, nothing else
+        "RUFF_NO_CACHE": "true",
         "PYTHONUTF8": "1",
         "NO_COLOR": "1",
     }
