@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from newel_tools.columns import Columns
 from newel_tools.draft import Draft, DraftResource, Grant
 from newel_tools.lexicon import API_NOUNS
 from newel_tools.names import resource_conflict, service_conflict, snake
 from newel_tools.nouns import singular
+from newel_tools.parts import Parts, PartsMaker
 from newel_tools.plan import (
     ASSUMED,
     Action,
@@ -36,11 +36,11 @@ class Blueprint:
 
     def plan(self) -> Plan:
         """Return the plan; ``PlanError`` or pydantic's ``ValidationError`` for a contradiction."""
-        columns = Columns(self.draft, self.provenance, self.assumed)
-        columns.complete_links()
+        parts = PartsMaker(self.draft, self.provenance, self.assumed)
+        parts.complete_links()
         service = self.service()
-        users = columns.users()
-        resources = tuple(self.resource(r, columns) for r in self.draft.resources.values())
+        users = parts.users()
+        resources = tuple(self.resource(r, parts.of(r)) for r in self.draft.resources.values())
         ledger = self.draft.ledger
         return Plan(
             service=service,
@@ -76,11 +76,10 @@ class Blueprint:
             words += " API"
         return (words[0].upper() + words[1:])[:200]
 
-    def resource(self, draft: DraftResource, columns: Columns) -> Resource:
+    def resource(self, draft: DraftResource, parts: Parts) -> Resource:
         """Build one resource."""
         name = draft.name
         self.source(name, draft.span)
-        parts = columns.of(draft)
         owner = self.owner(draft)
         read = self.visibility(draft, owned=owner)
         soft = draft.soft_delete or self.draft.all_soft

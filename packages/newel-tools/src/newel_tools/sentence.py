@@ -55,6 +55,7 @@ class Ledger:
 
     sentence: str
     _understood: list[Span] = field(default_factory=list[Span])
+    _lost: list[Span] = field(default_factory=list[Span])
 
     def words(self, span: Span) -> str:
         """Return a part of the sentence as it was written, on one line."""
@@ -63,6 +64,10 @@ class Ledger:
     def understood(self, span: Span) -> None:
         """Note that these words led to something."""
         self._understood.append(span)
+
+    def lost(self, span: Span) -> None:
+        """Note that these words, though understood, have no place in a plan."""
+        self._lost.append(span)
 
     def coverage(self) -> float:
         """Return the share of the content words that were understood; 0 when there are none."""
@@ -89,6 +94,8 @@ class Ledger:
         known = bytearray(len(self.sentence))
         for span in self._understood:
             known[span.start : span.end] = b"\1" * (span.end - span.start)
+        for span in self._lost:
+            known[span.start : span.end] = bytes(span.end - span.start)
         for found in _CONTENT.finditer(self.sentence):
             if found[0].lower() not in STOP_WORDS:
                 yield Span(start=found.start(), end=found.end()), bool(known[found.start()])
