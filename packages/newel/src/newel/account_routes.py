@@ -151,6 +151,8 @@ async def log_in(
     origin: OriginDep,
 ) -> TokenRead:
     """Exchange an e-mail address (as `username`) and a password for tokens (RFC 6749, 4.3)."""
+    if request.app.state.auth_cookies and "origin" in request.headers:
+        refuse_cross_site(request)  # else a page could log its visitors into the account it likes
     return _hand_over(request, response, await directory.log_in(form, origin=origin))
 
 

@@ -410,13 +410,17 @@ def _describe(schema: dict[str, Any], routes: Iterator[RouteContext]) -> None:
     used: set[str] = set()
     for route in routes:
         dependant: Dependant | None = getattr(route, "dependant", None)
-        if dependant is None:
+        methods: set[str] | None = getattr(route, "methods", None)  # a websocket has none
+        if dependant is None or not methods:
             continue
         own = {str(status).upper() for status in route.responses}
-        for method in route.methods or ():
+        tree = list(_flat(dependant))
+        for method in methods:
             operation = schema["paths"].get(route.path_format, {}).get(method.lower())
             if operation is not None:
-                statuses = _statuses(method, operation, list(_flat(dependant)))
+                if _is_public(tree):  # it reads a token if there is one, but asks for none
+                    operation.pop("security", None)
+                statuses = _statuses(method, operation, tree)
                 statuses |= {404} if "{" in (route.path_format or "") else set()
                 used |= _document_operation(operation["responses"], statuses, own)
     definitions = Problem.model_json_schema(ref_template=f"{_SCHEMA}{{model}}")
@@ -436,6 +440,11 @@ def _flat(dependant: Dependant) -> Iterator[Dependant]:
         yield from _flat(dependency)
 
 
+def _is_public(tree: Sequence[Dependant]) -> bool:
+    marks = [getattr(d.call, "__newel_access__", None) for d in tree]
+    return () in marks and not any(marks)
+
+
 def _statuses(method: str, operation: dict[str, Any], tree: Sequence[Dependant]) -> set[int]:
     """Return the error statuses an operation can give, judging by what it takes."""
     found = {429, 500, 503}
@@ -446,8 +455,7 @@ def _statuses(method: str, operation: dict[str, Any], tree: Sequence[Dependant])
     parameters: list[dict[str, Any]] = operation.get("parameters", [])
     if any(p["in"] == "header" and p["name"].lower() == "if-match" for p in parameters):
         found |= {400, 412}
-    access = [mark for d in tree if (mark := getattr(d.call, "__newel_access__", None)) is not None]
-    if any(access) or (not access and "security" in operation):
+    if "security" in operation or any(getattr(d.call, "__newel_access__", ()) for d in tree):
         found |= {401, 403}
     if method in {"POST", "PUT", "PATCH", "DELETE"}:
         found |= {409}
