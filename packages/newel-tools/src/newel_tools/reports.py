@@ -76,7 +76,7 @@ def show_plan(console: Console, plan: Plan, *, shown: str, layout: Layout) -> No
     """Say what will be made, what was assumed, and what was not understood."""
 
     def row(word: str, text: str) -> None:
-        console.print(Padding(f"{word:<9}{text}", (0, 0, 0, 2)), markup=False, highlight=False)
+        console.print(f"  {word:<9}{text}", markup=False, highlight=False)
 
     console.print(f"{plan.title}: {shown} ({layout})", markup=False, highlight=False)
     keeps = [("users", plan.users.fields)]

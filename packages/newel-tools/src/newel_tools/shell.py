@@ -10,7 +10,6 @@ import os
 import re
 import secrets
 import sys
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -97,7 +96,7 @@ def render_shell(plan: Plan, layout: Layout, *, directory: Path, kernel: Kernel)
         file("env", ".env", 0o600),
         file("main.py", where.path("main")),
         file("settings.py", where.path(where.settings)),
-        File(where.path("__init__"), f'"""{_line(plan.title).rstrip(".")}."""\n'),
+        File(where.path("__init__"), f'"""{_shortened(plan.title, 80)}."""\n'),
     ]
 
 
@@ -124,7 +123,7 @@ def _templates() -> Environment:
     environment.filters |= {
         "line": _line,
         "quoted": _quoted,
-        "shortened": lambda text, width: textwrap.shorten(_line(text), width, placeholder="..."),
+        "shortened": _shortened,
     }
     return environment
 
@@ -144,7 +143,9 @@ def _values(plan: Plan, layout: Layout, *, directory: Path, kernel: Kernel) -> d
         "secret_key": secrets.token_hex(32),  # hex: no shell, URL or YAML reads it differently
         "postgres_password": secrets.token_hex(24),
         "variables": VARIABLES,
-        "roles": [(role.name, ", ".join(f"`{p}`" for p in role.permissions)) for role in plan.roles],
+        "roles": [
+            (role.name, ", ".join(f"`{p}`" for p in role.permissions)) for role in plan.roles
+        ],
         "kept": [_kept(resource) for resource in plan.resources],
         "assumed": plan.assumed,
         "not_understood": plan.not_understood,
@@ -169,6 +170,12 @@ def _line(text: str) -> str:
     """Return text in one line, without what Markdown or a docstring would read as more."""
     plain = re.sub(r"[\x00-\x1f\x7f\s]+", " ", text).strip()
     return plain.replace("\\", "/").replace('"', "'").replace("`", "'").replace("<", "(")
+
+
+def _shortened(text: str, width: int) -> str:
+    """Return text in one line of at most ``width`` characters."""
+    line = _line(text).rstrip(".")
+    return line if len(line) <= width else f"{line[: width - 3]}..."
 
 
 def _quoted(text: str) -> str:
