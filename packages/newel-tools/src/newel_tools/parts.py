@@ -83,10 +83,10 @@ class PartsMaker:
         parts = Parts(name=resource.name)
         for link in resource.links:
             self._link(parts, link)
+        self._states(parts, resource)
         for mention, span in resource.mentions:
             if not self._is_owner(resource, mention, span):
                 self._mention(parts, mention, span)
-        self._states(parts, resource)
         if not parts.fields and not resource.mentions:
             base = self._base(resource.name)
             lines = self.draft.usual(resource.name).fields
@@ -328,10 +328,10 @@ class PartsMaker:
 
     def _states(self, parts: Parts, resource: DraftResource) -> None:
         if resource.flow is not None:
-            name = "status" if "status" not in parts.names() else "stage"
-            self._set_flow(parts, self._free(parts, name), resource.flow.values, resource.flow.span)
+            self._set_flow(parts, "status", resource.flow.values, resource.flow.span)
         elif resource.moderated is not None:
-            name = "status" if "status" not in parts.names() else "moderation"
+            said = {mention.name for mention, _ in resource.mentions}
+            name = "moderation" if "status" in said else "status"
             parts.states = moderated(parts.name, field=name)
             self._source(parts, name, resource.moderated)
             self.assumed.append(
