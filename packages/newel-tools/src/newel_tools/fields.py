@@ -84,8 +84,20 @@ def refusal(error: ValidationError) -> PlanError:
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, PlanError):
         return cause
-    where = ".".join(str(part) for part in first["loc"])
-    return PlanError(f"{where}: {first['msg']}", fix="see `newel plan --schema` for the form")
+    where = ".".join(str(part) for part in first["loc"] if not isinstance(part, int))
+    value = first.get("input")
+    if not isinstance(value, str):
+        return PlanError(f"{where}: {first['msg']}", fix="see `newel plan --schema` for the form")
+    fix = _FORMS.get(first["type"]) or str(first["msg"])
+    if where.endswith(("by", "permissions")):
+        fix = "write a permission as resource:verb, such as posts:write"
+    return PlanError(f"'{value[:80]}' cannot be the {where}", fix=fix, word=value)
+
+
+_FORMS: Final = {
+    "bool_parsing": "write true or false",
+    "string_pattern_mismatch": "write it with a-z, 0-9 and single underscores",
+}
 
 
 class _Reader:

@@ -10,6 +10,7 @@ from typing import Final
 from pydantic import BaseModel
 
 from newel_tools.errors import PlanError
+from newel_tools.nouns import plural
 
 __all__ = [
     "PROVIDED_COLUMNS",
@@ -120,7 +121,7 @@ def check_field(name: str, *, singular: str) -> str:
         if name in PROVIDED_COLUMNS:
             fix = "remove the line: every resource has id, created_at and updated_at"
         else:
-            fix = f"call it '{singular}_{snake(name) or 'field'}', or another word"
+            fix = f"call it '{singular}_{snake(name)[:20].strip('_') or 'field'}', or another word"
         raise PlanError(f"{reason}, so no field can have it", fix=fix, word=name)
     return name
 
@@ -136,7 +137,10 @@ def check_user_field(name: str) -> str:
 def check_resource(name: str) -> str:
     """Return ``name``, or raise ``PlanError`` when a resource cannot be called so."""
     if (reason := resource_conflict(name)) is not None:
-        fix = f"call it '{snake(name) or 'thing'}_entries', or another plural in snake_case"
+        other = plural(snake(name))
+        if resource_conflict(other) is not None:
+            other = f"{snake(name)[:20].strip('_0123456789') or 'thing'}_entries"
+        fix = f"call it '{other}', or another plural in snake_case"
         if name == "users":
             fix = "users come with the kernel; put their fields under 'users:'"
         raise PlanError(f"{reason}, so no resource can have it", fix=fix, word=name)
@@ -146,7 +150,7 @@ def check_resource(name: str) -> str:
 def check_service(name: str) -> str:
     """Return ``name``, or raise ``PlanError`` when a service's package cannot be called so."""
     if (reason := service_conflict(name)) is not None:
-        fix = f"call it '{snake(name) or 'my'}_service'"
+        fix = f"call it '{snake(name)[:40].lstrip('_0123456789') or 'my'}_service'"
         raise PlanError(f"{reason}, so no service can have it", fix=fix, word=name)
     return name
 
