@@ -1,0 +1,65 @@
+"""Optimistic locking over HTTP: a version as ``ETag``, and ``If-Match`` to change only that one.
+
+    @router.patch("/{agent_id}")
+    async def update_agent(agent_id: UUID, data: AgentUpdate, if_match: IfMatch, ...) -> Agent:
+        agent = await agents.get(agent_id)
+        check_version(agent.version, if_match)
+
+A client that sends no ``If-Match`` is let through here; the row's own version still keeps apart two
+changes at the same moment (``StaleVersion``).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from fastapi import Depends, Header
+
+from newel.errors import BadRequest, PreconditionFailed
+
+__all__ = ["IfMatch", "Versions", "check_version", "etag", "read_if_match"]
+
+Versions = tuple[int, ...] | Literal["*"] | None
+"""What ``If-Match`` names: versions, any version, or (without the header) nothing."""
+
+# Strong tags only: If-Match compares strongly, so W/"3" could never match (RFC 9110, 13.1.1).
+_TAGS = re.compile(r'"[0-9]{1,18}"(?:[ \t]*,[ \t]*"[0-9]{1,18}")*', re.ASCII)
+
+
+def etag(version: int) -> str:
+    """Return the ``ETag`` of an entity's version: ``"3"``, with the quotes."""
+    return f'"{version}"'
+
+
+def read_if_match(
+    if_match: Annotated[
+        str | None,
+        Header(
+            alias="If-Match",
+            description='Change it only if this is its present version, as in its ETag: `"3"`.',
+            max_length=200,
+        ),
+    ] = None,
+) -> Versions:
+    """Return what ``If-Match`` names; raises ``BadRequest`` for anything but our own ETags."""
+    if if_match is None:
+        return None
+    text = if_match.strip()
+    if text == "*":
+        return "*"
+    if not _TAGS.fullmatch(text):
+        raise BadRequest('If-Match is not a version: send the ETag you have read, as in "3".')
+    return tuple(int(tag) for tag in re.findall(r"[0-9]+", text))
+
+
+IfMatch = Annotated[Versions, Depends(read_if_match)]
+"""The versions that the client is ready to change: ``Depends(read_if_match)``."""
+
+
+def check_version(entity_version: int, if_match: Versions) -> None:
+    """Raise ``PreconditionFailed`` when ``if_match`` names versions and not this one."""
+    if if_match is None or if_match == "*":
+        return
+    if entity_version not in if_match:
+        raise PreconditionFailed
