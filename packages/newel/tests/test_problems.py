@@ -134,9 +134,18 @@ class TestOwnErrors:
 
         assert [(line["event"], line["exc_info"]) for line in logs] == [("request_refused", error)]
 
-    def test_without_a_cause_write_no_line_of_their_own(self) -> None:
+    def test_of_a_dependency_are_logged_as_errors_with_their_cause(self) -> None:
+        error = UpstreamError("billing")
+        error.__cause__ = ConnectionError(CANARY)
         with capture_logs() as logs:
-            answer_to(NotFound("agent"))
+            problem_of(answer_to(error))
+
+        assert [(line["log_level"], line["exc_info"]) for line in logs] == [("error", error)]
+
+    @pytest.mark.parametrize("error", [NotFound("agent"), Unavailable()], ids=["404", "503"])
+    def test_without_a_cause_write_no_line_of_their_own(self, error: AppError) -> None:
+        with capture_logs() as logs:
+            answer_to(error)
 
         assert logs == []
 

@@ -13,7 +13,7 @@ import http
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Final, cast
+from typing import Any, ClassVar, Final, cast
 from urllib.parse import quote
 
 import structlog
@@ -85,7 +85,7 @@ class ProblemField(BaseModel):
 class Problem(BaseModel):
     """An error (RFC 9457). Some have members of their own, such as `resource` or `service`."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow")
 
     type: str = Field(description="The kind of error, as a URN")
     title: str = Field(description="The kind of error, for people")
@@ -249,7 +249,8 @@ def install(app: FastAPI) -> None:
 
 
 async def _on_app_error(connection: HTTPConnection, error: AppError) -> Response | None:
-    if error.status >= 500:
+    # Without a cause a 503 of a full pool or a draining service is a state, not a fault to trace.
+    if error.status == 500 or (error.status > 500 and error.__cause__ is not None):
         _log.error("request_failed", error=error.code, exc_info=error)
     elif error.__cause__ is not None:
         _log.info("request_refused", error=error.code, exc_info=error)
@@ -410,16 +411,12 @@ def _describe(schema: dict[str, Any], routes: Iterator[RouteContext]) -> None:
     used: set[str] = set()
     for route in routes:
         dependant: Dependant | None = getattr(route, "dependant", None)
-        methods: set[str] | None = getattr(route, "methods", None)  # a websocket has none
-        if dependant is None or not methods:
+        if dependant is None or not getattr(route, "methods", None):  # a websocket
             continue
-        own = {str(status).upper() for status in route.responses}
-        tree = list(_flat(dependant))
-        for method in methods:
+        own, tree = {str(status).upper() for status in route.responses}, list(_flat(dependant))
+        for method in route.methods or ():
             operation = schema["paths"].get(route.path_format, {}).get(method.lower())
             if operation is not None:
-                if _is_public(tree):  # it reads a token if there is one, but asks for none
-                    operation.pop("security", None)
                 statuses = _statuses(method, operation, tree)
                 statuses |= {404} if "{" in (route.path_format or "") else set()
                 used |= _document_operation(operation["responses"], statuses, own)
@@ -440,13 +437,8 @@ def _flat(dependant: Dependant) -> Iterator[Dependant]:
         yield from _flat(dependency)
 
 
-def _is_public(tree: Sequence[Dependant]) -> bool:
-    marks = [getattr(d.call, "__newel_access__", None) for d in tree]
-    return () in marks and not any(marks)
-
-
 def _statuses(method: str, operation: dict[str, Any], tree: Sequence[Dependant]) -> set[int]:
-    """Return the error statuses an operation can give, judging by what it takes."""
+    """Return the errors an operation can give, by what it takes; free public ones of security."""
     found = {429, 500, 503}
     if "requestBody" in operation:
         found |= {400, 413, 415, 422}
@@ -455,7 +447,10 @@ def _statuses(method: str, operation: dict[str, Any], tree: Sequence[Dependant])
     parameters: list[dict[str, Any]] = operation.get("parameters", [])
     if any(p["in"] == "header" and p["name"].lower() == "if-match" for p in parameters):
         found |= {400, 412}
-    if "security" in operation or any(getattr(d.call, "__newel_access__", ()) for d in tree):
+    marks = {getattr(d.call, "__newel_access__", None) for d in tree} - {None}
+    if marks == {()}:
+        operation.pop("security", None)  # a public route reads a token, but asks for none
+    if any(marks) or "security" in operation:
         found |= {401, 403}
     if method in {"POST", "PUT", "PATCH", "DELETE"}:
         found |= {409}
@@ -495,10 +490,8 @@ def _documented(error: _Error) -> dict[str, Any]:
         "timestamp": "2026-11-21T12:00:00Z",
         "errors": [field_error] if error.status == 422 else [],
     }
-    described: dict[str, Any] = {
+    return {
         "description": error.title,
         "content": {MEDIA_TYPE: {"schema": {"$ref": f"{_SCHEMA}Problem"}, "example": example}},
+        **({"headers": _HEADERS[error.status]} if error.status in _HEADERS else {}),
     }
-    if error.status in _HEADERS:
-        described["headers"] = _HEADERS[error.status]
-    return described
