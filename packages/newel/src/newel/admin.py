@@ -11,11 +11,13 @@ import typer
 
 from newel.accounts import create_administrator
 from newel.errors import ConfigurationError
+from newel.logs import configure_logs
 from newel.project import Project
+from newel.revisions import ensure_current
 
 __all__ = ["admin"]
 
-admin = typer.Typer()
+admin: typer.Typer = typer.Typer()
 
 
 @admin.command("create")
@@ -30,11 +32,15 @@ def create(
     password = _password(from_stdin=password_stdin)
     app = Project.find().load_app()
 
+    configure_logs(level="WARNING", format="console", stream=sys.stderr)
+
     async def run() -> None:
         try:
+            await ensure_current(app.state.database, app.state.settings.migrations)
             await create_administrator(app, email=email, password=password)
         finally:
             await app.state.database.close()
+            app.state.passwords.close()
 
     asyncio.run(run())
     typer.echo(f"{email} is an administrator")

@@ -119,5 +119,6 @@ def _options(
 
 def _explain(error: AppError) -> None:
     fix = error.fix if isinstance(error, ConfigurationError) else error.advice
-    typer.echo(f"error: {error.detail}", err=True)
+    what = " ".join(field.message for field in error.errors) or error.detail
+    typer.echo(f"error: {what}", err=True)
     typer.echo(f"fix:   {fix}", err=True)

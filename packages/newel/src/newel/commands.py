@@ -20,7 +20,7 @@ from newel.settings import Settings
 
 __all__ = ["Route", "migrate", "routes", "routes_of"]
 
-migrate = typer.Typer()
+migrate: typer.Typer = typer.Typer()
 
 
 def _migrations() -> Migrations:
@@ -38,7 +38,7 @@ def up(revision: Annotated[str, typer.Argument(help="How far to go.")] = "head")
     typer.echo(f"applied {', '.join(done)}" if done else "nothing to apply")
 
 
-@migrate.command("down")
+@migrate.command("down", context_settings={"ignore_unknown_options": True})
 def down(
     revision: Annotated[str, typer.Argument(help="Down to here; -1 is the last one.")] = "-1",
 ) -> None:

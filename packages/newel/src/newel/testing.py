@@ -16,12 +16,14 @@ import asyncio
 import os
 import secrets
 import shutil
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
+from uuid import UUID
 
 import httpx2
 import pytest
@@ -31,18 +33,25 @@ from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from newel.account_routes import sessions_of
 from newel.db import Database, Work
 from newel.embedded import embedded_postgres
 from newel.entity import Entity
 from newel.migrations import Migrations
+from newel.principal import ANYONE
 from newel.scope import ScopedSession
+from newel.sessions import Origin
 
 __all__ = [
+    "PASSWORD",
     "Databases",
     "FrozenClock",
+    "KnownUser",
     "MakeApp",
     "PostgresDatabases",
     "SqliteDatabases",
+    "log_in",
+    "make_user",
     "open_databases",
 ]
 
@@ -163,6 +172,65 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
         return pool.submit(asyncio.run, work).result()
 
 
+# ---------------------------------------------------------------- users
+
+PASSWORD = "correct horse 7 battery staple"  # noqa: S105 - of users that exist in tests only
+"""The password of ``test_user``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownUser:
+    """An account that a test made; without a ``password``, nobody can log in with one."""
+
+    id: UUID
+    email: str
+    password: str | None
+    roles: tuple[str, ...]
+
+
+async def make_user(
+    app: FastAPI,
+    *,
+    email: str | None = None,
+    password: str | None = None,
+    roles: Sequence[str] | None = None,
+    **fields: Any,
+) -> KnownUser:
+    """Add an account to the application's database, which must be running (``client`` does it).
+
+    Without an ``email`` it gets one of its own, without ``roles`` the role of who registers;
+    ``fields`` are the entity's own. A password takes 20 ms to hash: leave it out where the test
+    does not log in with it.
+    """
+    kind = sessions_of(app).kind
+    hashed = "!" if password is None else await app.state.passwords.hash(password)
+    email = email or f"user-{secrets.token_hex(4)}@example.com"
+    account = kind.new(email=email, password_hash=hashed, role=kind.default_role, **fields)
+    if roles is not None:
+        account.roles = list(roles)
+    database: Database = app.state.database
+    async with database.write(ANYONE) as work, work.as_system("a test makes a user"):
+        work.session.add(account)
+    return KnownUser(
+        id=account.id, email=account.email, password=password, roles=tuple(account.roles)
+    )
+
+
+async def log_in(app: FastAPI, user: KnownUser) -> dict[str, str]:
+    """Open a session of ``user`` and return the headers that carry its access token.
+
+    It is the session that a log-in opens, without the password's work and without the limits that
+    are counted by address.
+    """
+    sessions = sessions_of(app)
+    database: Database = app.state.database
+    origin = Origin(ip="127.0.0.1", user_agent="newel.testing")
+    async with database.write(ANYONE) as work, work.as_system("a test logs in"):
+        account = await work.session.get_one(sessions.kind.user, user.id)
+        tokens = await sessions.open(work, user.id, epoch=account.epoch, origin=origin)
+    return {"Authorization": f"Bearer {tokens.access_token}"}
+
+
 # ---------------------------------------------------------------- fixtures
 
 
@@ -175,6 +243,15 @@ class MakeApp(Protocol):
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def make_app() -> MakeApp:
+    """Return what builds the application: a service says so in its conftest.py."""
+    raise pytest.UsageError(
+        "conftest.py has no session fixture make_app that returns "
+        "lambda **settings: build(Settings(environment='test', **settings))"
+    )
 
 
 @pytest.fixture(scope="session")
@@ -228,6 +305,19 @@ async def client(app: FastAPI) -> AsyncGenerator[httpx2.AsyncClient]:
         httpx2.AsyncClient(transport=transport, base_url="http://test") as found,
     ):
         yield found
+
+
+@pytest.fixture
+async def test_user(app: FastAPI, client: httpx2.AsyncClient) -> KnownUser:
+    """A user with the role of who registers, and the password ``PASSWORD``."""
+    del client  # the lifespan runs
+    return await make_user(app, password=PASSWORD)
+
+
+@pytest.fixture
+async def auth_headers(app: FastAPI, test_user: KnownUser) -> dict[str, str]:
+    """The headers of a request by ``test_user``."""
+    return await log_in(app, test_user)
 
 
 @pytest.fixture

@@ -2,13 +2,23 @@
 
 from fastapi import FastAPI
 
+from newel import accounts
 from newel.app import create_app
+from newel.identity import Account
 from newel.settings import Settings
 from sample_service import notes
 
 
+class User(Account):
+    __tablename__ = "users"
+
+
+ROLES = {"user": frozenset({"notes:write"}), "admin": frozenset({"*"})}
+
+
 def build(settings: Settings) -> FastAPI:
-    return create_app(settings, notes.module, title="sample")
+    users = accounts.module(User, roles=ROLES)
+    return create_app(settings, users, notes.module, title="sample")
 
 
 app = build(Settings())

@@ -1,0 +1,130 @@
+"""`newel doctor`: each thing that can be wrong, its fix, and the exit code."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sample_runs import Service
+
+
+def examine(service: Service, **environment: str) -> tuple[int, dict[str, dict[str, Any]]]:
+    done = service.run("doctor", "--json", **environment)
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode, {finding["name"]: finding for finding in json.loads(done.stdout)}
+
+
+def test_a_healthy_service(service: Service):
+    code, found = examine(service)
+    assert code == 0
+    assert list(found) == [
+        *("python", ".env", "application", "settings", "migrations", "database", "schema"),
+    ]
+    for finding in found.values():
+        assert finding["status"] == "ok", finding
+        assert finding["detail"]
+        assert finding["fix"] == ""
+
+
+def test_it_reads_well(service: Service):
+    (service.root / ".env").chmod(0o644)
+    done = service.run("doctor")
+    assert done.returncode == 0, "a warning is no failure"
+    lines = done.stdout.splitlines()
+    assert lines[1] == "warn  .env         other users of this machine may read the secrets in .env"
+    assert lines[2].strip() == "fix: chmod 600 .env"
+    assert lines[3] == "ok    application  sample_service.main:app"
+
+
+def remove_database(service: Service) -> None:
+    (service.root / "data.db").unlink()
+
+
+def remove_migrations(service: Service) -> None:
+    shutil.rmtree(service.root / "migrations")
+
+
+def remove_entrypoint(service: Service) -> None:
+    (service.root / "pyproject.toml").write_text("[project]\n")
+
+
+def fork_migrations(service: Service) -> None:
+    for name in ("0002", "0003"):
+        path = service.root / "migrations" / f"{name}_x.py"
+        path.write_text(f"revision = '{name}'\ndown_revision = '0001'\n")
+
+
+def remove_pyproject(service: Service) -> None:
+    (service.root / "pyproject.toml").unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "name", "fix"),
+    [
+        (remove_pyproject, "application", "in the folder of the service"),
+        (remove_entrypoint, "application", "entrypoint ="),
+        (remove_migrations, "migrations", "MIGRATIONS"),
+        (fork_migrations, "migrations", "down_revision"),
+        (remove_database, "schema", "newel migrate up"),
+    ],
+)
+def test_damage_is_found_with_its_fix(
+    service: Service, damage: Callable[[Service], None], name: str, fix: str
+):
+    damage(service)
+    code, found = examine(service)
+    assert code == 1
+    assert found[name]["status"] == "fail"
+    assert fix in found[name]["fix"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "name", "detail"),
+    [
+        ({"SECRET_KEY": "short"}, "application", "shorter than 32"),
+        ({"SECRET_KEY": "change-me-please-change-me-please!"}, "application", "placeholder"),
+        (
+            {"DATABASE_URL": "postgresql+asyncpg://a:pw@127.0.0.1:1/x"},
+            "database",
+            "does not answer",
+        ),
+        ({"DATABASE_URL": "mysql://x"}, "application", "does not support"),
+        ({"CORS_ORIGINS": "*", "CORS_CREDENTIALS": "1"}, "application", "CORS_ORIGINS"),
+    ],
+)
+def test_wrong_settings_are_found(
+    service: Service, environment: dict[str, str], name: str, detail: str
+):
+    code, found = examine(service, **environment)
+    assert code == 1
+    assert found[name]["status"] == "fail"
+    assert detail in found[name]["detail"]
+    assert found[name]["fix"]
+    assert "pw" not in json.dumps(found)
+
+
+def test_sqlite_in_production_is_a_warning(service: Service):
+    code, found = examine(service, ENVIRONMENT="production")
+    assert code == 0
+    assert found["settings"]["status"] == "warn"
+    assert "DATABASE_URL" in found["settings"]["fix"]
+
+
+def test_no_env_file_is_fine(service: Service):
+    secret = (service.root / ".env").read_text().strip().removeprefix("SECRET_KEY=")
+    (service.root / ".env").unlink()
+    code, found = examine(service, SECRET_KEY=secret)
+    assert code == 0
+    assert found[".env"]["status"] == "ok"
+
+
+def test_an_empty_migrations_folder_is_a_warning(service: Service):
+    (service.root / "migrations" / "0001_initial.py").unlink()
+    remove_database(service)
+    code, found = examine(service)
+    assert code == 0
+    assert found["migrations"]["status"] == "warn"
+    assert "newel migrate new" in found["migrations"]["fix"]
