@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -148,6 +149,14 @@ class TestLines:
         assert first.text == ""
         assert second.only["note"] == "[redacted]"
 
+    def test_users_tests_can_capture_what_is_logged(self, log) -> None:
+        Lines()
+        log.info("before")
+        Lines()
+        with structlog.testing.capture_logs() as captured:
+            log.info("x", name="n")
+        assert captured[0]["event"] == "x"
+
     def test_configuring_twice_writes_once(self, log) -> None:
         first, second = Lines(), Lines()
         log.info("x")
@@ -190,10 +199,11 @@ class TestLines:
 
 
 class TestUvicorn:
-    def test_its_access_lines_are_ours_to_write_its_errors_stay(self) -> None:
-        # As under `uvicorn service:app`, which has configured logging before the app is there.
-        uvicorn.Config(lambda: None)
-        assert logging.getLogger("uvicorn.access").hasHandlers()
+    @pytest.mark.parametrize("before", [True, False])
+    def test_its_access_lines_are_ours_to_write_its_errors_stay(self, *, before: bool) -> None:
+        if before:  # under `uvicorn service:app`, which configures logging before the app is there
+            uvicorn.Config(lambda: None)
+            assert logging.getLogger("uvicorn.access").hasHandlers()
         lines = Lines()
         logging.getLogger("uvicorn.access").info('%s - "%s"', "192.0.2.1", "GET /")
         assert not logging.getLogger("uvicorn.access").hasHandlers()
@@ -379,6 +389,12 @@ class TestForgery:
         assert not any(c in written for c in "\u2028\u2029\u202e\u2066\u200b\ufeff")
         assert not any(0xD800 <= ord(c) < 0xE000 for c in written)
 
+    @pytest.mark.parametrize("format", ["json", "console"])
+    def test_nor_in_an_exceptions_text(self, log, format: str) -> None:
+        lines = Lines(format=format)
+        log.info("x", exc_info=ValueError("\x1b[2J\x9b2J\x08\u202e"), stack="\x1b[2J")
+        assert not any(c in lines.text for c in "\x1b\x9b\x08\u202e")
+
     def test_control_characters_stay_visible(self, lines: Lines, log) -> None:
         log.info("a\x1b[31mred\nb\ud800", name="日本 é")
         assert lines.only["event"] == "a\\x1b[31mred\\nb\\ud800"
@@ -432,19 +448,23 @@ class TestExceptions:
         log.error("x", exc_info=False)
         assert not any("exception" in line for line in lines.all)
 
-    def test_a_deep_recursion_keeps_its_end(self, lines: Lines, log) -> None:
-        def fall(depth: int) -> None:
-            if depth == 0:
+    def test_a_deep_recursion_keeps_its_last_40_frames(self, lines: Lines, log) -> None:
+        def fall(n: int) -> None:
+            stumble(n)
+
+        def stumble(n: int) -> None:
+            if n == 0:
                 raise ValueError("at the bottom")
-            fall(depth - 1)
+            fall(n - 1)
 
         try:
-            fall(500)
+            fall(200)
         except ValueError:
-            log.exception("x" * 20_000)
+            log.exception("failed")
         trace = lines.only["exception"]["trace"]
         assert trace.endswith("ValueError: at the bottom\n")
-        assert len(trace) < 9000
+        assert trace.startswith("Traceback")
+        assert trace.count('File "') == 40
 
     def test_the_stack_can_be_asked_for(self, lines: Lines, log) -> None:
         log.info("x", stack_info=True)
@@ -506,6 +526,26 @@ class TestBounds:
         assert line["truncated"] is True
         assert line["exception"]["trace"].endswith("ValueError: at the end\n")
         assert line["text9"].startswith("xxx")
+
+    def test_the_values_of_a_tree_are_counted(self, lines: Lines, log) -> None:
+        log.info("x", tree={f"{i}": {f"{j}": "v" for j in range(60)} for i in range(60)})
+        log.info("x", tree=[["v"] * 60 for _ in range(60)])
+        for line in lines.all:
+            assert 450 < json.dumps(line["tree"]).count("v") < 512
+            assert "truncated" not in line
+
+    def test_what_does_not_fit_costs_nearly_nothing(self, log) -> None:
+        """60 long texts against 6: without a bound on the whole they take ten times as long."""
+        Lines(secrets=[SECRET])
+
+        def cost_seconds(texts: int) -> float:
+            event = {f"text{i}": "=x " * 2000 for i in range(texts)}
+            started = time.process_time()
+            log.info("x", **event)
+            return time.process_time() - started
+
+        few, many = (min(cost_seconds(texts) for _ in range(7)) for texts in (6, 60))
+        assert many < 4 * few
 
     def test_what_contains_itself_ends(self, lines: Lines, log) -> None:
         circle: list = []

@@ -354,7 +354,7 @@ class _JsonLine:
     """Renders an event as one line of ASCII JSON."""
 
     def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> str:
-        return _fitting(event, render=lambda each: json.dumps(each, allow_nan=False))
+        return _fitting(event, render=json.dumps)
 
 
 class _ConsoleLine:
