@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from sample_entities import User
 from sample_runs import Service, make_service
 
 from newel.db import Database
-from newel.entity import Entity
 from newel.testing import Databases, open_databases
 
 pytest_plugins = ["newel.testing"]
@@ -36,7 +36,7 @@ def prepare_database() -> Callable[[str], None]:
     async def create_tables(url: str) -> None:
         database = Database(url)
         async with database.engine.begin() as connection:
-            await connection.run_sync(Entity.metadata.create_all)
+            await connection.run_sync(User.metadata.create_all)
         await database.close()
 
     def prepare(url: str) -> None:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Protocol
 
 from fastapi import Depends, Response
 from fastapi.openapi.models import OAuth2, OAuthFlowPassword, OAuthFlows
+from fastapi.openapi.models import SecurityBase as SecurityModel
 from fastapi.security.base import SecurityBase
 from starlette.requests import HTTPConnection
 
@@ -53,8 +54,8 @@ class Bearer(SecurityBase):
     """The access token of a request or websocket: the Authorization header, else the cookie."""
 
     def __init__(self) -> None:
-        self.scheme_name = "BearerAuth"
-        self.model = OAuth2(
+        self.scheme_name: str = "BearerAuth"
+        self.model: SecurityModel = OAuth2(
             flows=OAuthFlows(password=OAuthFlowPassword(tokenUrl="auth/login", scopes={})),
             description="Access token from log-in, sent as `Authorization: Bearer <token>`.",
         )

@@ -51,7 +51,11 @@ def client_ip(scope: Scope, trusted_proxies: Sequence[str]) -> str:
     client = scope.get("client")
     if client is None:
         return "unknown"
-    hops = [hop.strip() for line in Headers(scope=scope).getlist("x-forwarded-for") for hop in line.split(",")]
+    hops = [
+        hop.strip()
+        for line in Headers(scope=scope).getlist("x-forwarded-for")
+        for hop in line.split(",")
+    ]
     address = client[0]
     while hops and _is_trusted(address, tuple(trusted_proxies)):
         address = hops.pop()

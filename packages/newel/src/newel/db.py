@@ -130,7 +130,7 @@ class Database:
             "pool_timeout": pool_wait_seconds,
         }
         backend = _backend(url)
-        self.is_sqlite = backend == "sqlite"
+        self.is_sqlite: bool = backend == "sqlite"
         if self.is_sqlite:
             self._writer = _sqlite_writer(url)
             self._reader = _sqlite_reader(url, pool)

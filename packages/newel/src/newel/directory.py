@@ -148,7 +148,7 @@ class AccountRepository(Repository[Account]):
 
     def __init__(self, work: Work, kind: AccountKind) -> None:
         super().__init__(work)
-        self.entity = kind.user
+        self.entity: type[Account] = kind.user
 
 
 class Directory:

@@ -35,7 +35,7 @@ from sqlalchemy.orm import (
     declared_attr,
     mapped_column,
 )
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from newel.clock import utc_now
 from newel.ids import uuid7
@@ -54,8 +54,8 @@ __all__ = [
 class UTCDateTime(TypeDecorator[datetime]):
     """An aware time: refuses naive ones, stores and returns UTC on every database."""
 
-    impl = DateTime(timezone=True)
-    cache_ok = True
+    impl: TypeEngine[Any] | type[TypeEngine[Any]] = DateTime(timezone=True)
+    cache_ok: bool | None = True
 
     @property
     def python_type(self) -> type[datetime]:

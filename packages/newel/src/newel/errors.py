@@ -82,10 +82,10 @@ class AppError(Exception):
         headers: Mapping[str, str] | None = None,
         **extra: Any,
     ) -> None:
-        self.detail = detail or self.advice
-        self.errors = tuple(errors)
-        self.headers = dict(headers or {})
-        self.extra = extra
+        self.detail: str = detail or self.advice
+        self.errors: tuple[FieldError, ...] = tuple(errors)
+        self.headers: dict[str, str] = dict(headers or {})
+        self.extra: dict[str, Any] = extra
         super().__init__(self.detail)
 
 

@@ -20,7 +20,7 @@ from typing import Any
 from uuid import UUID
 
 from pydantic import TypeAdapter
-from sqlalchemy import JSON, Index, String
+from sqlalchemy import JSON, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from newel.clock import utc_now
@@ -45,14 +45,13 @@ class OutboxEvent(Entity):
     """
 
     __tablename__ = "outbox"
-    __table_args__ = (Index("ix_outbox_unpublished", "published_at", "id"),)
 
     name: Mapped[str] = mapped_column(String(128))
     aggregate_id: Mapped[UUID] = mapped_column(index=True)
     payload: Mapped[dict[str, Any]] = mapped_column(JSON)
     request_id: Mapped[str | None] = mapped_column(String(64), default=None)
     occurred_at: Mapped[datetime] = mapped_column(default_factory=utc_now)
-    published_at: Mapped[datetime | None] = mapped_column(default=None)
+    published_at: Mapped[datetime | None] = mapped_column(default=None, index=True)
 
 
 def outbox_event(event: Event) -> OutboxEvent:

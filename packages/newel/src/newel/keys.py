@@ -23,7 +23,7 @@ __all__ = ["KEPT", "keys", "new_secret", "rotate"]
 KEPT = 2
 """How many former keys stay in ``SECRET_KEY_PREVIOUS``; the oldest one goes first."""
 
-keys = typer.Typer()
+keys: typer.Typer = typer.Typer()
 
 _LINE = re.compile(r"\s*(?:export\s+)?(?P<name>\w+)\s*=\s*(?P<value>.*?)\s*")
 

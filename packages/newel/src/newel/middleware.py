@@ -331,7 +331,7 @@ class BodyLimit:
     """
 
     def __init__(self, app: ASGIApp, *, max_body_bytes: int) -> None:
-        self.app = RequestBodyLimitMiddleware(app, max_body_size=max_body_bytes)
+        self.app: ASGIApp = RequestBodyLimitMiddleware(app, max_body_size=max_body_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -27,7 +27,7 @@ _PAGING = {"page", "page_size", "cursor", "sort"}
 
 
 class _ListQuery(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     page_size: Annotated[int, Field(ge=1, le=MAXIMUM_PAGE_SIZE, description="Rows a page")] = 20
 
@@ -85,7 +85,7 @@ class KeysetSlice(Generic[T]):
 class Page(BaseModel, Generic[T]):
     """``{items, total, page, page_size, pages}`` on the wire."""
 
-    model_config = ConfigDict(from_attributes=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(from_attributes=True)
 
     items: list[T]
     total: int
@@ -97,7 +97,7 @@ class Page(BaseModel, Generic[T]):
 class KeysetPage(BaseModel, Generic[T]):
     """``{items, next_cursor}`` on the wire."""
 
-    model_config = ConfigDict(from_attributes=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(from_attributes=True)
 
     items: list[T]
     next_cursor: str | None

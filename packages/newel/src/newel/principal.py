@@ -38,7 +38,7 @@ class Principal:
 
     @property
     def user_id(self) -> UUID:
-        """The id of the logged-in user; a ``RuntimeError`` for anyone else (a mistake in the route)."""
+        """The id of the logged-in user; ``RuntimeError`` if there is none: the route is wrong."""
         if self.id is None:
             raise RuntimeError("nobody is logged in: declare requires(...) on the route")
         return self.id

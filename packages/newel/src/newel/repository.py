@@ -16,12 +16,13 @@ from uuid import UUID
 from pydantic import TypeAdapter
 from pydantic_core import from_json, to_json
 from sqlalchemy import ColumnElement, Select, and_, func, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.orm.exc import StaleDataError
 from sqlalchemy.orm.interfaces import ORMOption
 
 from newel.clock import utc_now
-from newel.db import CurrentWork
+from newel.db import CurrentWork, Work
 from newel.entity import Entity, SoftDeleted
 from newel.errors import BadRequest, Forbidden, NotFound, StaleVersion
 from newel.pages import CursorQuery, KeysetSlice, PageQuery, Slice
@@ -35,16 +36,16 @@ E = TypeVar("E", bound=Entity)
 class Repository(Generic[E]):
     """Reads and writes one kind of entity in the current unit of work.
 
-    Every method flushes what it changes, so ``Duplicate`` and ``StaleVersion`` are raised by the line
-    that causes them. They end the unit of work: to go on after one, wrap the call in SQLAlchemy's
-    ``async with work.session.begin_nested():``. Nothing here commits.
+    Every method flushes what it changes, so ``Duplicate`` and ``StaleVersion`` are raised by the
+    line that causes them. They end the unit of work: to go on after one, wrap the call in
+    SQLAlchemy's ``async with work.session.begin_nested():``. Nothing here commits.
     """
 
     entity: type[E]
 
     def __init__(self, work: CurrentWork) -> None:
-        self.work = work
-        self.session = work.session
+        self.work: Work = work
+        self.session: AsyncSession = work.session
 
     def select(self, *options: ORMOption) -> Select[E]:
         """Return a SELECT of the entity to refine; ``options`` are SQLAlchemy's loading options."""
@@ -52,7 +53,8 @@ class Repository(Generic[E]):
 
     async def find(self, id: UUID, *options: ORMOption) -> E | None:
         """Return the row the caller may see, or ``None``."""
-        return await self.session.scalar(self.select(*options).where(self.entity.id == id))
+        statement = select(self.entity).options(*options).where(self.entity.id == id)
+        return await self.session.scalar(statement)
 
     async def get(self, id: UUID, *options: ORMOption) -> E:
         """Return the row the caller may see; raises ``NotFound``."""

@@ -13,7 +13,7 @@ Input refuses what it does not know; output shows only what it declares.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -44,7 +44,7 @@ class InputModel(BaseModel):
     Errors never repeat the input.
     """
 
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     def changes(self) -> dict[str, Any]:
         """Return the fields that were sent: what a PATCH changes."""
@@ -60,7 +60,7 @@ def omittable() -> Any:
 class ReadModel(BaseModel):
     """A response body, filled from an entity's attributes."""
 
-    model_config = ConfigDict(from_attributes=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(from_attributes=True)
 
 
 class EntityRead(ReadModel):

@@ -69,7 +69,7 @@ class Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """Tell whether it is time to stop; uvicorn asks ten times a second."""
         if self._stop_at is not None and time.monotonic() >= self._stop_at:
-            self.should_exit = True
+            self.should_exit: bool = True
         return await super().on_tick(counter)
 
 
