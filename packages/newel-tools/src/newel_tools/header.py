@@ -152,6 +152,8 @@ def _back_off(reading: Reading, head: _Head) -> bool:
         listed = True
     if cursor.word() in {"can", "may"}:
         listed = True
+    if cursor.tokens[cursor.position - 1] is not head.topic[-1]:
+        return False  # "posts API, ...": the list comes after the service's own words
     if listed and (is_plural(last) or cursor.kind() == "group") and last not in API_NOUNS:
         cursor.position = reading.cursor.tokens.index(head.topic[0])
         return True

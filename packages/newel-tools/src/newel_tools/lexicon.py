@@ -6,6 +6,7 @@ from typing import Final
 
 __all__ = [
     "ADJECTIVES",
+    "AMBIGUOUS",
     "API_NOUNS",
     "BREAKS",
     "DETERMINERS",
@@ -45,7 +46,7 @@ LEADS: Final = _words(
 _SMALL: Final = _words(
     "also and are as at be been but by can could do does for from has have having i if in is it "
     "lets may must of on one only or per plus than that them then there they this those these "
-    "to want was were where which while who whose will with would"
+    "to using via want was were where which while who whose will with would"
 )
 STOP_WORDS: Final = DETERMINERS | LEADS | _SMALL
 """Words that carry no content: whether they were understood is not asked."""
@@ -85,6 +86,9 @@ FEATURE_PARTS: Final = FEATURES | _words(
     "roles session sessions sort sorting test tests token tokens unit user users via"
 )
 """What may stand beside those, or be one of them where nothing else is spoken of."""
+
+AMBIGUOUS: Final = _words("account accounts check checks error errors log logs session sessions")
+"""Features beside other features; alone they may be what a service is about."""
 
 LISTED_AS: Final = _words(
     "entities entity following models objects resource resources tables things"

@@ -9,6 +9,7 @@ from newel_tools.cursor import Cursor
 from newel_tools.draft import Draft
 from newel_tools.lexicon import (
     ADJECTIVES,
+    AMBIGUOUS,
     BREAKS,
     DETERMINERS,
     FEATURE_PARTS,
@@ -60,15 +61,18 @@ def read_phrase(cursor: Cursor) -> Phrase | None:
     return Phrase(words=tuple(words), span=first.to(cursor.last_span()), marks=tuple(marks))
 
 
-def is_feature(phrase: Phrase, *, alone: bool) -> bool:
+def is_feature(phrase: Phrase, *, alone: bool, sure: bool = False) -> bool:
     """Tell whether a phrase names what every service has.
 
-    ``alone``: nothing is being described, so that ``roles`` can only be the service's.
+    ``alone``: nothing is being described, so that ``roles`` can only be the service's; ``sure``:
+    the list has named such things before.
     """
     words = [w for w in phrase.words if w not in ADJECTIVES]
     if not all(w in FEATURE_PARTS for w in words):
         return False
-    return alone or any(w in FEATURES for w in words)
+    if len(words) == 1 and words[0] in AMBIGUOUS:
+        return sure
+    return alone or sure or any(w in FEATURES for w in words)
 
 
 def noun_of(phrase: Phrase, draft: Draft, *, singular_too: bool) -> str | None:

@@ -180,7 +180,7 @@ def _is_said_of_service(reading: Reading, phrase: Phrase) -> bool:
         ledger.understood(phrase.span)
         return True
     only_users = set(phrase.words) <= {"user", "users"}
-    if only_users or not is_feature(phrase, alone=reading.featuring or not reading.resources()):
+    if only_users or not is_feature(phrase, alone=not reading.resources(), sure=reading.featuring):
         return False
     if reading.cursor.kind() == "group":
         return False
