@@ -44,7 +44,11 @@ def new(
         plan = plan_of(source)
         with _termination_interrupts():
             result = _make(plan, directory or Path(plan.service), layout=layout, as_json=as_json)
-    except (PlanError, TreeError) as error:
+    except PlanError as error:
+        if error.skeleton is not None and not as_json:
+            typer.echo(error.skeleton, nl=False)
+        _refuse(str(error).partition("\n")[0], error.fix, as_json=as_json)
+    except TreeError as error:
         _refuse(error.message, error.fix, as_json=as_json)
     except KeyboardInterrupt:
         typer.echo("Interrupted: nothing was written.", err=True)

@@ -59,7 +59,7 @@ class Kernel:
         found = distribution("newel")
         origin: dict[str, Any] = json.loads(found.read_text("direct_url.json") or "{}")
         editable = origin.get("dir_info", {}).get("editable", False)
-        path = Path(unquote(urlsplit(origin["url"]).path)) if editable else None
+        path = Path(unquote(urlsplit(str(origin["url"])).path)) if editable else None
         return cls(version=found.version, checkout=path)
 
     @property
@@ -120,11 +120,8 @@ def _templates() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {
-        "line": _line,
-        "quoted": _quoted,
-        "shortened": _shortened,
-    }
+    filters: dict[str, Any] = {"line": _line, "quoted": _quoted, "shortened": _shortened}
+    environment.filters.update(filters)
     return environment
 
 
