@@ -357,8 +357,9 @@ class Terminal:
         os.write(self._fd, f"{words}\n".encode())
 
     def end(self) -> int:
+        status = os.waitpid(self._pid, 0)[1]
         os.close(self._fd)
-        return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+        return os.waitstatus_to_exitcode(status)
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -376,9 +377,9 @@ def test_at_a_terminal_the_password_is_asked_for_twice_and_not_shown(service: Se
 
 
 def test_an_app_without_accounts_has_no_administrators(service: Service):
-    main = service.root / "src/sample_service/main.py"
-    main.write_text(
-        main.read_text().replace("create_app(settings, users, ", "create_app(settings, ")
+    source = service.root / "src/sample_service/application.py"
+    source.write_text(
+        source.read_text().replace("create_app(settings, users, ", "create_app(settings, ")
     )
     done = service.run("admin", "create", "--email", "a@example.com", NEWEL_ADMIN_PASSWORD=STRONG)
     assert done.returncode == 1

@@ -42,7 +42,9 @@ def test_tokens_of_the_old_key_are_good_after_a_rotation(env_file: Path):
     assert after.secret_key != before.secret_key
     ring = KeyRing(after.secret_key, previous=after.secret_key_previous)
     assert Signer(ring, "cursor").read(signed) == b"page 2"
-    with pytest.raises(ValueError, match="not signed here"):  # the control: without the old key it is refused
+    with pytest.raises(
+        ValueError, match="not signed here"
+    ):  # the control: without the old key it is refused
         Signer(KeyRing(after.secret_key), "cursor").read(signed)
     assert unsafe_settings(after) == []
 

@@ -342,8 +342,8 @@ async def test_engine(database_url: str) -> AsyncGenerator[AsyncEngine]:
 async def test_db(test_engine: AsyncEngine) -> AsyncGenerator[Work]:
     """A unit of work that sees everything, for a test to arrange and to look.
 
-    Unlike a service's it commits each ``flush`` at once and reads afresh: what it wrote is there
-    for the application, and the other way round.
+    Unlike a service's it commits each ``flush`` at once and its SELECTs read afresh: what it wrote
+    is there for the application, and the other way round.
     """
     session = AsyncSession(
         test_engine,
