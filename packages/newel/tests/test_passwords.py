@@ -233,21 +233,20 @@ class TestThreads:
         passwords.close()
 
     async def test_threads_start_with_the_first_use_and_end_with_close(self) -> None:
-        def ours() -> list[threading.Thread]:
-            return [each for each in threading.enumerate() if each.name.startswith(prefix)]
+        def ours() -> set[threading.Thread]:
+            return {each for each in threading.enumerate() if each.name.startswith("newel-pass")}
 
-        prefix = "newel-passwords"
-        before = len(ours())
+        others = ours()  # of tests before, on their way out
         passwords = Passwords()
         passwords.close()  # nothing to close yet
-        assert len(ours()) == before
+        assert ours() <= others
         hashed = await passwords.hash(GOOD)
-        started = ours()
-        assert len(started) > before
+        started = ours() - others
+        assert started
         passwords.close()
         for thread in started:
             await asyncio.to_thread(thread.join, 10)
-        assert len(ours()) <= before
+            assert not thread.is_alive()
         # A test client starts and stops an application more than once.
         assert (await passwords.verify(GOOD, hashed)).ok
         passwords.close()
