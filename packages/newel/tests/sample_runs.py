@@ -34,6 +34,14 @@ def wait_until(holds: Callable[[], object], *, seconds: float = 20) -> None:
         time.sleep(0.02)
 
 
+def error_lines(text: str) -> tuple[str, str]:
+    lines = text.splitlines()
+    assert len(lines) == 2, text
+    assert lines[0].startswith("error: ")
+    assert lines[1].startswith("fix:   ")
+    return lines[0].removeprefix("error: "), lines[1].removeprefix("fix:   ")
+
+
 @dataclass(frozen=True)
 class Service:
     """A copy of the sample service."""

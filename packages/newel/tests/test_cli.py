@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import pty
-import re
-import select
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -17,18 +12,10 @@ from typing import Any
 
 import pytest
 import typer
-from sample_runs import Service
+from sample_runs import error_lines
 
 from newel import __version__, cli
 from newel.errors import ConfigurationError, FieldError, Invalid, NotFound
-
-
-def error_lines(text: str) -> tuple[str, str]:
-    lines = text.splitlines()
-    assert len(lines) == 2, text
-    assert lines[0].startswith("error: ")
-    assert lines[1].startswith("fix:   ")
-    return lines[0].removeprefix("error: "), lines[1].removeprefix("fix:   ")
 
 
 @dataclass
@@ -198,192 +185,6 @@ def test_a_wanted_command_loads_its_own_modules_only():
         [sys.executable, "-c", script], check=True, capture_output=True, text=True
     )
     assert done.stdout.splitlines()[-1] == "[]"
-
-
-# ---------------------------------------------------------------- migrate
-
-
-def test_migrate_up_down_check_and_new(service: Service):
-    assert service.run("migrate", "up").stdout == "nothing to apply\n"
-    assert service.run("migrate", "check").stdout == "models and migrations agree\n"
-    done = service.run("migrate", "new", "nothing")
-    assert done.stdout == "models and migrations agree: nothing to write\n"
-    assert service.run("migrate", "down").stdout == "took back 0001\n"
-    assert service.run("migrate", "down", "base").stdout == "nothing to take back\n"
-    assert service.run("migrate", "up", "0001").stdout == "applied 0001\n"
-
-
-def test_migrate_check_fails_when_a_model_was_changed(service: Service):
-    notes = service.root / "src/sample_service/notes.py"
-    notes.write_text(
-        notes.read_text().replace(
-            "    text: Mapped", "    title: Mapped[str | None] = mapped_column()\n    text: Mapped"
-        )
-    )
-    done = service.run("migrate", "check")
-    assert done.returncode == 1
-    assert done.stdout == "  add_column notes.title\n"
-    what, fix = error_lines(done.stderr)
-    assert what == "Models and migrations differ in 1 point(s)"
-    assert "newel migrate new" in fix
-
-    assert service.run("migrate", "new", "Add titles").stdout == "migrations/0002_add_titles.py\n"
-    assert service.run("migrate", "up").stdout == "applied 0002\n"
-    assert service.run("migrate", "check").returncode == 0
-
-
-@pytest.mark.parametrize(
-    ("arguments", "what"),
-    [
-        (["migrate", "up", "0009"], "0009"),
-        (["migrate", "down", "-9"], "-9"),
-    ],
-)
-def test_an_unknown_revision_is_two_lines(service: Service, arguments: list[str], what: str):
-    done = service.run(*arguments)
-    assert done.returncode == 1
-    assert what in error_lines(done.stderr)[0]
-
-
-def test_a_database_that_is_away_is_two_lines(service: Service):
-    done = service.run("migrate", "up", DATABASE_URL="postgresql+asyncpg://a:pw@127.0.0.1:1/x")
-    assert done.returncode == 1
-    what, fix = error_lines(done.stderr)
-    assert "cannot be used" in what
-    assert "pw" not in done.stderr
-    assert "DATABASE_URL" in fix
-
-
-def test_no_migrations_folder_is_two_lines(service: Service):
-    done = service.run("migrate", "up", MIGRATIONS="nowhere")
-    assert done.returncode == 1
-    assert "no migrations folder" in error_lines(done.stderr)[0]
-
-
-# ---------------------------------------------------------------- routes
-
-
-def test_routes_as_a_table_and_as_json(service: Service):
-    done = service.run("routes")
-    assert done.returncode == 0, done.stderr
-    rows = [re.split(r"  +", line) for line in done.stdout.splitlines()]
-    assert rows[0] == ["METHOD", "PATH", "ACCESS", "NAME"]
-    assert ["POST", "/api/v1/notes", "notes:write", "create_note"] in rows
-    assert ["GET", "/api/v1/notes", "public", "list_notes"] in rows
-    assert ["WS", "/api/v1/notes/live", "public", "live"] in rows
-    assert ["GET", "/api/docs", "-", "swagger_ui_html"] in rows
-    assert "HEAD" not in done.stdout
-
-    found = json.loads(service.run("routes", "--json").stdout)
-    assert [list(row.values()) for row in found] == rows[1:]
-    assert found[0].keys() == {"method", "path", "access", "name"}
-
-
-# ---------------------------------------------------------------- admin
-
-STRONG = "a long enough passphrase 7"
-
-
-def administrators(service: Service) -> list[str]:
-    script = (
-        "import sqlite3, sys, json\n"
-        "rows = sqlite3.connect('data.db').execute('SELECT email, roles FROM users').fetchall()\n"
-        "print(json.dumps([email for email, roles in rows if 'admin' in roles]))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=service.root, check=True, capture_output=True
-    )
-    return json.loads(done.stdout)
-
-
-def test_an_administrator_by_environment_and_by_standard_input(service: Service):
-    done = service.run("admin", "create", "--email", "ada@example.com", NEWEL_ADMIN_PASSWORD=STRONG)
-    assert (done.returncode, done.stdout) == (0, "ada@example.com is an administrator\n"), done
-    done = service.run(
-        "admin", "create", "--email", "eve@example.com", "--password-stdin", stdin=f"{STRONG}\n"
-    )
-    assert done.returncode == 0, done.stderr
-    assert administrators(service) == ["ada@example.com", "eve@example.com"]
-    assert STRONG not in done.stdout + done.stderr
-
-
-def test_what_makes_no_administrator_is_two_lines(service: Service):
-    environment = {"NEWEL_ADMIN_PASSWORD": STRONG}
-    create = ["admin", "create", "--email"]
-    assert service.run(*create, "ada@example.com", **environment).returncode == 0
-    for arguments, given, expected in (
-        ([*create, "Ada@Example.com"], environment, "already"),
-        ([*create, "no address"], environment, "not an e-mail address"),
-        ([*create, "eve@example.com"], {"NEWEL_ADMIN_PASSWORD": "short"}, "8"),
-        ([*create, "eve@example.com"], {}, "no terminal to ask"),
-    ):
-        done = service.run(*arguments, **given)
-        assert done.returncode == 1
-        assert expected in error_lines(done.stderr)[0]
-    assert administrators(service) == ["ada@example.com"]
-
-
-def test_the_password_is_no_argument(service: Service):
-    done = service.run("admin", "create", "--email", "a@example.com", "--password", STRONG)
-    assert done.returncode == 2
-
-
-def test_an_administrator_needs_the_tables(service: Service):
-    (service.root / "data.db").unlink()
-    done = service.run("admin", "create", "--email", "a@example.com", NEWEL_ADMIN_PASSWORD=STRONG)
-    assert done.returncode == 1
-    assert "newel migrate up" in error_lines(done.stderr)[1]
-
-
-class Terminal:
-    """A command at a terminal of its own, and somebody who answers its questions."""
-
-    def __init__(self, command: dict[str, Any]) -> None:
-        self.seen = ""
-        self._pid, self._fd = pty.fork()
-        if self._pid == 0:  # pragma: no cover - the child becomes the command
-            os.chdir(command["cwd"])
-            os.execve(command["args"][0], command["args"], command["env"])
-
-    def expect(self, words: str) -> None:
-        """Read until ``words`` are on the screen."""
-        begin = len(self.seen)
-        while words not in self.seen[begin:]:
-            ready, _, _ = select.select([self._fd], [], [], 30)
-            assert ready, f"no {words!r} after {self.seen!r}"
-            self.seen += os.read(self._fd, 1000).decode()
-
-    def answer(self, words: str) -> None:
-        os.write(self._fd, f"{words}\n".encode())
-
-    def end(self) -> int:
-        status = os.waitpid(self._pid, 0)[1]
-        os.close(self._fd)
-        return os.waitstatus_to_exitcode(status)
-
-
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_at_a_terminal_the_password_is_asked_for_twice_and_not_shown(service: Service):
-    terminal = Terminal(service.command("admin", "create", "--email", "ada@example.com"))
-    for first, second in (("one thing 12345", "another 12345"), (STRONG, STRONG)):
-        terminal.expect("Password: ")  # the space comes when the echo is off
-        terminal.answer(first)
-        terminal.expect("confirmation: ")
-        terminal.answer(second)
-    terminal.expect("ada@example.com is an administrator")
-    assert terminal.end() == 0
-    assert STRONG not in terminal.seen
-    assert administrators(service) == ["ada@example.com"]
-
-
-def test_an_app_without_accounts_has_no_administrators(service: Service):
-    source = service.root / "src/sample_service/application.py"
-    source.write_text(
-        source.read_text().replace("create_app(settings, users, ", "create_app(settings, ")
-    )
-    done = service.run("admin", "create", "--email", "a@example.com", NEWEL_ADMIN_PASSWORD=STRONG)
-    assert done.returncode == 1
-    assert "no accounts" in error_lines(done.stderr)[0]
 
 
 def test_configuration_errors_print_their_own_fix(

@@ -11,15 +11,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from sample_runs import Service, wait_until
-
-
-def two_lines(text: str) -> tuple[str, str]:
-    lines = text.splitlines()
-    assert len(lines) == 2, text
-    assert lines[0].startswith("error: ")
-    assert lines[1].startswith("fix:   ")
-    return lines[0], lines[1]
+from sample_runs import Service, error_lines, wait_until
 
 
 def test_it_serves_and_says_where(service: Service):
@@ -91,21 +83,21 @@ def test_a_second_ctrl_c_drops_what_is_running(service: Service):
         assert running.process.wait(20) == 0
 
 
-def test_a_taken_port_is_two_lines(service: Service):
+def test_a_taken_port_is_error_lines(service: Service):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         done = service.run("serve", "--port", str(port))
     assert done.returncode == 1
-    error, fix = two_lines(done.stderr)
+    error, fix = error_lines(done.stderr)
     assert f"Port {port} on 127.0.0.1" in error
     assert "another process listens there" in error
     assert f"newel serve --port {port + 1}" in fix
 
 
-def test_an_address_that_is_not_ours_is_two_lines(service: Service):
+def test_an_address_that_is_not_ours_is_error_lines(service: Service):
     done = service.run("serve", "--host", "192.0.2.1")
     assert done.returncode == 1
-    error, fix = two_lines(done.stderr)
+    error, fix = error_lines(done.stderr)
     assert "cannot be used" in error
     assert "--host" in fix
 
@@ -116,22 +108,22 @@ def test_it_listens_on_ipv6(service: Service):
         assert running.get("/health").status_code == 200
 
 
-def test_a_database_that_is_behind_is_two_lines(service: Service):
+def test_a_database_that_is_behind_is_error_lines(service: Service):
     (service.root / "data.db").unlink()
     done = service.run("serve", "--port", "0")
     assert done.returncode == 1
-    error, fix = two_lines(done.stderr)
-    assert error == "error: The database has no tables yet, the code wants 0001"
+    error, fix = error_lines(done.stderr)
+    assert error == "The database has no tables yet, the code wants 0001"
     assert "newel migrate up" in fix
 
 
-def test_a_database_that_is_ahead_is_two_lines(service: Service):
+def test_a_database_that_is_ahead_is_error_lines(service: Service):
     assert service.run("migrate", "new", "later", "--empty").returncode == 0
     assert service.run("migrate", "up").returncode == 0
     (service.root / "migrations" / "0002_later.py").unlink()
     done = service.run("serve", "--port", "0")
     assert done.returncode == 1
-    error, fix = two_lines(done.stderr)
+    error, fix = error_lines(done.stderr)
     assert "at revision 0002, which this code does not know" in error
     assert "newel migrate down 0001" in fix
 
@@ -156,10 +148,10 @@ def test_a_lifespan_that_fails_is_not_a_running_service(service: Service):
     assert "a broken lifespan" in done.stderr
 
 
-def test_unsafe_settings_are_two_lines(service: Service):
+def test_unsafe_settings_are_error_lines(service: Service):
     done = service.run("serve", SECRET_KEY="short")
     assert done.returncode == 1
-    error, fix = two_lines(done.stderr)
+    error, fix = error_lines(done.stderr)
     assert "SECRET_KEY is shorter than 32 characters" in error
     assert "newel keys new" in fix
 
@@ -173,6 +165,6 @@ def test_wrong_usage_is_exit_code_2(service: Service, arguments: list[str]):
 
 def test_it_runs_from_its_own_folder_only(service: Service, tmp_path: Path):
     elsewhere = Service(tmp_path)
-    error, fix = two_lines(elsewhere.run("serve").stderr)
+    error, fix = error_lines(elsewhere.run("serve").stderr)
     assert "no pyproject.toml" in error
     assert "folder of the service" in fix

@@ -325,7 +325,7 @@ def _watch() -> int:
             print(json.dumps(where), flush=True)  # noqa: T201 - our protocol with the parent
             sys.stdin.read()
     except ConfigurationError as error:
-        print(json.dumps({"error": error.detail, "fix": error.fix}), flush=True)  # noqa: T201
+        print(json.dumps({"error": error.detail, "fix": error.fix}), flush=True)  # noqa: T201 - as above
         return 1
     return 0
 

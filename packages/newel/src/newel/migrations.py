@@ -445,4 +445,4 @@ def _format(path: Path) -> None:
     """Format with the project's own ruff, if it has one; the file is valid without."""
     beside = shutil.which("ruff", path=str(Path(sys.executable).parent)) or shutil.which("ruff")
     if beside is not None:
-        subprocess.run([beside, "format", "--quiet", str(path)], check=False)  # noqa: S603 - ours
+        subprocess.run([beside, "format", "--quiet", str(path)], check=False)  # noqa: S603 - our own file

@@ -73,7 +73,7 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-def listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int) -> socket.socket:
     """Return a socket bound to ``host`` and ``port``; a ``ConfigurationError`` says why not."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -98,7 +98,7 @@ async def run(app: FastAPI, *, host: str, port: int, drain_seconds: float = 0.0)
     settings: Settings = app.state.settings
     with suppress(Unavailable):  # it may start before its database, and comes up not ready
         await ensure_current(app.state.database, settings.migrations)
-    with listen(host, port) as listener:
+    with _listen(host, port) as listener:
         server = Server(app, listener, drain_seconds=drain_seconds)
         await server.serve(sockets=[listener])
     if not server.started:
