@@ -131,9 +131,10 @@ def test_a_hanging_check_is_stopped() -> None:
         finally:
             stopped.append("stopped")
 
-    ready(database=check)
-
-    assert stopped == ["stopped"]
+    with TestClient(application(database=check)) as client:
+        client.get("/ready")
+        client.get("/health")
+        assert stopped == ["stopped"]
 
 
 def test_ready_is_503_while_draining_and_asks_nobody() -> None:

@@ -426,7 +426,7 @@ class TestSecurityHeaders:
     @pytest.mark.parametrize("path", ["/api/docs", "/api/redoc"])
     def test_the_docs_pages_may_load_all_that_they_ask_for(self, path: str, root_path: str) -> None:
         with TestClient(wrapped(), root_path=root_path) as client:
-            response = client.get(path)
+            response = client.get(f"{root_path}{path}")
         policy = policy_of(response)
 
         page = Page()
@@ -708,6 +708,12 @@ class TestDeadline:
         assert client.get("/time-left").json() is None
 
     @pytest.mark.anyio
+    async def test_is_forgotten_when_the_request_is_over(self) -> None:
+        await run(Deadline(PlainTextResponse("done"), seconds=30))
+
+        assert context.remaining_seconds() is None
+
+    @pytest.mark.anyio
     async def test_a_time_out_of_the_application_is_its_own(self) -> None:
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             raise TimeoutError(CANARY)
@@ -848,6 +854,17 @@ class TestWebsockets:
 
         assert closed.value.code == 1000
         assert [line["event"] for line in logs] == ["unexpected_error", "request"] * 2
+
+    @pytest.mark.anyio
+    async def test_a_crash_after_the_end_sends_nothing_more(self) -> None:
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await send({"type": "websocket.accept"})
+            await send({"type": "websocket.close", "code": 1000})
+            raise RuntimeError(CANARY)
+
+        sent = await run(UnexpectedErrors(app), type="websocket")
+
+        assert [m["type"] for m in sent] == ["websocket.accept", "websocket.close"]
 
     def test_a_refusal_has_the_id_and_the_security_headers(self, client: TestClient) -> None:
         with (

@@ -261,9 +261,10 @@ class TestOthersErrors:
         problems.install(outer)
         outer.include_router(inner.router, prefix="/api/v1")
         with TestClient(outer, root_path="/behind") as client:
-            response = client.patch(f"/api/v1/agents/{UUID(int=1)}")
-
-        assert response.headers["allow"] == "DELETE, GET"
+            # A server puts its root path in front; a proxy may have taken it off.
+            for path in ("/behind/api/v1/agents", "/api/v1/agents"):
+                response = client.patch(f"{path}/{UUID(int=1)}")
+                assert response.headers["allow"] == "DELETE, GET"
 
     def test_405_of_a_mounted_application_keeps_what_starlette_says(self) -> None:
         app = FastAPI()
