@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,9 @@ from sqlalchemy import event
 
 from newel import accounts
 from newel.app import create_app
+from newel.entity import Tenanted
 from newel.errors import ConfigurationError, Duplicate, Invalid, Unavailable
+from newel.identity import Account
 from newel.schemas import InputModel
 from newel.settings import Settings
 
@@ -221,6 +225,26 @@ UNSAFE = {
     "an address that a borrowed device changes": ({"update": EmailInUpdate}, "borrowed device"),
     "accounts that unlock themselves": ({"update": ActiveInUpdate}, "lets clients write is_active"),
 }
+
+
+class HiddenFromItself(Tenanted, Account):
+    __abstract__ = True
+    __tablename__ = "users"
+
+
+class TestTenants:
+    async def test_people_log_in_and_see_their_own_tenant_only(self, tmp_path: Path) -> None:
+        trial = str(Path(__file__).with_name("tenants_trial.py"))
+        run = await anyio.run_process([sys.executable, trial, str(tmp_path)], check=False)
+        assert run.returncode == 0, run.stderr.decode()
+        registered, ann, bob = 201, "ann@example.com", "bob@example.com"
+        seen = json.loads(run.stdout.splitlines()[-1])
+        assert seen == [registered, ann, [ann], 200, bob, 403, 200]
+
+    async def test_accounts_that_hide_from_their_holder_stop_the_start(self) -> None:
+        with pytest.raises(ConfigurationError, match="hides itself") as refusal:
+            module(user=HiddenFromItself)
+        assert "(Account, Tenanted)" in refusal.value.fix
 
 
 class TestConfiguration:

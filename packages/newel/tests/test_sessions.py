@@ -25,6 +25,8 @@ from sqlalchemy import delete, event
 from structlog.testing import capture_logs
 
 from newel import sessions
+from newel.errors import Unauthorized
+from newel.principal import Principal
 from newel.sessions import Sessions
 
 pytestmark = pytest.mark.anyio
@@ -296,6 +298,15 @@ class TestRefresh:
         answer = await (await world.client()).post(f"{AUTH}/refresh")
         assert answer.status_code == 422
         assert answer.json()["errors"][0]["pointer"] == "#/refresh_token"
+
+
+class TestRenewing:
+    async def test_a_caller_without_a_session_has_nothing_to_renew(self, world: World) -> None:
+        sessions_of_app: Sessions = world.app.state.authenticator
+        caller = Principal(id=uuid4())
+        async with world.database.write(caller) as work:
+            with pytest.raises(Unauthorized):
+                await sessions_of_app.renew(work, caller, epoch=1)
 
 
 class TestOpening:
