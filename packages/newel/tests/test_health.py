@@ -164,5 +164,5 @@ def test_both_are_marked_public_and_documented() -> None:
         assert not {"401", "403"} & set(responses)
         assert "application/problem+json" in str(responses["503"]) or "$ref" in responses["503"]
     for route in health.router.routes:
-        [dependency] = route.dependencies  # type: ignore[attr-defined]
+        [dependency] = route.dependencies
         assert dependency.dependency.__newel_access__ == ()

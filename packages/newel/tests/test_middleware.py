@@ -610,7 +610,7 @@ class TestUnexpectedErrors:
             raise OSError("broken pipe")
 
         with capture_logs() as logs, pytest.raises(OSError, match="broken pipe"):
-            await UnexpectedErrors(app)({"type": "http", "path": "/"}, None, broken_pipe)  # type: ignore[arg-type]
+            await UnexpectedErrors(app)({"type": "http", "path": "/"}, None, broken_pipe)
 
         assert logs == []
 

@@ -29,6 +29,8 @@ from newel.problems import MEDIA_TYPE, problem_response
 from newel.settings import Settings
 
 __all__ = [
+    "REDOC_POLICY",
+    "SWAGGER_POLICY",
     "BodyLimit",
     "Deadline",
     "RequestContext",
