@@ -18,7 +18,7 @@ from newel_tools.lexicon import (
 )
 from newel_tools.names import snake
 from newel_tools.nouns import is_plural, plural, singular
-from newel_tools.phrases import is_feature, read_phrase
+from newel_tools.phrases import MARKS, is_feature, read_phrase
 from newel_tools.reading import Reading
 from newel_tools.sentence import Span, Token
 from newel_tools.vocabulary import vocabulary
@@ -85,7 +85,10 @@ def _take_word(reading: Reading, head: _Head) -> bool:
     cursor, ledger = reading.cursor, reading.draft.ledger
     word = cursor.word()
     nothing_yet = not head.thing
-    if not word:
+    if cursor.kind() == "comma" and nothing_yet and cursor.position:
+        cursor.take()  # "a simple, secure blog"
+        return True
+    if not word or (word in MARKS and word != "public" and nothing_yet):
         return False
     said_before = word in LEADS | DETERMINERS | ADJECTIVES | _ABOUT or _is_praise(reading)
     if word in API_NOUNS and not _is_thing(reading, head):
@@ -93,7 +96,7 @@ def _take_word(reading: Reading, head: _Head) -> bool:
     elif word == "public" and nothing_yet:
         reading.draft.all_public = cursor.tokens[cursor.position].span
     elif nothing_yet and said_before:
-        pass
+        reading.draft.features = reading.draft.features or word in FEATURES
     elif _is_purpose(reading, nothing_yet=nothing_yet):
         return _take_purpose(reading)
     elif word in BREAKS or (cursor.kind(1) == "colon" and word in LISTED_AS):
@@ -168,7 +171,8 @@ def _judge(reading: Reading, head: _Head) -> None:
     domain = vocabulary().domain(words)
     managed = len(head.thing) < len(head.words)
     named = head.is_service or managed or bool(domain) or vocabulary().knows(noun or "x")
-    goes_on = not reading.cursor.done and reading.cursor.kind() != "stop"
+    # "zorks; zorks are public" goes on, "green ideas sleep." does not
+    goes_on = reading.cursor.token(1) is not None
     if not named and not goes_on:
         draft.topic = ""
         return

@@ -44,9 +44,10 @@ LEADS: Final = _words(
 """What a sentence starts with before it says what it wants."""
 
 _SMALL: Final = _words(
-    "also and are as at be been but by can could do does for from has have having i if in is it "
-    "lets may must of on one only or per plus than that them then there they this those these "
-    "to using via want was were where which while who whose will with would"
+    "also and are as at be been but by can contain containing contains could do does for from "
+    "has have having i if in include includes including is it lets may must of on one only or "
+    "per plus than that them then there these they this those to using via want was were where "
+    "which while who whose will with would"
 )
 STOP_WORDS: Final = DETERMINERS | LEADS | _SMALL
 """Words that carry no content: whether they were understood is not asked."""
@@ -128,13 +129,12 @@ PREPOSITIONS: Final = _words("about for in inside of on per to under within")
 """Between two resources they make a link: ``comments on posts``."""
 
 BREAKS: Final = PREPOSITIONS | _words(
-    "after allow allowing allows and are as at be because before belong belonging belongs but "
-    "by calculate calculates can connect connects contain containing contains "
-    "could created deployed do does expose exposes from generates had has "
-    "have having if import imports include includes including integrate integrated integrates "
-    "into is keeping lets letting like may must nor only or owned plus "
-    "posted publishes send sending sends should so supports "
-    "sync syncs that then they this use uses using via was were when whenever where which "
-    "while who whose will with without would written"
+    "after allow allowing allows and are as assigned at be because before belong belonging "
+    "belongs but by calculate calculates can connect connects contain containing contains could "
+    "created deployed do does expose exposes from generates had has have having if import "
+    "imports include includes including integrate integrated integrates into is keeping lets "
+    "letting like may must nor only or owned plus posted publishes send sending sends should so "
+    "supports sync syncs that then they this use uses using via was were when whenever where "
+    "which while who whose will with without would written"
 )
 """No phrase that names something goes across one of these."""

@@ -137,7 +137,7 @@ def check_user_field(name: str) -> str:
 def check_resource(name: str) -> str:
     """Return ``name``, or raise ``PlanError`` when a resource cannot be called so."""
     if (reason := resource_conflict(name)) is not None:
-        other = plural(snake(name))
+        other = plural(snake(name) or "thing")
         if resource_conflict(other) is not None:
             other = f"{snake(name)[:20].strip('_0123456789') or 'thing'}_entries"
         fix = f"call it '{other}', or another plural in snake_case"

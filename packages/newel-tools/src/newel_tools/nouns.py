@@ -75,8 +75,8 @@ _UNCOUNTED: Final = {
 }
 # they end like a plural and are none
 _NOT_PLURAL: Final = re.compile(
-    r".*(ss|us|is|(y|is|nom|mat|on|it|let|th|ot|net)ics)$|(?:always|atlas|aws|bias|canvas|christmas|cms|dns|does|goes|gps|has|https?|"
-    r"ios|its|kubernetes|perhaps|pos|postgres|rss|saas|sms|sometimes|towards|was|whereas|yes)"
+    r".*(ss|us|is|(ist|yt|ys|nom|mat|tron|th|bot|net)ics)$|(?:always|atlas|aws|bias|canvas|christmas|cms|dns|does|goes|gps|has|https?|"
+    r"ios|its|kubernetes|perhaps|politics|pos|postgres|rss|saas|sms|sometimes|towards|was|whereas|yes)"
 )
 _OES: Final = {"echo", "hero", "mango", "potato", "tomato"}
 _IES: Final = {"brownie", "calorie", "cookie", "genie", "movie", "selfie", "smoothie", "zombie"}

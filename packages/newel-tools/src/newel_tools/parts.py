@@ -51,6 +51,7 @@ class PartsMaker:
         self.provenance = provenance
         self.assumed = assumed
         self.needs: dict[str, set[str]] = {}
+        self.pairs: set[frozenset[str]] = set()
 
     def complete_links(self) -> None:
         """Add the resources that fields link to, and the usual links between those there are."""
@@ -217,6 +218,11 @@ class PartsMaker:
     def _add_relation(self, parts: Parts, relation: Relation, span: Span | None) -> None:
         if any(r.target == relation.target and r.name == relation.name for r in parts.relations):
             return
+        if relation.kind == "many_to_many":
+            pair = frozenset({parts.name, relation.target})
+            if pair in self.pairs:
+                return  # said from both sides, and one table all the same
+            self.pairs.add(pair)
         parts.relations += (relation,)
         self._source(parts, relation.name, span)
 
@@ -268,9 +274,6 @@ class PartsMaker:
     ) -> None:
         name = re.sub(r"_ids?$", "", mention.name)
         if arrow == "<->":
-            back = self.draft.resources[target].links if target in self.draft.resources else []
-            if any(link.target == parts.name and link.kind == "many_to_many" for link in back):
-                return
             relation = Relation(name=self._free(parts, name), target=target, kind="many_to_many")
             self._add_relation(parts, relation, span)
             return

@@ -22,9 +22,12 @@ from newel_tools.nouns import is_plural
 from newel_tools.sentence import Span
 from newel_tools.vocabulary import vocabulary
 
-__all__ = ["Phrase", "is_feature", "noun_of", "read_phrase"]
+__all__ = ["MARKS", "Phrase", "is_feature", "noun_of", "read_phrase"]
 
-_MARKS: Final = frozenset({"public", "private", "personal", "shared", "moderated"})
+MARKS: Final = frozenset({"public", "private", "personal", "shared", "moderated", "soft"})
+"""Adjectives that say something of a resource; ``soft`` is short for soft deleted."""
+
+_NAMES_OF_SERVICES: Final = frozenset({"api", "apis", "app", "backend", "microservice"})
 _LONGEST: Final = 3
 _COUNTS: Final = frozenset(
     {"details", "data", "features", "functions", "info", "information", "fields"}
@@ -40,17 +43,25 @@ class Phrase:
     marks: tuple[tuple[str, Span], ...] = ()
 
 
-def read_phrase(cursor: Cursor) -> Phrase | None:
-    """Take the noun phrase at the cursor; ``None``, and nothing taken, when there is none."""
+def read_phrase(cursor: Cursor, *, until: frozenset[str] = frozenset()) -> Phrase | None:
+    """Take the noun phrase at the cursor; ``None``, and nothing taken, when there is none.
+
+    It ends where something else begins, and before the words ``until``.
+    """
     start = cursor.position
     marks: list[tuple[str, Span]] = []
-    while cursor.word() in DETERMINERS | ADJECTIVES | _MARKS:
+    while cursor.word() in DETERMINERS | ADJECTIVES | MARKS:
+        if soft := cursor.match("soft deleted"):
+            marks.append(("soft", soft))
+            continue
+        if cursor.word() == "soft":
+            break
         token = cursor.take()
-        if token.text in _MARKS:
+        if token.text in MARKS:
             marks.append((token.text, token.span))
     words: list[str] = []
     first: Span | None = None
-    while (word := cursor.word()) and word not in BREAKS | STATE_WORDS:
+    while (word := cursor.word()) and word not in BREAKS | STATE_WORDS | until:
         if cursor.length("soft deleted"):
             break
         first = first or cursor.tokens[cursor.position].span
@@ -58,7 +69,10 @@ def read_phrase(cursor: Cursor) -> Phrase | None:
     if first is None:
         cursor.position = start
         return None
-    return Phrase(words=tuple(words), span=first.to(cursor.last_span()), marks=tuple(marks))
+    span = first.to(cursor.last_span())
+    while len(words) > 1 and words[-1] in _NAMES_OF_SERVICES:
+        words.pop()  # "private notes API" is about notes
+    return Phrase(words=tuple(words), span=span, marks=tuple(marks))
 
 
 def is_feature(phrase: Phrase, *, alone: bool, sure: bool = False) -> bool:

@@ -379,7 +379,8 @@ class _PlanReader:
 
     def near(self, node: yaml.Node, word: str | None) -> int:
         """Return the line inside a node where a word stands as a key; else the node's."""
-        first, last = node.start_mark.line, max(node.end_mark.line, node.start_mark.line + 1)
+        first, end = node.start_mark.line, node.end_mark
+        last = max(end.line + (end.column > 0), first + 1)
         # the heading of a mapping stands in the line above
         for number in range(max(first - 1, 0), min(last, len(self.text.lines))):
             if word and re.match(rf"\s*(?:- )?{re.escape(word)}\b", self.text.lines[number]):

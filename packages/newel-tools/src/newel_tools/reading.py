@@ -106,7 +106,10 @@ class Reading:
         """Take the list of resources that a verb is about: the subjects for ``them`` or nothing."""
         names: list[str] = []
         cursor = self.cursor
-        if cursor.match("them|it|everything|all") and self._ends():
+        if cursor.match("them|it") and self._ends():
+            self.take_up()
+            return list(self.subjects)
+        if cursor.match("everything|all") and self._ends():
             return list(self.subjects)
         while True:
             here = cursor.position

@@ -52,7 +52,7 @@ def allowed(reading: Reading) -> bool:
     start = cursor.match("that|which? lets|let|allows|allow|allowing|letting")
     if start is None:
         return False
-    who = read_phrase(cursor)
+    who = read_phrase(cursor, until=_VERBS)
     cursor.match("to")
     if who is not None and cursor.word() in _VERBS:
         _grant(reading, who, start)
