@@ -148,7 +148,7 @@ class TestLimits:
             member = await world.logged_in(ip="192.0.2.3")
             theirs = [await member.post(AGENTS) for _ in range(4)]
         assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
-        assert answers[0].headers["ratelimit-policy"] == '"default";q=3;w=60'
+        assert answers[0].headers["ratelimit-policy"] == '"api";q=3;w=60'
         assert [answer.status_code for answer in theirs] == [403, 403, 403, 429]
 
     async def test_a_rate_that_cannot_be_read_stops_the_start(self) -> None:

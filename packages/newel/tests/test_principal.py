@@ -19,6 +19,7 @@ from newel.principal import ANYONE, Principal, grants
         ({"agent:*"}, "agents:write", False),
         ({"*"}, "users:delete", True),
         ({"*:read"}, "agents:read", False),
+        ({"agents:*"}, "agents", False),
         (set(), "agents:read", False),
         ({"AGENTS:READ"}, "agents:read", False),
     ],

@@ -95,7 +95,7 @@ async def test_somebody_elses_row_is_not_found(database: Database, ann: Principa
 
 async def test_a_taken_value_is_a_duplicate_that_can_be_caught(work: Work) -> None:
     await add(work, "one")
-    with pytest.raises(Duplicate) as caught:  # noqa: PT012 - the savepoint is part of it
+    with pytest.raises(Duplicate) as caught:
         async with work.session.begin_nested():
             await add(work, "one")
     assert caught.value.extra == {"resource": "agent", "field": "name"}

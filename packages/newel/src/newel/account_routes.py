@@ -174,7 +174,7 @@ async def refresh_tokens(
     return _hand_over(request, response, await sessions.refresh(token, ip=origin.ip))
 
 
-async def log_out(  # noqa: PLR0913, PLR0917 - FastAPI passes them by name
+async def log_out(  # noqa: PLR0917 - FastAPI passes them by name
     request: Request,
     response: Response,
     work: CurrentWork,
@@ -225,7 +225,7 @@ async def log_out_everywhere(
     _drop_cookies(request, response)
 
 
-async def change_password(  # noqa: PLR0913, PLR0917 - FastAPI passes them by name
+async def change_password(  # noqa: PLR0917 - FastAPI passes them by name
     request: Request,
     response: Response,
     caller: Holder,

@@ -81,7 +81,7 @@ _GIVEN: Final = frozenset({"email", "password_hash", "roles", "tenant_id"})
 _PERMISSION: Final = re.compile(r"\*|[^:\s]+:[^:\s]+")
 
 
-def module(  # noqa: PLR0913 - everything but the entity is named by the caller
+def module(
     user: type[Account],
     *,
     roles: Mapping[str, frozenset[str]],

@@ -8,7 +8,7 @@ database and its schema) is checked when the lifespan starts.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +18,7 @@ import structlog
 from fastapi import FastAPI
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute, iter_route_contexts
+from sqlalchemy import make_url
 from starlette.middleware import Middleware
 
 from newel import health, problems
@@ -36,7 +37,7 @@ from newel.tokens import AccessTokens, KeyRing
 __all__ = ["access_of", "create_app"]
 
 
-def create_app(  # noqa: PLR0913 - the composition root: everything is named by the caller
+def create_app(
     settings: Settings,
     *modules: Module,
     title: str | None = None,
@@ -185,11 +186,8 @@ def _refuse_undeclared_routes(app: FastAPI) -> None:
 async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
     settings: Settings = app.state.settings
     database: Database = app.state.database
-    secrets = (settings.secret_key, *settings.secret_key_previous)
     configure_logs(
-        level=settings.log_level,
-        format=settings.log_format,
-        secrets=[secret.get_secret_value() for secret in secrets],
+        level=settings.log_level, format=settings.log_format, secrets=list(_secrets(settings))
     )
     try:
         await _check_schema(app)
@@ -197,6 +195,16 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
     finally:
         app.state.passwords.close()
         await database.close()
+
+
+def _secrets(settings: Settings) -> Iterator[str]:
+    """Yield what no log line may show, wherever it turns up."""
+    for secret in (settings.secret_key, *settings.secret_key_previous):
+        yield secret.get_secret_value()
+    for url in (settings.database_url, settings.redis_url):
+        password = None if url is None else make_url(url).password
+        if password:
+            yield password
 
 
 async def _check_schema(app: FastAPI) -> None:

@@ -143,7 +143,7 @@ class _Requires:
         if not caller.is_authenticated:
             raise Unauthorized
         rate: Rate = connection.app.state.api_rate
-        await _hit(connection, response, _who(connection, caller), rate)
+        await _hit(connection, response, _who(connection, caller), rate, policy="api")
         missing = [wanted for wanted in self.permissions if not caller.can(wanted)]
         if missing:
             raise Forbidden(f"This needs the permission {missing[0]}.", permission=missing[0])
@@ -165,7 +165,8 @@ class _Public:
         work: CurrentWork,
         caller: Annotated[Principal, Depends(_caller_or_anyone)],
     ) -> Principal:
-        await _hit(connection, response, _who(connection, caller), connection.app.state.api_rate)
+        rate: Rate = connection.app.state.api_rate
+        await _hit(connection, response, _who(connection, caller), rate, policy="api")
         work.caller = caller
         return caller
 
@@ -188,9 +189,8 @@ class _Limit:
     ) -> None:
         who = _who(connection, caller if self.by == "principal" else ANYONE)
         route = connection.scope["route"].path
-        await _hit(
-            connection, response, f"{connection.scope.get('method')} {route} {who}", self.rate
-        )
+        key = f"{connection.scope.get('method')} {route} {who}"
+        await _hit(connection, response, key, self.rate, policy="route")
 
 
 def requires(*permissions: str) -> Any:
@@ -231,11 +231,15 @@ def _who(connection: HTTPConnection, caller: Principal) -> str:
     return f"ip:{client_ip(connection.scope, connection.app.state.trusted_proxies)}"
 
 
-async def _hit(connection: HTTPConnection, response: Response, key: str, rate: Rate) -> None:
+async def _hit(
+    connection: HTTPConnection, response: Response, key: str, rate: Rate, *, policy: str
+) -> None:
     limiter: Limiter = connection.app.state.limiter
     decision = await limiter.hit(key, rate)
     if not decision.allowed:
         raise TooManyRequests(
-            retry_after_seconds=decision.retry_after_seconds, headers=decision.headers()
+            retry_after_seconds=decision.retry_after_seconds,
+            headers=decision.headers(policy=policy),
         )
-    response.headers.update(decision.headers())
+    for name, value in decision.headers(policy=policy).items():
+        response.headers.append(name, value)  # a list: one entry for each limit that holds

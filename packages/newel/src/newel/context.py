@@ -58,8 +58,16 @@ def client_ip(scope: Scope, trusted_proxies: Sequence[str]) -> str:
     ]
     address = client[0]
     while hops and _is_trusted(address, tuple(trusted_proxies)):
-        address = hops.pop()
+        address = _without_port(hops.pop())
     return _network(address)
+
+
+def _without_port(hop: str) -> str:
+    """Some load balancers write ``203.0.113.9:4711`` and ``[2001:db8::1]:4711``."""
+    if hop.startswith("["):
+        return hop[1:].partition("]")[0]
+    address, colon, _ = hop.partition(":")
+    return address if colon and hop.count(":") == 1 else hop
 
 
 @lru_cache(maxsize=1024)

@@ -82,7 +82,7 @@ class PasswordChange(InputModel):
 class LoginForm(OAuth2PasswordRequestForm):
     """OAuth2's password form with bounds; ``username`` is the e-mail address."""
 
-    def __init__(  # noqa: PLR0913 - the fields are OAuth2's
+    def __init__(
         self,
         *,
         grant_type: Annotated[Literal["password"] | None, Form()] = None,
@@ -154,7 +154,7 @@ class AccountRepository(Repository[Account]):
 class Directory:
     """The rules of accounts, for one unit of work."""
 
-    def __init__(  # noqa: PLR0913 - every port is named by the dependency that builds it
+    def __init__(
         self,
         kind: AccountKind,
         *,

@@ -18,8 +18,8 @@ def grants(held: frozenset[str], wanted: str) -> bool:
     """
     if wanted in held or "*" in held:
         return True
-    resource, _, _ = wanted.partition(":")
-    return f"{resource}:*" in held
+    resource, colon, _ = wanted.partition(":")
+    return colon != "" and f"{resource}:*" in held
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

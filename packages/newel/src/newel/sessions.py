@@ -95,7 +95,7 @@ class Sessions:
     A session ends ``lifetime`` after the log-in, and when it was not refreshed for ``idle``.
     """
 
-    def __init__(  # noqa: PLR0913 - every port is named by the composition root
+    def __init__(
         self,
         kind: AccountKind,
         *,

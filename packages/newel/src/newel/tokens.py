@@ -170,7 +170,7 @@ class AccessTokens:
 
     _CLAIMS: ClassVar = ["iss", "aud", "sub", "sid", "epoch", "jti", "iat", "exp", "type"]
 
-    def __init__(  # noqa: PLR0913 - all but the first are named by the caller
+    def __init__(
         self,
         keys: KeyRing,
         *,
