@@ -96,7 +96,7 @@ class TestRegister:
         ],
     )
     async def test_what_is_no_address_is_refused(self, world: World, email: object) -> None:
-        answer = await world.register(email=email)  # type: ignore[arg-type]
+        answer = await world.register(email=email)
         assert answer.status_code == 422
         assert answer.json()["errors"][0]["pointer"] == "#/email"
 

@@ -211,7 +211,7 @@ class TestWebsockets:
         assert self.greeting(sockets, origin="https://evil.example")
 
     def test_the_api_limit_holds_here_too(self, sockets: TestClient, token: str) -> None:
-        sockets.app.state.api_rate = Rate(2, 60)  # type: ignore[attr-defined]
+        sockets.app.state.api_rate = Rate(2, 60)
         authorization = f"Bearer {token}"
         for _ in range(2):
             assert self.greeting(sockets, authorization=authorization)

@@ -133,7 +133,7 @@ class TestHashing:
 
         def watch(work: Callable[..., Any]) -> Callable[..., Any]:
             def watched(*arguments: Any) -> Any:
-                in_use = sum(pool.checkedout() for pool in pools)  # type: ignore[attr-defined]
+                in_use = sum(pool.checkedout() for pool in pools)
                 seen.append((threading.get_ident() == loop_thread, in_use))
                 return work(*arguments)
 
