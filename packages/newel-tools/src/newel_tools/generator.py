@@ -255,7 +255,7 @@ def _types() -> Step:
 
 def _tests(scratch: Path) -> Step:
     # Only the plugins that a service asks for: loading what else is installed here costs 3 s.
-    plugins = ("-p", "pytest_timeout", "-p", "no:cacheprovider")
+    plugins = ("-p", "anyio", "-p", "pytest_timeout", "-p", "no:cacheprovider")
     return Step(
         name="tests",
         command=("-m", "pytest", "-q", *plugins, f"--basetemp={scratch}/pytest"),

@@ -90,13 +90,14 @@ def render_shell(plan: Plan, layout: Layout, *, directory: Path, kernel: Kernel)
     def file(template: str, path: str, mode: int = 0o644) -> File:
         return File(path, environment.get_template(f"{template}.j2").render(values), mode)
 
-    where = _Where(plan.service, layout)
+    where, places = _Where(plan.service, layout), Places(plan.service, layout)
     return [
         *(file(template, path) for template, path in _PLACES),
         file("env", ".env", 0o600),
-        file("main.py", where.path("main")),
-        file("settings.py", where.path(where.settings)),
-        File(where.path("__init__"), f'"""{_shortened(plan.title, 80)}."""\n'),
+        file("main.py", where.path(f"{plan.service}.main")),
+        file("application.py", where.path(places.application)),
+        file("settings.py", where.path(places.settings)),
+        File(f"src/{plan.service}/__init__.py", f'"""{_shortened(plan.title, 80)}."""\n'),
     ]
 
 
@@ -147,7 +148,7 @@ def _values(plan: Plan, layout: Layout, *, directory: Path, kernel: Kernel) -> d
         "assumed": plan.assumed,
         "not_understood": plan.not_understood,
         "features": where.features,
-        "settings_module": where.module(where.settings),
+        "settings_module": Places(plan.service, layout).settings,
         "users": where.users,
         "modules": ["users", *(resource.name for resource in plan.resources)],
         "place": where.examples,
@@ -189,10 +190,6 @@ class _Where:
         self._places = Places(package, layout)
 
     @property
-    def settings(self) -> str:
-        return "core/config" if self._layered else "settings"
-
-    @property
     def features(self) -> str:
         """The package whose modules are the features: each has the name ``module``."""
         return f"{self._package}.api.v1.endpoints" if self._layered else self._package
@@ -215,8 +212,6 @@ class _Where:
             "roles": f"`{self._places.path('roles', Feature('users', 'user'))}`"
         }
 
-    def path(self, name: str) -> str:
-        return f"src/{self._package}/{name}.py"
-
-    def module(self, name: str) -> str:
-        return f"{self._package}.{name.replace('/', '.')}"
+    @staticmethod
+    def path(module: str) -> str:
+        return f"src/{module.replace('.', '/')}.py"
