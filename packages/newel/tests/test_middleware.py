@@ -34,7 +34,6 @@ from newel.middleware import (
     SecurityHeaders,
     UnexpectedErrors,
     default_middleware,
-    route_template,
 )
 from newel.principal import Principal
 from newel.settings import Settings
@@ -367,7 +366,7 @@ class TestRouteTemplate:
             async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
                 await self.app(scope, receive, send)
                 if scope["type"] == "http":
-                    found.append(route_template(scope))
+                    found.append(context.route_template(scope))
 
         inner, outer = APIRouter(prefix="/inner"), APIRouter(prefix="/outer/{tenant}")
         inner.add_api_route("/{number}", request_id)

@@ -66,6 +66,7 @@ def create_app(
         middleware=list(default_middleware(settings) if middleware is None else middleware),
         generate_unique_id_function=_operation_id,
         redirect_slashes=False,
+        swagger_ui_oauth2_redirect_url=None,  # the password flow needs none
     )
     _fill_state(app, settings, clock or SystemClock())
     app.include_router(health.router)

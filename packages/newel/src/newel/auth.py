@@ -17,7 +17,7 @@ from fastapi.openapi.models import SecurityBase as SecurityModel
 from fastapi.security.base import SecurityBase
 from starlette.requests import HTTPConnection
 
-from newel.context import client_ip
+from newel.context import client_ip, route_template
 from newel.db import CurrentWork
 from newel.errors import Forbidden, TooManyRequests, Unauthorized
 from newel.limits import Limiter, Rate
@@ -188,7 +188,7 @@ class _Limit:
         caller: Annotated[Principal, Depends(_caller_or_anyone)],
     ) -> None:
         who = _who(connection, caller if self.by == "principal" else ANYONE)
-        route = connection.scope["route"].path
+        route = route_template(connection.scope)
         key = f"{connection.scope.get('method')} {route} {who}"
         await _hit(connection, response, key, self.rate, policy="route")
 

@@ -18,7 +18,14 @@ from starlette.types import Scope
 
 from newel.ids import uuid7
 
-__all__ = ["accepted_request_id", "client_ip", "deadline", "remaining_seconds", "request_id"]
+__all__ = [
+    "accepted_request_id",
+    "client_ip",
+    "deadline",
+    "remaining_seconds",
+    "request_id",
+    "route_template",
+]
 
 request_id: ContextVar[str | None] = ContextVar("newel_request_id", default=None)
 """The id of the present request or job run, or ``None`` outside of one."""
@@ -42,6 +49,20 @@ def remaining_seconds() -> float | None:
     return None if end is None else max(0.0, end - time.monotonic())
 
 
+def route_template(scope: Scope) -> str | None:
+    """Return the path of the matched route, ``/api/v1/agents/{agent_id}``; ``None`` without one.
+
+    ``scope["route"]`` alone lacks the prefixes of the routers that the route is included by.
+    """
+    # FastAPI has no public name for these two keys; a test holds them.
+    effective = scope.get("fastapi", {}).get("effective_route_context")
+    for route in (getattr(effective, "starlette_route", None), effective, scope.get("route")):
+        template: str | None = getattr(route, "path_format", None)
+        if template:
+            return template
+    return None
+
+
 def client_ip(scope: Scope, trusted_proxies: Sequence[str]) -> str:
     """Return the address of the client, an IPv6 one as its /64; ``"unknown"`` on a unix socket.
 
@@ -51,6 +72,8 @@ def client_ip(scope: Scope, trusted_proxies: Sequence[str]) -> str:
     client = scope.get("client")
     if client is None:
         return "unknown"
+    if not trusted_proxies:
+        return _network(client[0])
     hops = [
         hop.strip()
         for line in Headers(scope=scope).getlist("x-forwarded-for")

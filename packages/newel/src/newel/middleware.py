@@ -37,7 +37,6 @@ __all__ = [
     "SecurityHeaders",
     "UnexpectedErrors",
     "default_middleware",
-    "route_template",
 ]
 
 _log = structlog.get_logger("newel.middleware")
@@ -129,7 +128,7 @@ class RequestContext:
             context.request_id.reset(token)
 
     def _write_line(self, scope: Scope, identity: str, status: int, seconds: float) -> None:
-        template = route_template(scope)
+        template = context.route_template(scope)
         principal = scope.get("state", {}).get("principal")
         user = getattr(principal, "id", None)
         _log.info(
@@ -158,20 +157,6 @@ def _kept_headers(message: Message, status: int) -> list[tuple[bytes, bytes]]:
         unwanted = {b"content-length", b"content-type"}
         return [header for header in headers if header[0].lower() not in unwanted]
     return headers
-
-
-def route_template(scope: Scope) -> str | None:
-    """Return the path of the matched route, ``/api/v1/agents/{agent_id}``; ``None`` without one.
-
-    ``scope["route"]`` alone lacks the prefixes of the routers that the route is included by.
-    """
-    # FastAPI has no public name for these two keys; a test holds them.
-    effective = scope.get("fastapi", {}).get("effective_route_context")
-    for route in (getattr(effective, "starlette_route", None), effective, scope.get("route")):
-        template: str | None = getattr(route, "path_format", None)
-        if template:
-            return template
-    return None
 
 
 _JSDELIVR: Final = "https://cdn.jsdelivr.net/npm"
@@ -322,7 +307,7 @@ class UnexpectedErrors:
 
 
 def _log_unexpected(scope: Scope, error: Exception) -> None:
-    _log.error("unexpected_error", route=route_template(scope), exc_info=error)
+    _log.error("unexpected_error", route=context.route_template(scope), exc_info=error)
 
 
 class BodyLimit:
@@ -393,7 +378,9 @@ class Deadline:
         except TimeoutError:
             if not timer.expired():
                 raise
-            _log.warning("deadline_exceeded", route=route_template(scope), answer_begun=started)
+            _log.warning(
+                "deadline_exceeded", route=context.route_template(scope), answer_begun=started
+            )
             if not started:
                 late = Unavailable("The request took too long and was stopped.")
                 await problem_response(late, instance=scope["path"])(scope, receive, send)
