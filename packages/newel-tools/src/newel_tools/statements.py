@@ -88,7 +88,8 @@ def states(reading: Reading) -> bool:
         return False
     if cursor.kind() == "colon":
         cursor.take()
-    cursor.match("is|are|can|of|being|either|one be|of?")
+    for words in ("can be", "is|are|of", "either", "one of"):
+        cursor.match(words)
     words = _grouped_states(reading) or _state_words(reading)
     if len(words) < 2:
         cursor.position = here
