@@ -39,8 +39,8 @@ __all__ = ["REFRESH_GRACE", "REVOKED", "Origin", "Sessions", "TokenPair"]
 REFRESH_GRACE: Final = timedelta(seconds=10)
 """How long the refresh token before the present one still leads to the present one."""
 
-REVOKED: Final = "The session is over, or the token is not valid. Log in again."
-"""The one wording for everything that is wrong with a token or its session."""
+REVOKED: Final = "The token is not valid, or not any more. Log in again."
+"""What ``tokens`` says of a bad token, too: one wording for whatever is wrong."""
 
 _SESSIONS_KEPT: Final = 100
 """How many sessions of one account are kept; the oldest end when there are more."""
