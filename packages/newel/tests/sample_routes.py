@@ -105,7 +105,7 @@ async def text(text: str, query: str = "") -> list[str]:
 
 @router.get("/broken-answer")
 async def broken_answer() -> AgentLine:
-    return {"secret": CANARY}  # type: ignore[return-value]
+    return {"secret": CANARY}  # type: ignore[return-value] # the mistake that a 500 hides
 
 
 def application(**errors: Exception) -> FastAPI:
