@@ -216,3 +216,15 @@ def test_names_a_bounded_number_of_fields_in_bounded_words() -> None:
 
     long = {"type": "reserved", "loc": ("body",), "msg": "m" * 10_000}
     assert len(field_errors([long])[0].message) == 500
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (CANARY, "String should have at least 8 characters"),
+        (CANARY * 9, "String should have at most 32 characters"),
+    ],
+)
+def test_a_secret_has_characters_not_items(value: str, message: str) -> None:
+    [found] = refuse(Annotated[SecretStr, Field(min_length=8, max_length=32)], value)
+    assert found.message == message

@@ -63,6 +63,12 @@ def _message(error: Mapping[str, Any]) -> str:
     that the service wrote; one with context, or a ``ValueError``, may have been made of the input.
     """
     kind: str = error["type"]
+    context: Mapping[str, Any] = error.get("ctx", {})
+    if context.get("field_type") == "Value":  # a secret string; pydantic counts "items" of it
+        bound = context.get("min_length", context.get("max_length"))
+        return (
+            f"String should have at {'least' if kind == 'too_short' else 'most'} {bound} characters"
+        )
     if kind in _KNOWN or (kind not in _ECHOING and "ctx" not in error):
         return str(error["msg"])[:500]
     if kind == "value_error" and str(error["msg"]).startswith("value is not a valid email"):
