@@ -181,9 +181,9 @@ class _Making:
             self.report.begin("files")
             write(render_shell(plan, layout, directory=place, kernel=kernel), staging)
             write(render_features(plan, layout), staging)
-            self._run(_format(), staging) and self._run(_lint(), staging)
+            is_clean = self._run(_format(), staging) and self._run(_lint(), staging)
             self.report.wrote(_made(staging))
-            if self.ok and self._run(_migrate(self.scratch), staging):
+            if is_clean and self._run(_migrate(self.scratch), staging):
                 self._describe(staging)
             if not self.ok and (place / MANIFEST).exists():
                 return keep(staging, place)  # the service that is there stays as it is

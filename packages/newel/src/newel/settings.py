@@ -32,6 +32,11 @@ def _split(value: Any) -> Any:
     return value
 
 
+def _no_secret() -> SecretStr:
+    """Refuse to invent one; a default at all, so that type checkers accept ``Settings()``."""
+    raise ConfigurationError("SECRET_KEY is not set", fix=_SECRET_FIX)
+
+
 class Settings(BaseSettings):
     """The settings of every newel service, from environment variables and ``.env``.
 
@@ -46,7 +51,7 @@ class Settings(BaseSettings):
     environment: Literal["development", "test", "production"] = "development"
     service_name: str = "newel"
 
-    secret_key: SecretStr
+    secret_key: SecretStr = Field(default_factory=_no_secret)
     secret_key_previous: Annotated[tuple[SecretStr, ...], NoDecode] = ()
 
     database_url: str = "sqlite+aiosqlite:///./data.db"
@@ -110,7 +115,7 @@ def _configuration_error(error: ValidationError) -> ConfigurationError:
     first = error.errors(include_input=False, include_url=False)[0]
     name = str(first["loc"][0]).upper()
     if first["type"] == "missing":
-        fix = _SECRET_FIX if name == "SECRET_KEY" else f"set {name} in the environment or in .env"
+        fix = f"set {name} in the environment or in .env"
         return ConfigurationError(f"{name} is not set", fix=fix)
     return ConfigurationError(f"{name} is not valid: {first['msg']}", fix=f"correct {name}")
 
