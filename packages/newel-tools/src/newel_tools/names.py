@@ -46,8 +46,9 @@ USER_COLUMNS: Final = _words(
 """What accounts keep of a user themselves."""
 
 # what SQLAlchemy's and pydantic's classes are called inside; a field would hide it
-_ATTRIBUTES: Final = frozenset(
-    {"metadata", "registry", "resource", "visible_to", "changeable_by", "is_changeable_by", "owner"}
+_ATTRIBUTES: Final = _words(
+    "changeable_by is_changeable_by metadata owner registry resource_name type_annotation_map "
+    "visible_to"
 ) | {name for name in dir(BaseModel) if not name.startswith("_")}
 
 # builtins and imports that an annotation in the same class body needs
@@ -65,8 +66,8 @@ _SQL: Final = _words(
 
 # tables, modules, addresses and classes the kernel and the shell of a service use
 _KERNEL: Final = _words(
-    "accounts alembic_version auth docs entities health jobs main metrics migrations modules "
-    "outbox_events pages permissions principals ready refresh_tokens repositories roles "
+    "accounts alembic_version auth auth_sessions docs entities health jobs main metrics migrations "
+    "modules outbox pages permissions principals ready refresh_tokens repositories roles "
     "routers schemas services sessions settings slices tests users works"
 )
 
