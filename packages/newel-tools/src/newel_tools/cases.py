@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final
 
 from newel_tools.attributes import FieldView
 from newel_tools.moves import MoveView
 from newel_tools.view import LinkView, ResourceView, SetView
 
 __all__ = ["Cases", "Deletion", "cases_of"]
-
-_SERVER_OWNED: Final = {
-    "id": "str(uuid4())",
-    "owner_id": "str(uuid4())",
-    "created_at": '"2030-01-01T00:00:00Z"',
-    "updated_at": '"2030-01-01T00:00:00Z"',
-    "version": "7",
-}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deletion:
@@ -43,6 +34,8 @@ class Cases:
     link_values: str
     required: tuple[str, ...]
     refused: tuple[tuple[str, str], ...]
+    not_null: str
+    server_owned: tuple[str, ...]
     optional: tuple[str, ...]
     sets: tuple[SetView, ...]
     events: tuple[str, ...]
@@ -54,6 +47,7 @@ class Cases:
     link_filters: tuple[str, ...]
     private_links: tuple[LinkView, ...]
     foreign_methods: str
+    foreign_body: str | None
     deletions: tuple[Deletion, ...]
     changeable: bool
     moves: tuple[MoveView, ...]
@@ -88,6 +82,8 @@ def cases_of(view: ResourceView, views: Mapping[str, ResourceView]) -> Cases:
         link_values=rows.values_of(view, sets),
         required=(*(link.column for link in links), *(f.name for f in view.fields if f.required)),
         refused=tuple(_refused(view)),
+        not_null=_not_null(view),
+        server_owned=tuple(_server_owned(view)),
         optional=tuple(f.name for f in view.fields if f.optional),
         sets=sets,
         events=tuple(_events(view)),
@@ -99,6 +95,7 @@ def cases_of(view: ResourceView, views: Mapping[str, ResourceView]) -> Cases:
         link_filters=tuple(link.column for link in links if not link.to_users),
         private_links=tuple(hidden) if view.owned and view.users_write else (),
         foreign_methods='["PATCH", "DELETE"]' if hidden or hidden_sets else "METHODS[1:]",
+        foreign_body="OTHER" if hidden or hidden_sets else None,
         deletions=tuple(_deletions(view, links, views)),
         changeable=bool(differing),
         moves=tuple(move for move in view.moves if move.way is not None),
@@ -182,17 +179,27 @@ def _refused(view: ResourceView) -> Iterator[tuple[str, str]]:
         yield from ((f"{found.name} {label}", value) for label, value in found.refused)
     for link in view.links:
         yield f"{link.column} of nobody", "str(uuid4())"
-        if not link.optional:
-            yield f"{link.column} null", "None"
     for found in view.sets:
         yield f"{found.ids} of nobody", "[str(uuid4())]"
         yield f"{found.ids} too many", "[str(uuid4())] * 101"
-        yield f"{found.ids} null", "None"
+
+
+def _not_null(view: ResourceView) -> str:
+    """Return the source of a list of what may be left out of a PATCH and may not be null."""
+    usual = [field.name for field in view.fields if not field.optional and not field.required]
+    names = [json.dumps(name) for name in (*usual, *(found.ids for found in view.sets))]
+    required = any(field.required for field in view.fields)
+    required = required or any(not link.optional for link in view.links)
+    parts = ["*REQUIRED", *names] if required else names
+    return "REQUIRED" if parts == ["*REQUIRED"] else f"[{', '.join(parts)}]" if parts else ""
+
+
+def _server_owned(view: ResourceView) -> Iterator[str]:
+    yield from ("id", "owner_id", "created_at", "updated_at", "version")
+    if view.soft:
+        yield "deleted_at"
     if view.states:
-        yield f"{view.states.field} is the server's", f'"{view.states.initial}"'
-    for name, value in _SERVER_OWNED.items():
-        yield f"{name} is the server's", value
-    yield "surprise is unknown", "7"
+        yield view.states.field
 
 
 def _events(view: ResourceView) -> Iterator[str]:

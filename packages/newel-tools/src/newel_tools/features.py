@@ -115,7 +115,7 @@ class _Writing:
         module = self.places.module
         models, schemas = module("models", feature), module("schemas", feature)
         names = {cls: models, **dict.fromkeys(choices, models)}
-        bodies = ("Create", "Query", "Read", "Replace", "Update")
+        bodies = ("Base", "Create", "Query", "Read", "Update")
         names |= {f"{cls}{body}": schemas for body in bodies}
         names |= {f"{cls}Repository": module("repository", feature)}
         names |= {f"{cls}Service": module("service", feature)}

@@ -70,8 +70,6 @@ def refused(field: Field, *, thorough: bool) -> Iterator[tuple[str, str]]:
             yield from _REFUSED.get(field.type, ())
     if thorough and field.type in _OTHER_TYPE:
         yield "of another type", _OTHER_TYPE[field.type]
-    if not field.optional:
-        yield "null", "None"
 
 
 _OTHER_TYPE = {
@@ -172,7 +170,7 @@ def _range(field: Field) -> tuple[float, float]:
 
 
 def _refused_texts(field: Field, *, thorough: bool) -> Iterator[tuple[str, str]]:
-    if field.minimum:
+    if field.minimum and (thorough or field.minimum > 1):
         least = int(field.minimum) - 1
         yield "too short", f'"x" * {number(least)}' if least else '""'
     yield "too long", f'"x" * {number(int(field.maximum or 0) + 1)}'

@@ -226,6 +226,11 @@ class UsersView:
         return tuple(field for field in self.fields if field.alias)
 
     @property
+    def not_null(self) -> tuple[str, ...]:
+        """What can be changed and cannot be cleared."""
+        return (*(field.name for field in self.fields if not field.optional), "roles", "is_active")
+
+    @property
     def other_role(self) -> str:
         """A role that tests give to a user instead of the usual one."""
         names = [role.name for role in self.roles if role.name != "user"]
