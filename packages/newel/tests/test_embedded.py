@@ -139,6 +139,36 @@ def test_no_server_stays_when_the_tests_are_killed(number: signal.Signals):
     assert wait_until(lambda: not Path(directory).parent.exists())
 
 
+def test_ctrl_c_at_the_terminal_leaves_the_server_to_the_tests():
+    """The terminal interrupts all of its processes; the tests may need the server to clean up."""
+    script = (
+        "import asyncio, sys, asyncpg\n"
+        "from newel.embedded import embedded_postgres\n"
+        "async def ask(server):\n"
+        "    connection = await asyncpg.connect(host=str(server.directory), user='postgres')\n"
+        "    print('answers', await connection.fetchval('SELECT 1'), flush=True)\n"
+        "    await connection.close()\n"
+        "with embedded_postgres() as server:\n"
+        "    try:\n"
+        "        print('running', flush=True)\n"
+        "        sys.stdin.read()\n"
+        "    except KeyboardInterrupt:\n"
+        "        asyncio.run(ask(server))\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as tests:
+        assert tests.stdout is not None
+        assert tests.stdout.readline() == "running\n"
+        os.killpg(tests.pid, signal.SIGINT)
+        assert tests.stdout.readline() == "answers 1\n"
+    assert tests.returncode == 0
+
+
 def test_a_terminated_watcher_takes_its_server_along():
     with start_watcher() as watcher:
         said = report(watcher)
@@ -189,7 +219,7 @@ def test_root_runs_it_as_nobody_from_an_environment_only_root_may_enter(tmp_path
     home.mkdir(mode=0o700)
     for name in ("embedded_postgres", "embedded_postgres.libs"):
         shutil.copytree(SITE_PACKAGES / name, home / name)
-    with start_watcher(PYTHONPATH=str(home)) as watcher:
+    with start_watcher(PYTHONPATH=f"{home}{os.pathsep}{SOURCE}") as watcher:
         said = report(watcher)
         owner = Path(f"/proc/{said['pid']}").stat().st_uid
         program = str(Path(f"/proc/{said['pid']}/exe").readlink())
@@ -243,7 +273,7 @@ def test_a_server_that_cannot_start_reports_its_last_words(tmp_path: Path):
     initdb = broken / "pginstall" / "bin" / "initdb"
     initdb.write_text("#!/bin/sh\necho no space left >&2\nexit 1\n")
     initdb.chmod(0o755)
-    with start_watcher(PYTHONPATH=str(tmp_path)) as watcher:
+    with start_watcher(PYTHONPATH=f"{tmp_path}{os.pathsep}{SOURCE}") as watcher:
         said = report(watcher)
     assert watcher.returncode == 1
     assert "no space left" in said["error"]
@@ -253,7 +283,7 @@ def test_a_server_that_cannot_start_reports_its_last_words(tmp_path: Path):
     server = broken / "pginstall" / "bin" / "postgres"
     server.write_text("#!/bin/sh\necho bad setting >&2\nexit 1\n")
     server.chmod(0o755)
-    with start_watcher(PYTHONPATH=str(tmp_path)) as watcher:
+    with start_watcher(PYTHONPATH=f"{tmp_path}{os.pathsep}{SOURCE}") as watcher:
         said = report(watcher)
     assert "bad setting" in said["error"]
 

@@ -62,7 +62,7 @@ def test_ctrl_c_does_not_wait_for_a_load_balancer(service: Service):
 def test_a_second_ctrl_c_drops_what_is_running(service: Service):
     gate = service.root / "gate"
     os.mkfifo(gate)
-    with service.serving() as running:
+    with service.serving(REQUEST_TIMEOUT_SECONDS="600") as running:
         dropped = threading.Event()
 
         def ask() -> None:
