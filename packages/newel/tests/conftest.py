@@ -17,6 +17,8 @@ from newel.testing import Databases, open_databases
 
 pytest_plugins = ["newel.testing"]
 
+collect_ignore = ["sample"]  # a service; test_testing.py runs its tests
+
 
 @pytest.fixture(scope="session", params=["sqlite", "postgresql"])
 def databases(
