@@ -321,6 +321,14 @@ def test_a_small_memory_disk_is_left_alone(monkeypatch: pytest.MonkeyPatch):
     assert embedded._MEMORY not in embedded._root_directories(account)
 
 
+def test_a_plain_user_becomes_nobody_else(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(embedded.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(embedded.os, "getegid", lambda: 1001)
+    account = embedded._Account.choose()
+    assert account == embedded._Account(uid=1000, gid=1001)
+    assert account.options() == {}
+
+
 def test_root_without_nobody_is_told_to_use_a_plain_user(monkeypatch: pytest.MonkeyPatch):
     def nobody_there(name: str) -> object:
         raise KeyError(name)

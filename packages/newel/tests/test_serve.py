@@ -144,7 +144,7 @@ def test_a_lifespan_that_fails_is_not_a_running_service(service: Service):
         "app.router.lifespan_context = asynccontextmanager(fail)\n"
     )
     done = service.run("serve", "--port", "0")
-    assert done.returncode != 0
+    assert done.returncode == 3
     assert "a broken lifespan" in done.stderr
 
 

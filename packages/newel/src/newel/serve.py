@@ -99,13 +99,7 @@ async def run(app: FastAPI, *, host: str, port: int, drain_seconds: float = 0.0)
     with suppress(Unavailable):  # it may start before its database, and comes up not ready
         await ensure_current(app.state.database, settings.migrations)
     with _listen(host, port) as listener:
-        server = Server(app, listener, drain_seconds=drain_seconds)
-        await server.serve(sockets=[listener])
-    if not server.started:
-        raise ConfigurationError(
-            "The service did not start; the log above says why",
-            fix="run `newel doctor` for what it knows",
-        )
+        await Server(app, listener, drain_seconds=drain_seconds).serve(sockets=[listener])
 
 
 def _config(app: FastAPI) -> uvicorn.Config:
