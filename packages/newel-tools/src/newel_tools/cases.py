@@ -12,6 +12,7 @@ from newel_tools.view import LinkView, ResourceView, SetView
 
 __all__ = ["Cases", "Deletion", "cases_of"]
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deletion:
     """What a test of deleting a linked row needs."""

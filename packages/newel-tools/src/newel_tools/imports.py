@@ -44,7 +44,7 @@ _MODULES: Final = {
         "AfterValidator AwareDatetime Field HttpUrl JsonValue PlainSerializer UrlConstraints"
     ),
     "sqlalchemy": (
-        "JSON BigInteger Column ColumnElement ForeignKey Numeric String Table or_ select"
+        "JSON BigInteger Column ColumnElement ForeignKey Numeric String Table Uuid or_ select"
     ),
     "sqlalchemy.orm": "Mapped mapped_column relationship",
     "typing": "TYPE_CHECKING Annotated Any Literal",

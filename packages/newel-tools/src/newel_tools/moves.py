@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import count
 from keyword import iskeyword
 from typing import Final
 
@@ -78,18 +79,23 @@ def _verbs(states: States, taken: set[str]) -> dict[tuple[str, str | None], str]
     for transition in states.transitions:
         key = (transition.after, transition.by)
         if key not in verbs:
-            verbs[key] = _verb(transition, taken)
+            names = _candidates(transition, states)
+            verbs[key] = next(n for n in names if n not in taken and not iskeyword(n))
             taken.add(verbs[key])
     return verbs
 
 
-def _verb(transition: Transition, taken: Collection[str]) -> str:
-    names = [action_of(transition.after), f"mark_{transition.after}"]
-    if transition.by:
-        verb = transition.by.replace("*", "all").partition(":")[2]
-        names.append(f"{verb}_{transition.after}")
-    names += [f"{names[1]}_{number}" for number in range(2, 26)]
-    return next(name for name in names if name not in taken and not iskeyword(name))
+def _candidates(transition: Transition, states: States) -> Iterator[str]:
+    """Yield verbs for a transition, the best first."""
+    verb, mark = action_of(transition.after), f"mark_{transition.after}"
+    may = (transition.by or "").replace("*", "all").partition(":")[2]
+    ends = {t.after for t in states.transitions if t.by == transition.by}
+    if verb == mark and may and len(ends) == 1:
+        yield may  # `tasks:reopen` says it better than mark_todo
+    yield from (verb, mark)
+    if may:
+        yield f"{may}_{transition.after}"
+    yield from (f"{mark}_{number}" for number in count(2))
 
 
 def _ways(
