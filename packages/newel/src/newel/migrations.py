@@ -39,7 +39,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 from newel.errors import ConfigurationError
 from newel.revisions import heads, read_revisions, wanted
 
-__all__ = ["LOCK_TIMEOUT_SECONDS", "Migrations"]
+__all__ = ["CONNECT_SECONDS", "LOCK_TIMEOUT_SECONDS", "SQLITE_WAIT_SECONDS", "Migrations"]
 
 LOCK_TIMEOUT_SECONDS = 2.0
 """How long a migration may wait for a lock, and so make everybody else wait behind it."""

@@ -183,7 +183,7 @@ def _text(url: URL) -> str:
 def _run(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end, also while the tests' own event loop is running."""
     with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, work).result()
+        return pool.submit(lambda: asyncio.run(work)).result()
 
 
 # ---------------------------------------------------------------- users
