@@ -1,18 +1,19 @@
-"""One field of a plan as the templates need it: its column, its annotations, its values for tests."""
+"""One field of a plan as the templates need it: its column, its annotations, its test values."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
 from newel_tools.bounds import INT32, INT64
+from newel_tools.naming import camel
 from newel_tools.plan import Field
 from newel_tools.samples import Samples, number, refused, samples
 
-__all__ = ["RENAMED", "FieldView", "camel", "literal", "view_field"]
+__all__ = ["RENAMED", "FieldView", "literal", "view_field"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +58,16 @@ class FieldView:
     def filterable(self) -> bool:
         return self.type in {"bool", "enum"} or (self.unique and self.type in _EXACT)
 
+    def line(self, mapped: str, flags: Sequence[str], default: str | None) -> str:
+        """Return the line of a column: ``name: Mapped[str] = mapped_column(String(64))``."""
+        arguments = [self.column] if self.column else []
+        arguments += flags
+        if default is not None:
+            is_factory = default.startswith("default_factory=")
+            arguments.append(default if is_factory else f"default={default}")
+        value = f" = mapped_column({', '.join(arguments)})" if arguments else ""
+        return f"{self.name}: Mapped[{mapped}]{value}"
+
 
 _SORTABLE: Final = {"str", "int", "float", "decimal", "date", "datetime"}
 _EXACT: Final = {"str", "int", "uuid", "email"}
@@ -77,11 +88,6 @@ _CHOICE_LENGTH: Final = 40
 
 RENAMED: Final = {"date": "Date", "datetime": "DateTime"}
 """What a type is called in a class that has a field of the type's name."""
-
-
-def camel(name: str) -> str:
-    """Return a name in snake_case as a class would have it."""
-    return "".join(part.capitalize() for part in name.split("_"))
 
 
 def literal(values: Collection[str]) -> str:
@@ -113,8 +119,8 @@ def view_field(
         annotation=f"{annotation} | None" if field.optional else annotation,
         plain=plain,
         column=_column(field),
-        default=_default(field, column=False),
-        column_default=_default(field, column=True),
+        default=_default(field, plain, column=False),
+        column_default=_default(field, plain, column=True),
         optional=field.optional,
         unique=field.unique,
         samples=samples(field),
@@ -132,33 +138,13 @@ def _plain(field: Field, alias: str) -> str:
 
 def _annotation(field: Field) -> str | None:
     """Return the ``Annotated`` of a bounded value, ``None`` where the plain type says it all."""
-    match field.type:
-        case "str" | "text":
-            least = f"min_length={number(field.minimum)}, " if field.minimum else ""
-            return f"Annotated[Text, Field({least}max_length={number(field.maximum or 0)})]"
-        case "int":
-            return _integer(field)
-        case "float":
-            return f"Annotated[float, Field({_between(field)}allow_inf_nan=False)]"
-        case "decimal":
-            exponent = f'"0.{"1".zfill(field.scale)}"' if field.scale else "1"
-            digits = f"max_digits={field.precision}, decimal_places={field.scale}"
-            exact = f"AfterValidator(lambda value: value.quantize(Decimal({exponent})))"
-            return f"Annotated[Decimal, Field({_between(field)}{digits}), {exact}]"
-        case "datetime":
-            earliest = "datetime(1, 1, 2, tzinfo=UTC)"
-            latest = "datetime(9999, 12, 30, tzinfo=UTC)"
-            return f"Annotated[AwareDatetime, Field(ge={earliest}, le={latest})]"
-        case "json":
-            kind = "list[JsonValue]" if field.default == "[]" else "dict[str, JsonValue]"
-            return f"Annotated[{kind}, Field(max_length=100)]"
-        case "email":
-            return f"Annotated[Email, Field(max_length={number(field.maximum or 0)})]"
-        case "url":
-            most = f"UrlConstraints(max_length={number(field.maximum or 0)})"
-            return f"Annotated[HttpUrl, {most}, PlainSerializer(str)]"
-        case _:
-            return None
+    write = _ANNOTATIONS.get(field.type)
+    return None if write is None else write(field)
+
+
+def _text(field: Field) -> str:
+    least = f"min_length={number(field.minimum)}, " if field.minimum else ""
+    return f"Annotated[Text, Field({least}max_length={_most(field)})]"
 
 
 def _integer(field: Field) -> str:
@@ -173,6 +159,55 @@ def _integer(field: Field) -> str:
     return f"Annotated[{kind}, Field({', '.join(bounds)})]"
 
 
+def _float(field: Field) -> str:
+    return f"Annotated[float, Field({_between(field)}allow_inf_nan=False)]"
+
+
+def _decimal(field: Field) -> str:
+    """Bring values to their digits, so that an answer shows 1.50 before it is stored and after."""
+    exponent = f'"0.{"1".zfill(field.scale)}"' if field.scale else "1"
+    digits = f"max_digits={field.precision}, decimal_places={field.scale}"
+    exact = f"AfterValidator(lambda value: value.quantize(Decimal({exponent})))"
+    return f"Annotated[Decimal, Field({_between(field)}{digits}), {exact}]"
+
+
+def _datetime(_: Field) -> str:
+    """Keep a day from both ends of the calendar: in UTC it might lie beyond."""
+    ends = "ge=datetime(1, 1, 2, tzinfo=UTC), le=datetime(9999, 12, 30, tzinfo=UTC)"
+    return f"Annotated[AwareDatetime, Field({ends})]"
+
+
+def _json(field: Field) -> str:
+    kind = "list[JsonValue]" if field.default == "[]" else "dict[str, JsonValue]"
+    return f"Annotated[{kind}, Field(max_length=100)]"
+
+
+def _email(field: Field) -> str:
+    return f"Annotated[Email, Field(max_length={_most(field)})]"
+
+
+def _url(field: Field) -> str:
+    most = f"UrlConstraints(max_length={_most(field)})"
+    return f"Annotated[HttpUrl, {most}, PlainSerializer(str)]"
+
+
+_ANNOTATIONS: Final[dict[str, Callable[[Field], str]]] = {
+    "str": _text,
+    "text": _text,
+    "int": _integer,
+    "float": _float,
+    "decimal": _decimal,
+    "datetime": _datetime,
+    "json": _json,
+    "email": _email,
+    "url": _url,
+}
+
+
+def _most(field: Field) -> str:
+    return number(field.maximum or 0)
+
+
 def _between(field: Field) -> str:
     least = "" if field.minimum is None else f"ge={number(field.minimum)}, "
     most = "" if field.maximum is None else f"le={number(field.maximum)}, "
@@ -181,51 +216,46 @@ def _between(field: Field) -> str:
 
 def _column(field: Field) -> str:
     """Return the first argument of ``mapped_column``, empty where the annotation says it."""
-    match field.type:
-        case "str" | "email" | "url":
-            return f"String({number(field.maximum or 0)})"
-        case "text":
-            return "Text"
-        case "int":
-            low, high = field.minimum or 0, field.maximum or 0
-            return "" if low >= INT32[0] and high <= INT32[1] else "BigInteger"
-        case "decimal":
-            return f"Numeric({field.precision}, {field.scale})"
-        case "json":
-            return "JSON(none_as_null=True)" if field.optional else "JSON"
-        case "enum":
-            # Longer than any choice, so that another one needs no migration.
-            return f"String({_CHOICE_LENGTH})"
-        case _:
-            return ""
+    low, high = field.minimum or 0, field.maximum or 0
+    columns = {
+        **dict.fromkeys(("str", "email", "url"), f"String({_most(field)})"),
+        "text": "Text",
+        "int": "" if low >= INT32[0] and high <= INT32[1] else "BigInteger",
+        "decimal": f"Numeric({field.precision}, {field.scale})",
+        # SQL's null, not JSON's
+        "json": "JSON(none_as_null=True)" if field.optional else "JSON",
+        # longer than any choice, so that another one needs no migration
+        "enum": f"String({_CHOICE_LENGTH})",
+    }
+    return columns.get(field.type, "")
 
 
-def _default(field: Field, *, column: bool) -> str | None:
+def _default(field: Field, plain: str, *, column: bool) -> str | None:
     """Return the source of the default; of a factory in the form that the place wants."""
     value = field.default
     if value is None:
         return "None" if field.optional else None
-    match field.type, value:
-        case "datetime", "now":
-            return _factory("utc_now", column=column)
-        case "date", "today":
-            return _factory("lambda: utc_now().date()", column=column)
-        case "json", _:
-            kind = "list[Any]" if value == "[]" else "dict[str, Any]"
-            return _factory(kind, column=column)
-        case "decimal", _:
-            return f'Decimal("{_quantized(field, str(value))}")'
-        case "datetime", _:
-            return f'datetime.fromisoformat("{value}")'
-        case "date", _:
-            return f'date.fromisoformat("{value}")'
+    factory = _factory(field)
+    if factory is not None:
+        return f"default_factory={factory}" if column else f"Field(default_factory={factory})"
+    match field.type:
+        case "decimal":
+            exact = Decimal(str(value)).quantize(Decimal(1).scaleb(-(field.scale or 0)))
+            return f'Decimal("{exact}")'
+        case "datetime" | "date":
+            return f'{plain}.fromisoformat("{value}")'
         case _:
             return json.dumps(value) if isinstance(value, str) else repr(value)
 
 
-def _factory(call: str, *, column: bool) -> str:
-    return f"default_factory={call}" if column else f"Field(default_factory={call})"
-
-
-def _quantized(field: Field, value: str) -> str:
-    return str(Decimal(value).quantize(Decimal(1).scaleb(-(field.scale or 0))))
+def _factory(field: Field) -> str | None:
+    """Return what makes a default that is not the same for every row."""
+    match field.type, field.default:
+        case "datetime", "now":
+            return "utc_now"
+        case "date", "today":
+            return "lambda: utc_now().date()"
+        case "json", shape:
+            return "list[Any]" if shape == "[]" else "dict[str, Any]"
+        case _:
+            return None

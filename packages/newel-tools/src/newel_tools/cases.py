@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from newel_tools.attributes import FieldView
+from newel_tools.links import LinkView, SetView
 from newel_tools.moves import MoveView
-from newel_tools.view import LinkView, ResourceView, SetView
+from newel_tools.view import ResourceView
 
 __all__ = ["Cases", "Deletion", "cases_of"]
 
@@ -27,7 +28,7 @@ class Deletion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cases:
-    """Source and lists for the tests of one resource; ``many`` makes several rows, if that works."""
+    """Source and lists for the tests of a resource; ``many`` makes several rows, if that works."""
 
     id: str
     link_fixtures: str

@@ -16,12 +16,13 @@ from typing import Any, Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from newel_tools.cases import cases_of
-from newel_tools.attributes import FieldView, camel
 from newel_tools.files import File
 from newel_tools.imports import with_imports
 from newel_tools.layout import Feature, Layout, Places, Role
+from newel_tools.naming import camel
 from newel_tools.plan import Plan
-from newel_tools.view import LinkView, ResourceView, UsersView, view_resource, view_users
+from newel_tools.view import ResourceView, UsersView, view_resource, view_users
+from newel_tools.visibility import visibility
 
 __all__ = ["render_features"]
 
@@ -75,7 +76,7 @@ class _Writing:
             "words": view.words,
             "is_listed": self._is_listed(view.name),
             "linked": bool(view.links or view.sets),
-            "visible": _visibility(view),
+            "visible": visibility(view),
             "events": list(_events(view)),
             "status_changed": f"{view.states.field}_changed" if view.states else None,
             "router": self.places.module("router", feature),
@@ -144,61 +145,6 @@ def _packages(files: Iterable[File], package: str) -> Iterator[File]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Visible:
-    """The body of ``visible_to`` and the sentence above it."""
-
-    says: str
-    lines: tuple[str, ...]
-
-
-def _visibility(view: ResourceView) -> _Visible | None:
-    """Return who sees a row, where it is not simply its owner or simply everybody."""
-    states = view.states
-    movers = list(states.permissions) if states else []
-    shown = states is not None and bool(states.visible) and not view.private
-    if not view.owned:
-        write = f"{view.name}:write"
-        return _shared(view, [*movers, write]) if shown else None
-    may = " or ".join(f'caller.can("{permission}")' for permission in movers)
-    if shown:
-        also = f" or {may}" if may else ""
-        return _Visible(
-            f"{_seen(view)}; the rest is for its owner{' and who moves it on' if may else ''}.",
-            (
-                "own = super().visible_to(caller)",
-                f"if own is None{also}:",
-                "    return None",
-                f"return or_(own, {_in_states(view)})",
-            ),
-        )
-    if not view.private:
-        return _Visible("Everybody reads them; only their owner changes them.", ("return None",))
-    if may:
-        line = f"return None if {may} else super().visible_to(caller)"
-        return _Visible("Their owner, and who moves them on.", (line,))
-    return None
-
-
-def _shared(view: ResourceView, permissions: Iterable[str]) -> _Visible:
-    may = " or ".join(f'caller.can("{permission}")' for permission in dict.fromkeys(permissions))
-    line = f"return None if {may} else {_in_states(view)}"
-    return _Visible(f"{_seen(view)}; the rest is for who changes it.", (line,))
-
-
-def _seen(view: ResourceView) -> str:
-    states = view.states.visible if view.states else ()
-    return f"Everybody sees what is {' or '.join(state.replace('_', ' ') for state in states)}"
-
-
-def _in_states(view: ResourceView) -> str:
-    field = view.states.field if view.states else ""
-    states = view.states.visible if view.states else ()
-    if len(states) == 1:
-        return f'cls.{field} == "{states[0]}"'
-    return f"cls.{field}.in_({_list(states)})"
-
-
-@dataclass(frozen=True, slots=True)
 class _Fact:
     """One event class."""
 
@@ -223,41 +169,6 @@ def _events(view: ResourceView) -> Iterator[_Fact]:
             yield _Fact(cls, says="Publish it in the service, where it becomes true.")
 
 
-def _column(field: FieldView, uniques: frozenset[str], indexed: frozenset[str]) -> str:
-    """Return the line of a column: ``name: Mapped[str] = mapped_column(String(64))``."""
-    flags = ["unique=True"] if field.name in uniques else []
-    flags += ["index=True"] if field.name in indexed else []
-    return _mapped(field, field.mapped, flags, field.column_default)
-
-
-def _link_column(link: LinkView, uniques: frozenset[str]) -> str:
-    """Return the line of a column that refers to another table."""
-    on_delete = f', ondelete="{link.on_delete}"' if link.on_delete else ""
-    flag = "unique=True" if link.column in uniques else "index=True"
-    default = ", default=None" if link.optional else ""
-    key = f'ForeignKey("{link.target}.id"{on_delete})'
-    return f"{link.column}: Mapped[{link.mapped}] = mapped_column({key}, {flag}{default})"
-
-
-def _user_column(field: FieldView) -> str:
-    """Return the line of a column of users, which may be null unless it has a default."""
-    may_be_null = field.optional or field.column_default is None
-    mapped = f"{field.plain} | None" if may_be_null else field.plain
-    flags = ["unique=True"] if field.unique else []
-    return _mapped(field, mapped, flags, field.column_default or "None")
-
-
-def _mapped(field: FieldView, mapped: str, flags: list[str], default: str | None) -> str:
-    arguments = [field.column] if field.column else []
-    arguments += flags
-    if default is not None:
-        arguments.append(
-            default if default.startswith("default_factory=") else f"default={default}"
-        )
-    value = f" = mapped_column({', '.join(arguments)})" if arguments else ""
-    return f"{field.name}: Mapped[{mapped}]{value}"
-
-
 def _list(values: Iterable[str]) -> str:
     return json.dumps(list(values))
 
@@ -277,10 +188,5 @@ def _templates() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.globals |= {
-        "column": _column,
-        "link_column": _link_column,
-        "user_column": _user_column,
-    }
     environment.filters |= {"camel": camel, "list_of": _list, "tuple_of": _tuple}
     return environment

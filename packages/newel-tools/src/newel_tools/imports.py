@@ -60,8 +60,8 @@ KNOWN: Final[Mapping[str, str]] = {
 def with_imports(code: str, *, own: Mapping[str, str], package: str) -> str:
     """Return ``code`` with the imports it needs, behind its docstring.
 
-    ``own`` maps names of the service at hand to their modules and goes before ``KNOWN``; ``package``
-    is the service, whose modules are sorted last. Raises ``UnknownName``.
+    ``own`` maps names of the service at hand to their modules and goes before ``KNOWN``;
+    ``package`` is the service, whose modules are sorted last. Raises ``UnknownName``.
     """
     known = {**KNOWN, **own}
     wanted: dict[str, set[str]] = {}

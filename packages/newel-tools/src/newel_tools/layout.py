@@ -73,7 +73,7 @@ class Places:
         return f"{self.package}.application"
 
     def path(self, role: Role, feature: Feature) -> str | None:
-        """Return the file's path below the service's root; ``None`` if the layout has no such file."""
+        """Return the path below the service's root; ``None`` if the layout has no such file."""
         pattern = _TABLE[self.layout].get(role)
         if pattern is None:
             return None
@@ -82,7 +82,7 @@ class Places:
         )
 
     def module(self, role: Role, feature: Feature) -> str:
-        """Return the dotted name under which the file is imported; ``KeyError`` if there is none."""
+        """Return the dotted name that imports the file; ``KeyError`` if there is none."""
         path = self.path(role, feature)
         if path is None:
             raise KeyError(role)

@@ -6,75 +6,21 @@ Templates only place what they find here. What is decided here and why: docs/dec
 from __future__ import annotations
 
 import json
-import keyword
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from newel_tools.attributes import RENAMED, FieldView, camel, literal, view_field
-from newel_tools.errors import PlanError
+from newel_tools.attributes import RENAMED, FieldView, literal, view_field
 from newel_tools.imports import KNOWN
 from newel_tools.layout import Feature
+from newel_tools.links import LinkView, SetView, view_links, view_sets
 from newel_tools.moves import MoveView, view_moves
-from newel_tools.nouns import singular
-from newel_tools.plan import Field, Plan, Relation, Resource, Role, States
+from newel_tools.naming import actor, camel, class_name, dependency, variable, with_article, words
+from newel_tools.plan import Field, Plan, Resource, Role, States
 
-__all__ = [
-    "LinkView",
-    "ResourceView",
-    "SetView",
-    "StatesView",
-    "UsersView",
-    "view_resource",
-    "view_users",
-    "words",
-]
+__all__ = ["ResourceView", "StatesView", "UsersView", "view_resource", "view_users"]
 
-_LOCALS: Final = frozenset(
-    "after answer before body caller changes client data expected field fields found if_match links "
-    "method query response request row self values work wrong".split()
-)
 _QUERY: Final = frozenset({"cursor", "filters", "offset", "order", "page", "page_size", "sort"})
-_VOWEL_SOUNDS: Final = ("a", "e", "i", "o", "u")
-_NO_VOWEL_SOUNDS: Final = ("eu", "one", "uni", "url", "usa", "use", "usu", "uti")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LinkView:
-    """A column that refers to one row of ``target``; ``on_delete`` is what SQL does to it."""
-
-    name: str
-    target: str
-    target_class: str
-    word: str
-    optional: bool
-    unique: bool
-    on_delete: str | None
-    column: str
-
-    @property
-    def to_users(self) -> bool:
-        return self.target == "users"
-
-    @property
-    def mapped(self) -> str:
-        return "UUID | None" if self.optional else "UUID"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SetView:
-    """A link to many rows: ``table`` holds the pairs of ``near`` and ``far``."""
-
-    name: str
-    ids: str
-    target: str
-    target_class: str
-    word: str
-    var: str
-    table: str
-    near: str
-    far: str
-    to_itself: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +83,12 @@ class ResourceView:
     def aliases(self) -> tuple[FieldView, ...]:
         return tuple(field for field in self.fields if field.alias)
 
+    def column(self, field: FieldView) -> str:
+        """Return the line of a column in the entity."""
+        flags = ["unique=True"] if field.name in self.column_uniques else []
+        flags += ["index=True"] if field.name in self.indexed else []
+        return field.line(field.mapped, flags, field.column_default)
+
     @property
     def sorts(self) -> str:
         names = ["created_at", *(field.name for field in self.fields if field.sortable)]
@@ -179,7 +131,7 @@ class ResourceView:
         """Permissions that moves need besides writing, each with the alias of its dependency."""
         write = f"{self.name}:write"
         wanted = dict.fromkeys(m.permission for m in self.moves if m.permission != write)
-        return tuple((permission, _alias(permission, self.name)) for permission in wanted)
+        return tuple((permission, actor(permission, self.name)) for permission in wanted)
 
     def mover(self, move: MoveView) -> str:
         """Return the alias of the dependency that a move needs."""
@@ -225,6 +177,16 @@ class UsersView:
     def aliases(self) -> tuple[FieldView, ...]:
         return tuple(field for field in self.fields if field.alias)
 
+    def column(self, field: FieldView) -> str:
+        """Return the line of a column in the entity, which may be null unless it has a default."""
+        flags = ["unique=True"] if field.unique else []
+        mapped = f"{field.plain} | None" if self.may_be_null(field) else field.plain
+        return field.line(mapped, flags, field.column_default or "None")
+
+    def may_be_null(self, field: FieldView) -> bool:
+        """Tell whether there are accounts without it: those that nobody registered."""
+        return field.optional or field.column_default is None
+
     @property
     def not_null(self) -> tuple[str, ...]:
         """What can be changed and cannot be cleared."""
@@ -239,11 +201,6 @@ class UsersView:
     @property
     def role_literal(self) -> str:
         return literal([role.name for role in self.roles])
-
-
-def words(name: str) -> str:
-    """Return a name in snake_case as people write it."""
-    return name.replace("_", " ")
 
 
 def view_users(plan: Plan) -> UsersView:
@@ -262,26 +219,25 @@ def view_resource(plan: Plan, resource: Resource) -> ResourceView:
     """Return the view of one resource; raises ``PlanError`` for what cannot be written."""
     owned = resource.owner is not None
     private = resource.read == "owner"
-    cls = _class_name(resource.singular)
-    links = tuple(_links(plan, resource))
+    cls = class_name(resource.singular)
     view = ResourceView(
         name=resource.name,
         singular=resource.singular,
-        var=_variable(resource),
+        var=variable(resource.name, resource.singular),
         cls=cls,
-        dependency=_dependency(resource),
+        dependency=dependency(resource.name, resource.singular),
         words=words(resource.name),
         word=words(resource.singular),
-        a_word=_with_article(resource.singular),
+        a_word=with_article(resource.singular),
         bases=_bases(resource),
         owned=owned,
         private=private,
         public=resource.read == "public",
         soft=resource.soft_delete,
         fields=tuple(_fields(resource.fields, owner=cls)),
-        links=links,
-        sets=tuple(_sets(plan, resource)),
-        states=_states(resource, cls) if resource.states else None,
+        links=tuple(view_links(plan, resource)),
+        sets=tuple(view_sets(plan, resource)),
+        states=_states(resource, resource.states, cls) if resource.states else None,
         actions=tuple(action.name for action in resource.actions),
         events=resource.events,
         renamed=tuple(_renamed(resource.fields)),
@@ -318,85 +274,7 @@ def _bases(resource: Resource) -> str:
     return ", ".join(bases or ["Entity"])
 
 
-def _links(plan: Plan, resource: Resource) -> Iterator[LinkView]:
-    for relation in resource.relations:
-        if relation.kind == "many_to_one":
-            name, cls, word = _target(plan, relation)
-            yield LinkView(
-                name=relation.name,
-                target=name,
-                target_class=cls,
-                word=word,
-                optional=relation.optional,
-                unique=relation.unique,
-                on_delete=_on_delete(plan, resource, relation),
-                column=f"{relation.name}_id",
-            )
-
-
-def _sets(plan: Plan, resource: Resource) -> Iterator[SetView]:
-    for relation in resource.relations:
-        if relation.kind == "many_to_many":
-            _refuse_set(plan, resource, relation)
-            name, cls, word = _target(plan, relation)
-            to_itself = name == resource.name
-            one = singular(relation.name)
-            yield SetView(
-                name=relation.name,
-                ids=f"{one}_ids",
-                target=name,
-                target_class=cls,
-                word=word,
-                var=_variable(plan.resource(name)),
-                table=f"{resource.singular}_{relation.name}",
-                near=f"{resource.singular}_id",
-                far=f"related_{one}_id" if to_itself else f"{plan.resource(name).singular}_id",
-                to_itself=to_itself,
-            )
-
-
-def _refuse_set(plan: Plan, resource: Resource, relation: Relation) -> None:
-    where = f"{resource.name}.{relation.name}"
-    if relation.target == "users":
-        raise PlanError(
-            f"{where} links to many users, whom not everybody sees",
-            fix=f"make it a resource, such as {resource.singular}_members with user: -> users",
-            word=relation.name,
-        )
-    back = plan.resource(relation.target).relations
-    if relation.target != resource.name and any(
-        r.target == resource.name and r.kind == "many_to_many" for r in back
-    ):
-        raise PlanError(
-            f"{where} is linked from both sides",
-            fix=f"keep it in {resource.name} and remove it from {relation.target}",
-            word=relation.name,
-        )
-
-
-def _target(plan: Plan, relation: Relation) -> tuple[str, str, str]:
-    """Return the table, the class and the word of what a relation leads to."""
-    if relation.target == "users":
-        return "users", "User", "user"
-    target = plan.resource(relation.target)
-    return target.name, _class_name(target.singular), words(target.singular)
-
-
-def _on_delete(plan: Plan, resource: Resource, relation: Relation) -> str | None:
-    """Return what happens to rows whose target is deleted.
-
-    What users keep below what users keep goes with it (a post's comments); otherwise the deletion
-    is refused while something refers to it (a category's products).
-    """
-    if relation.optional:
-        return "SET NULL"
-    if relation.target == "users" or resource.owner is None:
-        return None
-    return "CASCADE" if plan.resource(relation.target).owner else None
-
-
-def _states(resource: Resource, cls: str) -> StatesView:
-    states: States = resource.states or States(values=("new", "old"))
+def _states(resource: Resource, states: States, cls: str) -> StatesView:
     alias = camel(states.field)
     taken = {*KNOWN, cls, *(camel(f.name) for f in resource.fields)}
     moves = view_moves(states, resource, taken={a.name for a in resource.actions})
@@ -437,32 +315,3 @@ def _with_uniques(view: ResourceView) -> ResourceView:
 def _grants(plan: Plan, role: str, permission: str) -> bool:
     wanted = {permission, "*", permission.partition(":")[0] + ":*"}
     return any(r.name == role and wanted & set(r.permissions) for r in plan.roles)
-
-
-def _class_name(name: str) -> str:
-    cls = camel(name)
-    # Event is the one name that the files of a resource never import beside their own class.
-    return f"{cls}Item" if cls in {*KNOWN, "User"} - {"Event"} else cls
-
-
-def _dependency(resource: Resource) -> str:
-    name = camel(resource.name)
-    return f"{name}Dep" if name in {*KNOWN, _class_name(resource.singular)} else name
-
-
-def _variable(resource: Resource) -> str:
-    name = resource.singular
-    taken = keyword.iskeyword(name) or name in _LOCALS or name in KNOWN or name == resource.name
-    return f"{name}_row" if taken else name
-
-
-def _alias(permission: str, table: str) -> str:
-    """Return ``Moderator`` for ``comments:moderate``, and a longer name for another table's."""
-    subject, _, verb = permission.replace("*", "all").partition(":")
-    name = "Moderator" if verb == "moderate" else f"{camel(verb)}Caller"
-    return name if subject == table else f"{camel(subject)}{name}"
-
-
-def _with_article(name: str) -> str:
-    vowel = name.startswith(_VOWEL_SOUNDS) and not name.startswith(_NO_VOWEL_SOUNDS)
-    return f"{'an' if vowel else 'a'} {words(name)}"
