@@ -100,7 +100,13 @@ def test_ctrl_c_at_the_terminal_does_not_reach_the_program_by_itself(tmp_path: P
 def test_settings_of_another_project_do_not_reach_the_service(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("DATABASE_URL", "secret_key", "API_PREFIX", "PYTEST_ADDOPTS", "PYTHONPATH"):
+    for name in (
+        "DATABASE_URL",
+        "secret_key",
+        "API_PREFIX",
+        "PYTEST_ADDOPTS",
+        "COVERAGE_PROCESS_START",
+    ):
         monkeypatch.setenv(name, "elsewhere")
     monkeypatch.setenv("KEPT", "1")
 

@@ -91,7 +91,13 @@ class _Writing:
         yield from self._file("package", feature, "package", values, own)
 
     def guards(self) -> File:
-        text = _templates().get_template("guards.py.j2").render()
+        public = [
+            f"GET /api/v1/{view.name}{end}"
+            for view in self.views.values()
+            if view.public
+            for end in ("", f"/{{{view.var}_id}}")
+        ]
+        text = _templates().get_template("guards.py.j2").render(public=public)
         return File("tests/test_guards.py", with_imports(text, own={}, package=self.places.package))
 
     def _file(

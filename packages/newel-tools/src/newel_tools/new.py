@@ -9,7 +9,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -60,7 +60,8 @@ def new(
 def _make(plan: Plan, directory: Path, *, layout: Layout, as_json: bool) -> Result:
     if as_json:
         result = create(plan, directory, layout=layout, report=SilentReport())
-        said = {"service": plan.service, "layout": layout, "assumed": plan.assumed}
+        said: dict[str, Any] = {"service": plan.service, "sentence": plan.sentence}
+        said |= {"layout": layout, "assumed": plan.assumed}
         said |= {"not_understood": plan.not_understood}
         typer.echo(json.dumps(said | result.as_json(), indent=2))
         return result

@@ -24,6 +24,7 @@ _END_SECONDS = 2.0  # for a program that is asked to end
 _FOREIGN = frozenset(
     {"DATABASE_URL", "PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTHONPATH", "COLUMNS", "FORCE_COLOR"}
 )
+_FOREIGN_PREFIX = "COVERAGE_"  # measuring us must not slow down what we run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +119,11 @@ class Running:
 def clean_environment(directory: Path) -> dict[str, str]:
     """Return the environment for a service in ``directory``: nobody else's settings are in it."""
     foreign = _FOREIGN | {variable.name for variable in VARIABLES}
-    kept = {name: value for name, value in os.environ.items() if name.upper() not in foreign}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name.upper() not in foreign and not name.startswith(_FOREIGN_PREFIX)
+    }
     return kept | {
         "PYTHONPATH": str(directory / "src"),
         "PYTHONDONTWRITEBYTECODE": "1",  # the tree holds what was generated, nothing else

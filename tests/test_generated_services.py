@@ -1,0 +1,297 @@
+"""What `newel new` prints: for the sentences of the README, in both layouts, on real databases."""
+
+import json
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from newel.embedded import embedded_postgres
+from newel_tools.features import render_features
+from newel_tools.layout import LAYOUTS, Layout
+from newel_tools.planner import plan_sentence
+from newel_tools.shell import Kernel, render_shell
+
+pytestmark = pytest.mark.timeout(300)
+
+SENTENCES = ("users", "agents", "blog", "inventory")
+TOKENS = 10_000  # of Python for users and one resource, characters / 4
+TESTS = 40
+CPU_SECONDS = 15.0
+
+Service = Callable[[str, str], Any]
+every_service = pytest.mark.parametrize("name", SENTENCES)
+every_layout = pytest.mark.parametrize("layout", LAYOUTS)
+
+
+@every_layout
+@every_service
+def test_it_is_made_with_its_tests_green(service: Service, name: str, layout: str) -> None:
+    said = service(name, layout).said
+
+    assert [step["name"] for step in said["steps"] if step["ok"]] == [
+        *("format", "lint", "migration", "types", "tests"),
+    ]
+    assert set(said["tests"]) == {"passed"}, "a skipped test has not passed"
+    assert said["tests"]["passed"] >= TESTS
+    assert said["not_understood"] == []
+
+
+@every_layout
+@pytest.mark.parametrize("name", ["users", "agents"])
+def test_users_and_a_resource_are_few_tokens(service: Service, name: str, layout: str) -> None:
+    found = service(name, layout)
+    python = sum(len(path.read_text()) for path in found.root.rglob("*.py"))
+
+    assert found.said["tokens"] == python // 4
+    assert found.said["tokens"] <= TOKENS
+
+
+def test_the_first_service_takes_little_time(service: Service) -> None:
+    # CPU, because a machine that does other things makes the clock say anything.
+    assert service("users", "features").cpu_seconds <= CPU_SECONDS
+
+
+@pytest.fixture(scope="module")
+def services(service: Service) -> dict[str, Any]:
+    return {f"{n}-{layout}": service(n, layout) for n in SENTENCES for layout in LAYOUTS}
+
+
+def type_check(folder: Path, names: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run pyright over several services at once: starting it takes longer than one of them."""
+    config = {
+        "include": [f"{name}/{part}" for name in names for part in ("src", "tests")],
+        "typeCheckingMode": "strict",
+        "pythonVersion": "3.11",
+        "executionEnvironments": [{"root": name, "extraPaths": [f"{name}/src"]} for name in names],
+    }
+    (folder / "pyrightconfig.json").write_text(json.dumps(config))
+    command = [sys.executable, "-m", "pyright", "--pythonpath", sys.executable]
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=280, check=False
+    )
+
+
+def test_pyright_finds_nothing_in_strict_mode(services: dict[str, Any]) -> None:
+    folder = services["users-features"].root.parent
+    done = type_check(folder, list(services))
+
+    assert done.returncode == 0, done.stdout
+    for found in services.values():
+        assert 'typeCheckingMode = "strict"' in (found.root / "pyproject.toml").read_text()
+
+
+def test_pyright_finds_a_planted_fault(service: Service, tmp_path: Path) -> None:
+    shutil.copytree(service("users", "features").root, tmp_path / "users")
+    models = next((tmp_path / "users/src").rglob("models.py"))
+    models.write_text(models.read_text() + '\nUser(emial="x", password_hash="!")\n')
+    done = type_check(tmp_path, ["users"])
+
+    assert done.returncode == 1
+    assert "emial" in done.stdout
+
+
+def test_ruff_and_ty_are_content_by_the_services_own_settings(services: dict[str, Any]) -> None:
+    for name, found in services.items():
+        for command in (
+            ["ruff", "format", "--check", "."],
+            ["ruff", "check", "."],
+            ["ty", "check"],
+        ):
+            done = subprocess.run(
+                [sys.executable, "-m", *command],
+                cwd=found.root,
+                env=found.environment(),
+                capture_output=True,
+                text=True,
+                timeout=120,
+                check=False,
+            )
+            assert done.returncode == 0, f"{name}: {' '.join(command)}\n{done.stdout}"
+
+
+@every_layout
+@every_service
+def test_no_secret_reaches_git(service: Service, tmp_path: Path, name: str, layout: str) -> None:
+    root = service(name, layout).root
+    git = ["git", f"--git-dir={tmp_path}/.git", f"--work-tree={root}"]
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    subprocess.run([*git, "add", "--all"], check=True, cwd=root)
+    listed = subprocess.run(
+        [*git, "ls-files"], check=True, cwd=root, capture_output=True, text=True
+    ).stdout.split()
+
+    secrets = re.findall(r"=([0-9a-f]{32,})$", (root / ".env").read_text(), re.MULTILINE)
+    assert len(secrets) == 2
+    assert ".env" not in listed
+    assert {"pyproject.toml", ".env.example", "migrations/0001_initial.py"} <= set(listed)
+    assert not [path for path in listed if path.endswith((".db", ".pyc"))]
+    for path in listed:
+        assert not any(secret in (root / path).read_text() for secret in secrets), path
+    assert (root / ".env").stat().st_mode & 0o777 == 0o600
+
+
+@every_layout
+@every_service
+def test_the_same_plan_gives_the_same_text(name: str, layout: Layout, service: Service) -> None:
+    def render() -> dict[str, str]:
+        plan = plan_sentence(service(name, layout).said["sentence"])
+        kernel = Kernel(version="0.1.0", checkout=None)
+        shell = render_shell(plan, layout, directory=Path("/srv/x"), kernel=kernel)
+        return {f.path: f.text for f in (*shell, *render_features(plan, layout))}
+
+    one, other = render(), render()
+
+    assert {path for path in one if one[path] != other[path]} == {".env"}
+
+
+@every_layout
+def test_both_layouts_have_the_same_endpoints(service: Service, layout: str) -> None:
+    routes = json.loads(service("blog", layout).newel("routes", "--json").stdout)
+    features = json.loads(service("blog", "features").newel("routes", "--json").stdout)
+
+    assert routes == features
+    readme = (service("blog", layout).root / "README.md").read_text()
+    for route in routes:
+        if route["path"].startswith("/api/v1/"):
+            path = route["path"].removeprefix("/api/v1")
+            assert f"| `{route['method']} {path}` | {route['access']} |" in readme
+
+
+# ---------------------------------------------------------------- databases
+
+
+@pytest.fixture(scope="module")
+def postgres_url() -> Iterator[str]:
+    with embedded_postgres() as server:
+        yield server.url()
+
+
+@pytest.mark.parametrize("name", ["agents", "blog"])
+def test_its_tests_are_green_on_postgresql_by_the_url_alone(
+    service: Service, postgres_url: str, name: str
+) -> None:
+    found = service(name, "features")
+    done = found.test(DATABASE_URL=postgres_url)
+
+    assert done.returncode == 0, done.stdout[-4_000:]
+    assert f"{found.said['tests']['passed']} passed" in done.stdout
+
+
+def test_the_url_is_what_its_tests_use(service: Service, tmp_path: Path) -> None:
+    url = f"postgresql+asyncpg://nobody@/postgres?host={tmp_path}"  # nobody listens there
+    done = service("agents", "features").test("-x", DATABASE_URL=url)
+
+    assert done.returncode == 1
+
+
+# ---------------------------------------------------------------- running it
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def answers(url: str) -> Any:
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        return json.load(answer)
+
+
+@every_layout
+def test_it_is_served_is_ready_and_stops(service: Service, tmp_path: Path, layout: str) -> None:
+    found = service("blog", layout)
+    port, database = free_port(), f"sqlite+aiosqlite:///{tmp_path}/served.db"
+    assert found.newel("migrate", "up", DATABASE_URL=database).returncode == 0
+    with subprocess.Popen(
+        [*NEWEL_SERVE, "--port", str(port)],
+        cwd=found.root,
+        env=found.environment(DATABASE_URL=database),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as server:
+        try:
+            ready = until(lambda: answers(f"http://127.0.0.1:{port}/ready"), server)
+            paths = answers(f"http://127.0.0.1:{port}/api/openapi.json")["paths"]
+        finally:
+            server.send_signal(signal.SIGTERM)
+            output, _ = server.communicate(timeout=30)
+
+    assert ready["status"] == "ok"
+    assert ready["checks"]["database"]["status"] == "ok"
+    assert "/api/v1/posts/{post_id}" in paths
+    assert server.returncode == 0, output
+    assert "Traceback" not in output
+
+
+NEWEL_SERVE = [str(Path(sys.executable).parent / "newel"), "serve", "--host", "127.0.0.1"]
+
+
+def until(condition: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
+    end = time.monotonic() + 30
+    while True:
+        try:
+            return condition()
+        except OSError:
+            assert process.poll() is None, process.communicate()[0]
+            assert time.monotonic() < end, "not there after 30 s"
+            time.sleep(0.05)
+
+
+# ---------------------------------------------------------------- the command
+
+
+def test_it_starts_from_a_plan_that_newel_plan_wrote(service: Service, tmp_path: Path) -> None:
+    found = service("inventory", "features")
+    sentence = found.said["sentence"]
+    (tmp_path / "plan.yaml").write_text(found.newel("plan", sentence).stdout)
+
+    planned = json.loads(found.newel("plan", str(tmp_path / "plan.yaml"), "--json").stdout)
+
+    assert planned == json.loads(found.newel("plan", sentence, "--json").stdout)
+
+
+def test_a_second_time_it_keeps_what_was_edited(service: Service, tmp_path: Path) -> None:
+    found = service("users", "features")
+    root = tmp_path / "users"
+    shutil.copytree(found.root, root)
+    edited = next((root / "src").rglob("models.py"))
+    edited.write_text(edited.read_text() + "# mine\n")
+    done = found.newel("new", found.said["sentence"], str(root))
+
+    assert done.returncode == 2
+    assert "of yours that would be lost" in done.stderr
+    assert len(done.stderr.splitlines()) == 2
+    assert edited.read_text().endswith("# mine\n")
+
+
+def test_interrupted_it_leaves_nothing(service: Service, tmp_path: Path) -> None:
+    found = service("users", "features")
+    with subprocess.Popen(
+        [NEWEL_SERVE[0], "new", found.said["sentence"], "shop"],
+        cwd=tmp_path,
+        env=found.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        end = time.monotonic() + 30
+        while not any(tmp_path.glob(".shop.*/pyproject.toml")):
+            assert time.monotonic() < end
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+
+    assert process.returncode == 130
+    assert errors == "Interrupted: nothing was written.\n"
+    assert not any(tmp_path.iterdir())
