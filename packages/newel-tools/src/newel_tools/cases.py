@@ -50,6 +50,7 @@ class Cases:
     private_links: tuple[LinkView, ...]
     foreign_methods: str
     foreign_body: str | None
+    unseen: str
     deletions: tuple[Deletion, ...]
     changeable: bool
     moves: tuple[MoveView, ...]
@@ -75,7 +76,7 @@ def cases_of(view: ResourceView, views: Mapping[str, ResourceView]) -> Cases:
     hidden = [
         link for link in links if not link.to_users and _hides_from_others(views[link.target])
     ]
-    hidden_sets = any(views[found.target].hides for found in sets)
+    hidden_sets = [found for found in sets if _hides_from_others(views[found.target])]
     differing = [f for f in view.fields if f.samples.differ]
     return Cases(
         id=f"{{{view.var}['id']}}",
@@ -97,6 +98,7 @@ def cases_of(view: ResourceView, views: Mapping[str, ResourceView]) -> Cases:
         link_filters=tuple(link.column for link in links if not link.to_users),
         private_links=tuple(hidden) if view.owned and view.users_write else (),
         foreign_methods='["PATCH", "DELETE"]' if hidden or hidden_sets else "METHODS[1:]",
+        unseen="".join(f' | {{"{found.ids}": []}}' for found in hidden_sets),
         foreign_body="OTHER" if hidden or hidden_sets else None,
         deletions=tuple(_deletions(view, links, views)),
         changeable=bool(differing),

@@ -7,6 +7,7 @@ imports between them are written from the same table.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from keyword import iskeyword
 from typing import Final, Literal
 
 __all__ = ["LAYOUTS", "Feature", "Layout", "Places", "Role"]
@@ -77,9 +78,9 @@ class Places:
         pattern = _TABLE[self.layout].get(role)
         if pattern is None:
             return None
-        return pattern.format(
-            package=self.package, plural=feature.plural, singular=feature.singular
-        )
+        # `import service.models.class` is no Python
+        singular = feature.plural if iskeyword(feature.singular) else feature.singular
+        return pattern.format(package=self.package, plural=feature.plural, singular=singular)
 
     def module(self, role: Role, feature: Feature) -> str:
         """Return the dotted name that imports the file; ``KeyError`` if there is none."""

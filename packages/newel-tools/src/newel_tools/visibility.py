@@ -55,7 +55,9 @@ def _shared(view: ResourceView, permissions: Iterable[str]) -> Visible:
 
 def _seen(view: ResourceView) -> str:
     states = view.states.visible if view.states else ()
-    return f"Everybody sees what is {' or '.join(state.replace('_', ' ') for state in states)}"
+    shown = " or ".join(state.replace("_", " ") for state in states)
+    # a docstring of several lines would be more than it is worth
+    return f"Everybody sees what is {shown}" if len(shown) < 24 else "Everybody sees some states"
 
 
 def _in_states(view: ResourceView) -> str:
