@@ -1,5 +1,6 @@
 """``newel.concurrency``: an ETag goes out, If-Match comes in, and a stale one changes nothing."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -99,3 +100,13 @@ def test_openapi_says_what_the_header_can_answer(client: TestClient) -> None:
     assert {"400", "412"} <= set(operation["responses"])
     [parameter] = [p for p in operation["parameters"] if p["in"] == "header"]
     assert (parameter["name"], parameter["required"]) == ("If-Match", False)
+
+
+@pytest.mark.parametrize("if_match", ["*", '"3"', '"2", "3"', '"2","3"', "", "null", "3", 'W/"3"'])
+def test_openapi_says_which_headers_are_accepted(client: TestClient, if_match: str) -> None:
+    [operation] = client.get("/openapi.json").json()["paths"]["/agents/{agent_id}"].values()
+    [documented] = [p["schema"] for p in operation["parameters"] if p["name"] == "If-Match"]
+
+    assert documented["type"] == "string"
+    is_documented = re.search(documented["pattern"], if_match) is not None
+    assert (change(client, if_match).status_code != 400) is is_documented

@@ -15,6 +15,7 @@ import re
 from typing import Annotated, Literal
 
 from fastapi import Depends, Header
+from pydantic.json_schema import SkipJsonSchema
 
 from newel.errors import BadRequest, PreconditionFailed
 
@@ -34,11 +35,12 @@ def etag(version: int) -> str:
 
 def read_if_match(
     if_match: Annotated[
-        str | None,
+        str | SkipJsonSchema[None],  # in the API docs it is left out, never null
         Header(
             alias="If-Match",
             description='Change it only if this is its present version, as in its ETag: `"3"`.',
             max_length=200,
+            json_schema_extra={"pattern": rf"^(\*|{_TAGS.pattern})$"},
         ),
     ] = None,
 ) -> Versions:
