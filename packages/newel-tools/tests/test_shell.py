@@ -13,6 +13,7 @@ import yaml
 
 from newel.settings import Settings, unsafe_settings
 from newel_tools import shell
+from newel_tools.errors import PlanError
 from newel_tools.files import File
 from newel_tools.layout import LAYOUTS, Layout
 from newel_tools.plan import Plan, Resource, Role
@@ -25,7 +26,11 @@ PLAN = Plan(
     title="Book shop API",
     sentence="book shop with books",
     resources=(Resource(name="books", singular="book", owner="users"),),
-    roles=(Role(name="admin", permissions=("*",)),),
+    roles=(
+        Role(name="user", permissions=("books:read", "books:write")),
+        Role(name="reader", permissions=("books:read",)),
+        Role(name="admin", permissions=("*",)),
+    ),
     assumed=("books have a title",),
     not_understood=("with dragons",),
 )
@@ -355,6 +360,16 @@ def test_what_is_python_is_formatted_and_parses(files: dict[str, File]) -> None:
         if path.endswith(".py"):
             ast.parse(file.text)
             assert file.text.endswith("\n")
+
+
+@pytest.mark.parametrize("missing", ["user", "reader", "admin"])
+def test_a_plan_without_a_role_that_is_needed_is_refused(missing: str) -> None:
+    roles = tuple(role for role in PLAN.roles if role.name != missing)
+
+    with pytest.raises(PlanError, match=f"no role '{missing}'") as refused:
+        render(PLAN.model_copy(update={"roles": roles}))
+
+    assert f"'{missing}: [" in refused.value.fix
 
 
 HOSTILE = [

@@ -20,6 +20,7 @@ from urllib.parse import unquote, urlsplit
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from newel_tools.errors import PlanError
 from newel_tools.files import File
 from newel_tools.layout import Feature, Layout, Places, Role
 from newel_tools.plan import Plan, Resource
@@ -44,6 +45,13 @@ _PLACES: Final = (
     ("conftest.py", "tests/conftest.py"),
 )
 """Templates and where their texts lie in every layout."""
+
+_ROLES: Final = {
+    "user": "which everybody has who registers",
+    "reader": "which the tests ask for what only a writer may do",
+    "admin": "which `newel admin create` gives",
+}
+_EXAMPLES: Final = {"user": "things:read, things:write", "reader": "things:read", "admin": "'*'"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +90,10 @@ def render_shell(plan: Plan, layout: Layout, *, directory: Path, kernel: Kernel)
     """Return the files around the features; ``directory`` is where the service will lie.
 
     Each call makes new secrets, which are in ``.env`` alone. README.md has the line ``ROUTES`` in
-    place of its table, for ``with_routes``.
+    place of its table, for ``with_routes``. Raises ``PlanError`` without the roles that accounts
+    and tests need.
     """
+    _refuse_missing_roles(plan)
     environment = _templates()
     values = _values(plan, layout, directory=directory, kernel=kernel)
 
@@ -109,6 +119,17 @@ def with_routes(readme: str, routes: Sequence[Mapping[str, str]]) -> str:
         path = route["path"].removeprefix("/api/v1")
         rows.append(f"| `{route['method']} {path}` | {route['access']} | {route['name']} |")
     return readme.replace(ROUTES, "\n".join(rows))
+
+
+def _refuse_missing_roles(plan: Plan) -> None:
+    names = {role.name for role in plan.roles}
+    for name, what in _ROLES.items():
+        if name not in names:
+            raise PlanError(
+                f"the plan has no role '{name}', {what}",
+                fix=f"add it below roles, as in '{name}: [{_EXAMPLES[name]}]'",
+                word=name,
+            )
 
 
 @cache
