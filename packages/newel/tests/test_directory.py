@@ -192,7 +192,11 @@ async def ratio_of_times(world: World, *, pairs: int) -> float:
 
 class TestTime:
     async def test_it_does_not_tell_who_has_an_account(self, world: World) -> None:
-        assert 1 / 1.1 <= await ratio_of_times(world, pairs=40) <= 1.1
+        # A busy machine spoils a measurement now and then; a leak spoils every one of them.
+        ratios = [await ratio_of_times(world, pairs=20)]
+        while not 1 / 1.1 <= ratios[-1] <= 1.1 and len(ratios) < 5:
+            ratios.append(await ratio_of_times(world, pairs=20))
+        assert 1 / 1.1 <= ratios[-1] <= 1.1, ratios
 
     async def test_it_would_if_nothing_were_verified_for_strangers(
         self, world: World, monkeypatch: pytest.MonkeyPatch

@@ -11,12 +11,14 @@ from sample_entities import Agent, Invoice, Post, Run, Tag, User
 from sqlalchemy import (
     Executable,
     cast,
+    column,
     delete,
     exists,
     func,
     insert,
     literal_column,
     select,
+    table,
     text,
     union,
     update,
@@ -331,3 +333,65 @@ async def test_removing_the_filter_shows_everything(
     monkeypatch.setattr(scope, "_criteria", lambda *_args, **_named: iter(()))
     async with database.read(rows.ann) as work:
         assert await work.session.scalar(select(func.count(Agent.id))) == 2
+
+
+HAND_MADE = table("agents", column("name"))
+
+ATTACKS: dict[str, Executable] = {
+    "a table made by hand": select(HAND_MADE),
+    "an update of a table made by hand": update(HAND_MADE).values(name="x"),
+    "text in the columns": select(text("name")).select_from(text("agents")),
+    "a literal column": select(literal_column("(SELECT max(name) FROM Agents)")),
+    "text as a value": update(Tag).values(label=text("(SELECT max(name) FROM agents)")),
+    "an update that reads another table": (
+        update(Tag).where(Agent.name == "his").values(label=Agent.name)
+    ),
+    "a delete that reads another table": delete(Tag).where(Tag.label == Agent.name),
+    "an update that gives rows away": update(Agent).values(owner_id=uuid4()),
+    "an update that gives rows to a tenant": update(Invoice).values({Invoice.tenant_id: uuid4()}),
+    "an update that grants roles": update(User).values(roles=["admin"]),
+}
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+async def test_what_an_attack_found_raises(database: Database, rows: Rows, name: str) -> None:
+    with pytest.raises(UnscopedQuery):
+        async with database.write(rows.ann) as work:
+            await work.session.execute(ATTACKS[name])
+
+
+async def test_an_update_by_a_list_of_ids_raises(database: Database, rows: Rows) -> None:
+    changes = [{"id": rows.bob_agent, "name": "taken", "version": 1}]
+    with pytest.raises(UnscopedQuery, match="list of ids"):
+        async with database.write(rows.ann) as work:
+            await work.session.execute(update(Agent), changes)
+
+
+async def test_parameters_cannot_give_rows_away(database: Database, rows: Rows) -> None:
+    with pytest.raises(UnscopedQuery, match="owner_id"):
+        async with database.write(rows.ann) as work:
+            await work.session.execute(update(Agent), {"owner_id": rows.bob.user_id})
+
+
+@pytest.mark.parametrize(
+    "method", ["bulk_save_objects", "bulk_insert_mappings", "bulk_update_mappings"]
+)
+async def test_methods_that_skip_the_events_are_refused(
+    database: Database, rows: Rows, method: str
+) -> None:
+    with pytest.raises(UnscopedQuery, match="bulk"):
+        async with database.write(rows.ann) as work:
+            await work.session.run_sync(lambda session: getattr(session, method)(Agent, []))
+
+
+async def test_harmless_text_and_sub_queries_still_pass(database: Database, rows: Rows) -> None:
+    names = select(Agent.name).scalar_subquery()
+    async with database.write(rows.ann) as work:
+        await work.session.execute(update(Tag).values(label=names))
+        await work.session.execute(update(Agent).values(name=literal_column("name || '!'")))
+        await work.session.execute(delete(Run).where(Run.agent_id.in_(select(Agent.id))))
+    async with database.read(None) as work, work.as_system("look"):
+        assert await work.session.scalar(select(Tag.label)) == "hers"
+        found = (await work.session.scalars(select(Agent.name).order_by(Agent.name))).all()
+        assert found == ["hers!", "his"]
+        assert (await work.session.scalars(select(Run.cost).order_by(Run.cost))).all() == [10, 100]

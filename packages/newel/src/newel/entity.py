@@ -106,6 +106,9 @@ class Entity(MappedAsDataclass, DeclarativeBase, kw_only=True):
         str: String(255),
     }
 
+    guarding_columns: ClassVar[frozenset[str]] = frozenset()
+    """Columns that say whose a row is: an UPDATE statement must not set them."""
+
     id: Mapped[UUID] = mapped_column(
         primary_key=True, default_factory=uuid7, init=False, sort_order=-100
     )
@@ -155,6 +158,8 @@ class Owned(Entity):
 
     __abstract__ = True
 
+    guarding_columns: ClassVar[frozenset[str]] = frozenset({"owner_id", "tenant_id"})
+
     owner_id: Mapped[UUID] = mapped_column(
         ForeignKey("users.id", ondelete="CASCADE"), index=True, sort_order=-90
     )
@@ -183,6 +188,8 @@ class Tenanted(Entity):
     """Rows that belong to a tenant: nobody sees another tenant's, administrators included."""
 
     __abstract__ = True
+
+    guarding_columns: ClassVar[frozenset[str]] = frozenset({"owner_id", "tenant_id"})
 
     tenant_id: Mapped[UUID] = mapped_column(index=True, sort_order=-95)
 

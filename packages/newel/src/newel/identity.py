@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, ClassVar, Final
 from uuid import UUID
 
 from email_validator import EmailNotValidError, validate_email
@@ -73,6 +73,8 @@ class Account(Entity):
     """
 
     __abstract__ = True
+
+    guarding_columns: ClassVar[frozenset[str]] = frozenset({"roles", "is_active", "tenant_id"})
 
     email: Mapped[str] = mapped_column(String(EMAIL_CHARACTERS), unique=True)
     password_hash: Mapped[str] = mapped_column(String(255), repr=False)

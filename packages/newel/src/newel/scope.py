@@ -7,11 +7,24 @@ sub-queries, joins, relationship loads, ``get``, counts and aggregates too, and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, cast
 
-from sqlalchemy import Column, ColumnElement, Select, Table, TextClause, event
+from sqlalchemy import (
+    Column,
+    ColumnClause,
+    ColumnElement,
+    Delete,
+    Select,
+    Table,
+    TableClause,
+    TextClause,
+    Update,
+    event,
+)
 from sqlalchemy.orm import (
     FromStatement,
     ORMExecuteState,
@@ -28,6 +41,9 @@ from newel.errors import Forbidden
 from newel.principal import Principal
 
 __all__ = ["Scope", "ScopedSession", "SystemScope", "UnscopedQuery"]
+
+
+_WORD = re.compile(r"\w+")
 
 
 class UnscopedQuery(RuntimeError):
@@ -52,6 +68,21 @@ class ScopedSession(Session):
     """A SQLAlchemy ``Session`` that refuses and filters by its ``Scope``. Nothing else differs."""
 
     scope: Scope | None = None
+
+    def bulk_save_objects(self, *_: Any, **__: Any) -> None:
+        """Refuse: it skips every event. Use ``add_all``."""
+        raise UnscopedQuery(_SKIPS_EVENTS)
+
+    def bulk_insert_mappings(self, *_: Any, **__: Any) -> None:
+        """Refuse: it skips every event. Use ``add_all``."""
+        raise UnscopedQuery(_SKIPS_EVENTS)
+
+    def bulk_update_mappings(self, *_: Any, **__: Any) -> None:
+        """Refuse: it skips every event. Change the entities."""
+        raise UnscopedQuery(_SKIPS_EVENTS)
+
+
+_SKIPS_EVENTS = "SQLAlchemy's bulk methods cannot be scoped: add or change entities instead"
 
 
 @event.listens_for(ScopedSession, "do_orm_execute")
@@ -96,11 +127,71 @@ def _refuse_unguardable(state: ORMExecuteState, scope: Scope | None) -> None:
         raise UnscopedQuery(_no_scope(min(names)))
     if state.is_insert and (names := _all_tables(statement) & guarded):
         raise UnscopedQuery(f"INSERT into {min(names)} cannot be scoped: add entities instead")
-    if names := _bare_tables(statement) & guarded:
+    if names := (_bare_tables(statement) | _named_in_text(statement, guarded)) & guarded:
         raise UnscopedQuery(
             f"the table {min(names)} is used without its entity and cannot be scoped: "
             "write the statement with the mapped class"
         )
+    if state.is_update or state.is_delete:
+        _refuse_wide_change(state, cast("Update | Delete", statement), guarded)
+
+
+def _refuse_wide_change(
+    state: ORMExecuteState, statement: Update | Delete, guarded: AbstractSet[str]
+) -> None:
+    """Raise for an UPDATE or DELETE whose predicate does not say all: it holds for the target."""
+    target = {table.name for table in _inside(statement.table) if isinstance(table, Table)}
+    if names := _tables_beside_selects(statement) & guarded - target:
+        raise UnscopedQuery(
+            f"{min(names)} is read by an UPDATE or DELETE of another table: use a sub-query"
+        )
+    if not target & guarded:
+        return
+    if isinstance(state.parameters, list):
+        raise UnscopedQuery("an UPDATE by a list of ids cannot be scoped: change entities instead")
+    entity = _guarded_tables()[min(target)]
+    if names := _written_columns(state, statement) & entity.guarding_columns:
+        raise UnscopedQuery(
+            f"{min(names)} says whose a row is or what somebody may do: change it on the entity"
+        )
+
+
+def _written_columns(state: ORMExecuteState, statement: Update | Delete) -> set[str]:
+    """Return the names of the columns that an UPDATE sets, however they were given."""
+    kept: Mapping[str, Any] = vars(statement)  # no accessor of SQLAlchemy's does not compile
+    given: list[Any] = [*(kept.get("_values") or ()), *dict(kept.get("_ordered_values") or ())]
+    names = {str(getattr(column, "key", column)) for column in given}
+    return {*names, *cast("Mapping[str, object]", state.parameters or {})}
+
+
+def _tables_beside_selects(element: ClauseElement) -> set[str]:
+    """Return the tables that a statement names outside of its sub-queries, which are filtered."""
+    found = set[str]()
+    if isinstance(element, Table | Column):
+        found.update(_sources(cast("Table | Column[Any]", element)))
+    for child in cast("Any", element).get_children():
+        if not isinstance(child, Select):
+            found |= _tables_beside_selects(child)
+    return found
+
+
+def _named_in_text(statement: ClauseElement, guarded: AbstractSet[str]) -> set[str]:
+    """Return the guarded tables that a piece of text, or a table made by hand, names."""
+    found: set[str] = set()
+    for part in _inside(statement):
+        if isinstance(part, TableClause) and not isinstance(part, Table):
+            found.add(part.name)
+        elif isinstance(part, TextClause):
+            found.update(_WORD.findall(part.text.lower()))
+        elif isinstance(part, ColumnClause) and part.is_literal:
+            found.update(_WORD.findall(part.name.lower()))
+    return {name for name in guarded if name.lower() in found or name in found}
+
+
+def _inside(element: ClauseElement) -> Iterator[ClauseElement]:
+    for part in visitors.iterate(element):
+        if isinstance(part, ClauseElement):
+            yield part
 
 
 def _all_tables(statement: ClauseElement) -> set[str]:
