@@ -151,6 +151,16 @@ class TestLimits:
         assert answers[0].headers["ratelimit-policy"] == '"api";q=3;w=60'
         assert [answer.status_code for answer in theirs] == [403, 403, 403, 429]
 
+    @pytest.mark.parametrize("token", [None, "a.b.c"])
+    async def test_who_is_not_logged_in_is_limited_too(
+        self, database_url: str, tmp_path: Path, token: str | None
+    ) -> None:
+        async with open_world(database_url, tmp_path, api_limit="3/minute") as world:
+            client = await world.client("192.0.2.9")
+            headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+            answers = [await client.post(AGENTS, headers=headers) for _ in range(4)]
+        assert [answer.status_code for answer in answers] == [401, 401, 401, 429]
+
     async def test_a_rate_that_cannot_be_read_stops_the_start(self) -> None:
         with pytest.raises(ValueError, match="not a rate"):
             limit("often")

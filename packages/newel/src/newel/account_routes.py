@@ -272,6 +272,8 @@ def _drop_cookies(request: Request, response: Response) -> None:
 def _offered_token(request: Request, data: RefreshRequest | None) -> str | None:
     """Return the refresh token of the body, else of the cookie if a page of ours sends it."""
     if data is not None:
+        if request.app.state.auth_cookies and "origin" in request.headers:
+            refuse_cross_site(request)  # the answer sets cookies
         return data.refresh_token.get_secret_value()
     token = request.cookies.get(REFRESH_COOKIE) if request.app.state.auth_cookies else None
     if token is not None:

@@ -138,12 +138,13 @@ class _Requires:
         connection: HTTPConnection,
         response: Response,
         work: CurrentWork,
-        caller: Annotated[Principal, Depends(current_caller)],
+        found: Identified,
     ) -> Principal:
-        if not caller.is_authenticated:
-            raise Unauthorized
+        caller = ANYONE if isinstance(found, Unauthorized) else found
         rate: Rate = connection.app.state.api_rate
         await _hit(connection, response, _who(connection, caller), rate, policy="api")
+        if isinstance(found, Unauthorized) or not caller.is_authenticated:
+            raise found if isinstance(found, Unauthorized) else Unauthorized
         missing = [wanted for wanted in self.permissions if not caller.can(wanted)]
         if missing:
             raise Forbidden(f"This needs the permission {missing[0]}.", permission=missing[0])

@@ -5,8 +5,9 @@
         agent = await agents.get(agent_id)
         check_version(agent.version, if_match)
 
-A client that sends no ``If-Match`` is let through here; the row's own version still keeps apart two
-changes at the same moment (``StaleVersion``).
+A client that sends no ``If-Match`` is let through here. On PostgreSQL the row's own version still
+keeps apart two changes at the same moment (``StaleVersion``); on SQLite, where writers queue, the
+later one wins.
 """
 
 from __future__ import annotations
