@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import ROUND_FLOOR, Decimal
 
 from newel_tools.bounds import INT32, INT64
 from newel_tools.plan import Field
@@ -144,29 +144,34 @@ def _words(name: str) -> str:
 
 def _numbers(field: Field) -> Samples:
     low, high = _range(field)
-    first = max(low, min(1, high))
+    wide = high - low >= 2
+    first = max(low, min(Decimal(1), high - 2)) if wide else (low + high) / 2
+    second = first + 1 if wide else high
     if field.type == "int":
-        values = [int(first), min(int(first) + 1, int(high))]
-        numbered = "n" if first == 1 else f"{int(first) - 1} + n"
-        return Samples(valid=number(values[0]), other=number(values[1]), numbered=numbered)
-    second = first + 1 if first + 1 <= high else (first + high) / 2
+        values = [int(first), int(second)]
+        start = f"{values[0] - 1} + n" if values[0] != 1 else "n"
+        texts = [number(value) for value in values]
+        return Samples(valid=texts[0], other=texts[1], numbered=start if wide else None)
     if field.type == "float":
         return Samples(valid=str(float(first)), other=str(float(second)), numbered=None)
     scale = field.scale or 0
     exponent = Decimal(1).scaleb(-scale)
-    texts = [str(Decimal(str(v)).quantize(exponent)) for v in (first, second)]
+    texts = [f'"{value.quantize(exponent, ROUND_FLOOR)}"' for value in (first, second)]
     zeros = f".{'0' * scale}" if scale else ""
-    numbered = f'f"{{n}}{zeros}"' if first == 1 and high >= 9 else None
-    return Samples(valid=f'"{texts[0]}"', other=f'"{texts[1]}"', numbered=numbered)
+    numbered = f'f"{{n}}{zeros}"' if wide and first == 1 else None
+    return Samples(valid=texts[0], other=texts[1], numbered=numbered)
 
 
-def _range(field: Field) -> tuple[float, float]:
-    low = -1_000_000 if field.minimum is None else field.minimum
-    high = 1_000_000 if field.maximum is None else field.maximum
+def _range(field: Field) -> tuple[Decimal, Decimal]:
+    most = Decimal(1_000_000)
     if field.type == "decimal":
-        largest = 10 ** ((field.precision or 0) - (field.scale or 0)) - 1
-        high = min(high, largest) if largest else high
-    return low, high
+        scale = field.scale or 0
+        whole = (field.precision or 0) - scale
+        most = min(most, Decimal(10) ** whole - Decimal(1).scaleb(-scale))
+    low = -most if field.minimum is None else Decimal(str(field.minimum))
+    high = most if field.maximum is None else Decimal(str(field.maximum))
+    # a bound that was given may lie beyond the usual one of the other side
+    return (min(low, high), high) if field.minimum is None else (low, max(low, high))
 
 
 def _refused_texts(field: Field, *, thorough: bool) -> Iterator[tuple[str, str]]:
