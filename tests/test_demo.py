@@ -96,7 +96,7 @@ def start(tmp_path: Path, port: int) -> Iterator[Start]:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            # Tests that a shell script runs in the background inherit an ignored SIGINT. No threads.
+            # Tests run by a shell script in the background inherit an ignored SIGINT. No threads.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - as said
         )
         started.append(process)
