@@ -96,8 +96,8 @@ def start(tmp_path: Path, port: int) -> Iterator[Start]:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            # Tests run by a shell script in the background inherit an ignored SIGINT. No threads.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - as said
+            # Tests run by a shell script in the background inherit an ignored SIGINT..
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - it has no threads
         )
         started.append(process)
         return process

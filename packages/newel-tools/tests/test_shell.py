@@ -126,10 +126,10 @@ def test_it_goes_along_with_the_kernel_up_to_what_may_break_it(version: str, bre
 
 @pytest.mark.parametrize(
     ("directory", "path"),
-    [("/work/newel/demo", "../packages/newel"), ("/srv/shop", "/work/newel/packages/newel")],
+    [("/opt/newel/demo", "../packages/newel"), ("/srv/shop", "/opt/newel/packages/newel")],
 )
 def test_made_from_a_checkout_it_points_there(directory: str, path: str) -> None:
-    kernel = Kernel(version="0.4.2", checkout=Path("/work/newel/packages/newel"))
+    kernel = Kernel(version="0.4.2", checkout=Path("/opt/newel/packages/newel"))
 
     found = project(kernel=kernel, directory=Path(directory))
 
