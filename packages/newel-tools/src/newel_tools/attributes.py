@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
-from newel_tools.bounds import INT32, INT64
+from newel_tools.bounds import INT32, INT64, Default
 from newel_tools.naming import camel
 from newel_tools.plan import Field
 from newel_tools.samples import Samples, number, refused, samples
@@ -35,6 +35,7 @@ class FieldView:
     column: str
     default: str | None
     column_default: str | None
+    sent_default: str | None
     optional: bool
     unique: bool
     samples: Samples
@@ -121,6 +122,7 @@ def view_field(
         column=_column(field),
         default=_default(field, plain, column=False),
         column_default=_default(field, plain, column=True),
+        sent_default=_sent_default(field),
         optional=field.optional,
         unique=field.unique,
         samples=samples(field),
@@ -240,12 +242,31 @@ def _default(field: Field, plain: str, *, column: bool) -> str | None:
         return f"default_factory={factory}" if column else f"Field(default_factory={factory})"
     match field.type:
         case "decimal":
-            exact = Decimal(str(value)).quantize(Decimal(1).scaleb(-(field.scale or 0)))
-            return f'Decimal("{exact}")'
+            return f'Decimal("{_exact(field)}")'
         case "datetime" | "date":
             return f'{plain}.fromisoformat("{value}")'
         case _:
-            return json.dumps(value) if isinstance(value, str) else repr(value)
+            return _constant(value)
+
+
+def _sent_default(field: Field) -> str | None:
+    """Return the default as an answer shows it; ``None`` if it has none or not always the same."""
+    value = field.default
+    if value is None:
+        return "None" if field.optional else None
+    if field.type in {"datetime", "date"}:
+        return None
+    if field.type == "json":
+        return str(value)
+    return f'"{_exact(field)}"' if field.type == "decimal" else _constant(value)
+
+
+def _exact(field: Field) -> Decimal:
+    return Decimal(str(field.default)).quantize(Decimal(1).scaleb(-(field.scale or 0)))
+
+
+def _constant(value: Default) -> str:
+    return json.dumps(value) if isinstance(value, str) else repr(value)
 
 
 def _factory(field: Field) -> str | None:

@@ -35,6 +35,7 @@ class Cases:
     link_lines: tuple[str, ...]
     link_values: str
     required: tuple[str, ...]
+    defaults: tuple[tuple[str, str], ...]
     refused: tuple[tuple[str, str], ...]
     not_null: str
     server_owned: tuple[str, ...]
@@ -84,6 +85,7 @@ def cases_of(view: ResourceView, views: Mapping[str, ResourceView]) -> Cases:
         link_lines=tuple(rows.lines),
         link_values=rows.values_of(view, sets),
         required=(*(link.column for link in links), *(f.name for f in view.fields if f.required)),
+        defaults=tuple((f.name, f.sent_default) for f in view.fields if f.sent_default),
         refused=tuple(_refused(view)),
         not_null=_not_null(view),
         server_owned=tuple(_server_owned(view)),
@@ -185,7 +187,6 @@ def _refused(view: ResourceView) -> Iterator[tuple[str, str]]:
         yield f"{link.column} of nobody", "str(uuid4())"
     for found in view.sets:
         yield f"{found.ids} of nobody", "[str(uuid4())]"
-        yield f"{found.ids} too many", "[str(uuid4())] * 101"
 
 
 def _not_null(view: ResourceView) -> str:

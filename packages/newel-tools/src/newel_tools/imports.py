@@ -20,7 +20,7 @@ class UnknownName(LookupError):
 
 
 _MODULES: Final = {
-    "collections.abc": "Mapping Sequence",
+    "collections.abc": "Iterable Mapping Sequence",
     "dataclasses": "dataclass",
     "datetime": "UTC date datetime",
     "decimal": "Decimal",
