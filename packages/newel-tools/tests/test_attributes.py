@@ -111,6 +111,20 @@ def test_lists_are_filtered_by_what_has_few_values_or_names_one_row() -> None:
     assert not view("str").filterable
 
 
+def test_a_default_may_have_as_many_digits_as_its_field() -> None:
+    digits = "1234567890123456789012345678.0123456789"
+    assert view(f"decimal(38,10) = {digits}").default == f'Decimal("{digits}")'
+    assert view(f"decimal(38,10) = {digits}").sent_default == f'"{digits}"'
+
+
+def test_a_default_is_compared_where_it_is_always_the_same() -> None:
+    assert view("bool = true").sent_default == "True"
+    assert view("str optional").sent_default == "None"
+    assert view("json = {}").sent_default == "{}"
+    assert view("datetime = now").sent_default is None
+    assert view("str").sent_default is None
+
+
 def test_choices_are_literals() -> None:
     assert literal(["a", "b"]) == 'Literal["a", "b"]'
     assert view("enum[a,b] optional").annotation == "SomeField | None"

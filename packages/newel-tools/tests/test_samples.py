@@ -83,6 +83,13 @@ def test_wrong_values_are_refused(line: str) -> None:
         assert label
 
 
+@pytest.mark.parametrize("line", ["decimal(28,10)", "decimal(38,10)", "decimal(38,0)"])
+def test_decimals_take_as_many_digits_as_they_have(line: str) -> None:
+    field = field_of(line)
+    longest = "9" * ((field.precision or 0) - (field.scale or 0))
+    assert str(adapter_of(field).validate_python(longest)).startswith(longest)
+
+
 @pytest.mark.parametrize("line", [line for line in LINES if line != "bool"])
 def test_there_is_something_wrong_to_try_for_every_type(line: str) -> None:
     assert list(refused(field_of(line), thorough=True))

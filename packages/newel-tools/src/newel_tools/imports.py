@@ -23,7 +23,7 @@ _MODULES: Final = {
     "collections.abc": "Iterable Mapping Sequence",
     "dataclasses": "dataclass",
     "datetime": "UTC date datetime",
-    "decimal": "Decimal",
+    "decimal": "Context Decimal",
     "fastapi": "APIRouter Depends FastAPI Query Request Response",
     "httpx2": "AsyncClient",
     "newel.accounts": "AccountRead Register",
