@@ -106,7 +106,7 @@ class Entity(MappedAsDataclass, DeclarativeBase, kw_only=True):
         str: String(255),
     }
 
-    guarding_columns: ClassVar[frozenset[str]] = frozenset()
+    __guarding_columns__: ClassVar[frozenset[str]] = frozenset()
     """Columns that say whose a row is: an UPDATE statement must not set them."""
 
     id: Mapped[UUID] = mapped_column(
@@ -158,7 +158,7 @@ class Owned(Entity):
 
     __abstract__ = True
 
-    guarding_columns: ClassVar[frozenset[str]] = frozenset({"owner_id", "tenant_id"})
+    __guarding_columns__: ClassVar[frozenset[str]] = frozenset({"owner_id", "tenant_id"})
 
     owner_id: Mapped[UUID] = mapped_column(
         ForeignKey("users.id", ondelete="CASCADE"), index=True, sort_order=-90
@@ -189,7 +189,7 @@ class Tenanted(Entity):
 
     __abstract__ = True
 
-    guarding_columns: ClassVar[frozenset[str]] = frozenset({"owner_id", "tenant_id"})
+    __guarding_columns__: ClassVar[frozenset[str]] = frozenset({"owner_id", "tenant_id"})
 
     tenant_id: Mapped[UUID] = mapped_column(index=True, sort_order=-95)
 

@@ -74,7 +74,7 @@ class Account(Entity):
 
     __abstract__ = True
 
-    guarding_columns: ClassVar[frozenset[str]] = frozenset({"roles", "is_active", "tenant_id"})
+    __guarding_columns__: ClassVar[frozenset[str]] = frozenset({"roles", "is_active", "tenant_id"})
 
     email: Mapped[str] = mapped_column(String(EMAIL_CHARACTERS), unique=True)
     password_hash: Mapped[str] = mapped_column(String(255), repr=False)

@@ -150,7 +150,7 @@ def _refuse_wide_change(
     if isinstance(state.parameters, list):
         raise UnscopedQuery("an UPDATE by a list of ids cannot be scoped: change entities instead")
     entity = _guarded_tables()[min(target)]
-    if names := _written_columns(state, statement) & entity.guarding_columns:
+    if names := _written_columns(state, statement) & entity.__guarding_columns__:
         raise UnscopedQuery(
             f"{min(names)} says whose a row is or what somebody may do: change it on the entity"
         )
