@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -248,7 +249,16 @@ def _migrate(scratch: Path) -> Step:
 def _types() -> Step:
     return Step(
         name="types",
-        command=("-m", "ty", "check", "--no-progress", "--output-format", "concise"),
+        command=(
+            "-m",
+            "ty",
+            "check",
+            "--python",
+            sys.prefix,
+            "--no-progress",
+            "--output-format",
+            "concise",
+        ),
         timeout_seconds=120,
     )
 
