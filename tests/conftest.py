@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from newel_tools.steps import clean_environment
+from newel_tools.generator.steps import clean_environment
 
 NEWEL = Path(sysconfig.get_path("scripts"), "newel")
 

@@ -74,11 +74,17 @@ def workspace(tmp_path: Path) -> Path:
         (kernel / f"{name}.py").write_text(f'"""The {name} of a small kernel."""\n')
     (kernel / "errors.py").write_text('"""One error."""\n\n\nclass Broken(Exception):\n    pass\n')
     (tools / "src/newel_tools/__init__.py").write_text('"""Small tools."""\n')
+    for name in ("new", "commands", "errors"):
+        (tools / f"src/newel_tools/{name}.py").write_text(f'"""The {name} of small tools."""\n')
+    for room in ("plan", "planner", "generator"):
+        (tools / "src/newel_tools" / room).mkdir()
+        (tools / "src/newel_tools" / room / "__init__.py").write_text(f'"""A small {room}."""\n')
     (tmp_path / ".venv").symlink_to(Path(sys.prefix))
     return tmp_path
 
 
 KERNEL = "packages/newel/src/newel"
+ROOMS = "packages/newel-tools/src/newel_tools"
 
 FAULTS = [
     ("format", f"{KERNEL}/ids.py", "__all__ = [ 'a' ]\na = 1\n"),
@@ -87,14 +93,17 @@ FAULTS = [
     ("ty", f"{KERNEL}/ids.py", 'one: int = "1"\n'),
     ("ty", "scripts/lock.py", 'one: int = "1"\n'),
     ("pyright", f"{KERNEL}/ids.py", "def same(value):\n    return value\n"),
-    ("pyright", "packages/newel-tools/src/newel_tools/names.py", "def same(x):\n    return x\n"),
+    ("pyright", f"{ROOMS}/plan/names.py", "def same(x):\n    return x\n"),
     ("public types", f"{KERNEL}/ids.py", "def same(value):\n    return value\n"),
     ("layers", f"{KERNEL}/ids.py", "import newel.cli\n"),
     ("layers", f"{KERNEL}/ids.py", "import newel.clock\n"),
     ("layers", f"{KERNEL}/unplaced.py", ""),
     ("layers", f"{KERNEL}/cli.py", "import newel_tools\n"),
     ("layers", f"{KERNEL}/cli.py", "def later():\n    import asyncpg\n"),
-    ("layers", "packages/newel-tools/src/newel_tools/names.py", "import newel.ids\n"),
+    ("layers", f"{ROOMS}/plan/names.py", "import newel.ids\n"),
+    ("layers", f"{ROOMS}/planner/parts.py", "import newel_tools.generator\n"),
+    ("layers", f"{ROOMS}/plan/names.py", "import newel_tools.planner\n"),
+    ("layers", f"{ROOMS}/unplaced.py", ""),
     ("locks", "packages/newel/pyproject.toml", '[project]\ndependencies = ["other"]\n'),
 ]
 

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from newel.embedded import embedded_postgres
-from newel_tools.features import render_features
-from newel_tools.layout import LAYOUTS, Layout
-from newel_tools.planner import plan_sentence
-from newel_tools.shell import Kernel, render_shell
+from newel_tools.generator.features import render_features
+from newel_tools.generator.layout import LAYOUTS, Layout
+from newel_tools.generator.shell import Kernel, render_shell
+from newel_tools.planner.planner import plan_sentence
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -4,7 +4,7 @@ import newel.events
 import newel.identity
 from newel.entity import Entity, Owned, SoftDeleted, Tenanted
 from newel.identity import Account
-from newel_tools.names import USER_COLUMNS, field_conflict, resource_conflict
+from newel_tools.plan.names import USER_COLUMNS, field_conflict, resource_conflict
 
 
 def columns(entity: type[Entity]) -> set[str]:

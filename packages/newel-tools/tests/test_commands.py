@@ -12,9 +12,9 @@ from typer.testing import CliRunner, Result
 
 from newel_tools.commands import plan, plan_of
 from newel_tools.errors import PlanError
-from newel_tools.plan import Plan
-from newel_tools.plan_text import read_plan, write_plan
-from newel_tools.planner import SKELETON, plan_sentence
+from newel_tools.plan.plan import Plan
+from newel_tools.plan.text import read_plan, write_plan
+from newel_tools.planner.planner import SKELETON, plan_sentence
 
 SENTENCE = "blog with posts and tags"
 

@@ -13,13 +13,13 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from newel_tools import new as command
-from newel_tools.generator import Made, Result
-from newel_tools.plan import Plan
-from newel_tools.plan_text import write_plan
-from newel_tools.planner import plan_sentence
-from newel_tools.reports import ConsoleReport
-from newel_tools.steps import Outcome
-from newel_tools.tree import TreeError
+from newel_tools.generator.generator import Made, Result
+from newel_tools.generator.reports import ConsoleReport
+from newel_tools.generator.steps import Outcome
+from newel_tools.generator.tree import TreeError
+from newel_tools.plan.plan import Plan
+from newel_tools.plan.text import write_plan
+from newel_tools.planner.planner import plan_sentence
 
 SENTENCE = "inventory API: products (name, sku unique, price decimal, stock int) and warehouses"
 

@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.syntax import Syntax
 
 from newel_tools.errors import PlanError
-from newel_tools.fields import refusal
-from newel_tools.plan import Plan
-from newel_tools.plan_text import read_plan, write_plan
-from newel_tools.planner import plan_sentence
+from newel_tools.plan.fields import refusal
+from newel_tools.plan.plan import Plan
+from newel_tools.plan.text import read_plan, write_plan
+from newel_tools.planner.planner import plan_sentence
 
 __all__ = ["plan", "plan_of"]
 

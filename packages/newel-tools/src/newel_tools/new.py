@@ -16,11 +16,11 @@ from rich.console import Console
 
 from newel_tools.commands import plan_of
 from newel_tools.errors import PlanError
-from newel_tools.generator import Result, create, missing_packages
-from newel_tools.layout import Layout
-from newel_tools.plan import Plan
-from newel_tools.reports import ConsoleReport, SilentReport, show_plan, show_result
-from newel_tools.tree import TreeError
+from newel_tools.generator.generator import Result, create, missing_packages
+from newel_tools.generator.layout import Layout
+from newel_tools.generator.reports import ConsoleReport, SilentReport, show_plan, show_result
+from newel_tools.generator.tree import TreeError
+from newel_tools.plan.plan import Plan
 
 __all__ = ["new"]
 

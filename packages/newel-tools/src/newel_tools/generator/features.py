@@ -1,0 +1,198 @@
+"""The features of a service as files: users, and one feature for each resource of the plan.
+
+Templates (templates/feature) place what ``view`` and ``cases`` have decided; ``imports`` puts the
+import statements on top.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import PurePosixPath
+from typing import Any, Final
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from newel_tools.generator.cases import cases_of
+from newel_tools.generator.files import File
+from newel_tools.generator.imports import with_imports
+from newel_tools.generator.layout import Feature, Layout, Places, Role
+from newel_tools.generator.naming import camel
+from newel_tools.generator.view import ResourceView, UsersView, view_resource, view_users
+from newel_tools.generator.visibility import visibility
+from newel_tools.plan.plan import Plan
+
+__all__ = ["render_features"]
+
+_USERS: Final = Feature("users", "user")
+
+
+def render_features(plan: Plan, layout: Layout) -> list[File]:
+    """Return the files of users and of every resource, tests included, in an order that is stable.
+
+    The Python is valid and its imports are sorted; lines are as long as they come: ``ruff format``
+    makes them short. Raises ``PlanError`` for what cannot be generated.
+    """
+    places = Places(plan.service, layout)
+    views = {resource.name: view_resource(plan, resource) for resource in plan.resources}
+    writing = _Writing(places, views)
+    files = [*writing.users(view_users(plan))]
+    for view in views.values():
+        files += writing.resource(view)
+    return [*files, writing.guards(), *_packages(files, plan.service)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Writing:
+    """Renders the files of one service."""
+
+    places: Places
+    views: Mapping[str, ResourceView]
+
+    def users(self, view: UsersView) -> Iterator[File]:
+        listed = {"u": view, "cls": "User", "words": "users", "is_listed": False}
+        choices = tuple(f.plain for f in view.fields if f.choices)
+        own = self._names(_USERS, "User", choices)
+        for role in ("models", "roles", "schemas", "service", "router", "tests"):
+            yield from self._file(role, _USERS, f"users_{role}", listed, own)
+        yield from self._file("repository", _USERS, "repository", listed, own)
+        package = {"r": {"words": "users"}, "router": self.places.module("router", _USERS)}
+        yield from self._file("package", _USERS, "package", package, own)
+
+    def resource(self, view: ResourceView) -> Iterator[File]:
+        feature = view.feature
+        choices = tuple(f.plain for f in view.fields if f.choices)
+        if view.states:
+            choices = (*choices, view.states.alias)
+        own = self._names(feature, view.cls, choices)
+        for target, cls in view.repositories:
+            own |= self._names(self._feature(target), cls, ())
+        values: dict[str, Any] = {
+            "r": view,
+            "t": cases_of(view, self.views),
+            "cls": view.cls,
+            "words": view.words,
+            "is_listed": self._is_listed(view.name),
+            "linked": bool(view.links or view.sets),
+            "visible": visibility(view),
+            "events": list(_events(view)),
+            "status_changed": f"{view.states.field}_changed" if view.states else None,
+            "router": self.places.module("router", feature),
+        }
+        roles: tuple[Role, ...] = ("models", "schemas", "repository", "service", "router", "tests")
+        for role in roles:
+            yield from self._file(role, feature, role, values, own)
+        if view.events:
+            # nothing else: a resource may be called event, and Event is newel's here
+            types = dict.fromkeys(choices, own[view.cls])
+            yield from self._file("events", feature, "events", values, types)
+        yield from self._file("package", feature, "package", values, own)
+
+    def guards(self) -> File:
+        public = [
+            f"GET /api/v1/{view.name}{end}"
+            for view in self.views.values()
+            if view.public
+            for end in ("", f"/{{{view.var}_id}}")
+        ]
+        text = _templates().get_template("guards.py.j2").render(public=public)
+        return File("tests/test_guards.py", with_imports(text, own={}, package=self.places.package))
+
+    def _file(
+        self,
+        role: Role,
+        feature: Feature,
+        template: str,
+        values: Mapping[str, Any],
+        own: Mapping[str, str],
+    ) -> Iterator[File]:
+        path = self.places.path(role, feature)
+        if path is None:
+            return
+        text = _templates().get_template(f"{template}.py.j2").render(values)
+        names = dict(own)
+        if role == "models":
+            names["Text"] = "sqlalchemy"
+        yield File(path, with_imports(text, own=names, package=self.places.package))
+
+    def _names(self, feature: Feature, cls: str, choices: Iterable[str]) -> dict[str, str]:
+        """Return where the names of a feature are defined."""
+        module = self.places.module
+        models, schemas = module("models", feature), module("schemas", feature)
+        names = {cls: models, **dict.fromkeys(choices, models)}
+        bodies = ("Base", "Create", "Query", "Read", "Update")
+        names |= {f"{cls}{body}": schemas for body in bodies}
+        names |= {f"{cls}Repository": module("repository", feature)}
+        names |= {f"{cls}Service": module("service", feature)}
+        view = self.views.get(feature.plural)
+        if view is not None:
+            events = module("events", feature)
+            names |= {f"{cls}{camel(word)}": events for word in view.events}
+        return names
+
+    def _feature(self, name: str) -> Feature:
+        return _USERS if name == "users" else self.views[name].feature
+
+    def _is_listed(self, name: str) -> bool:
+        """Tell whether another resource looks rows of this one up by a list of ids."""
+        return any(found.target == name for view in self.views.values() for found in view.sets)
+
+
+def _packages(files: Iterable[File], package: str) -> Iterator[File]:
+    """Yield the empty files that make folders importable, but for the service's own."""
+    root = PurePosixPath("src", package)
+    taken = {PurePosixPath(file.path) for file in files}
+    folders = {folder for path in taken for folder in path.parents if root in folder.parents}
+    for folder in sorted(folders):
+        if folder / "__init__.py" not in taken:
+            yield File(str(folder / "__init__.py"), "")
+
+
+@dataclass(frozen=True, slots=True)
+class _Fact:
+    """One event class."""
+
+    cls: str
+    says: str = ""
+    lines: tuple[str, ...] = ()
+
+
+def _events(view: ResourceView) -> Iterator[_Fact]:
+    states = view.states
+    for word in view.events:
+        cls = f"{view.cls}{camel(word)}"
+        if word == "created":
+            yield _Fact(cls, lines=("owner_id: UUID",) if view.owned else ())
+        elif word == "updated":
+            yield _Fact(cls, lines=("fields: tuple[str, ...]",))
+        elif word == "deleted":
+            yield _Fact(cls)
+        elif states is not None and word == f"{states.field}_changed":
+            yield _Fact(cls, lines=(f"before: {states.alias}", f"after: {states.alias}"))
+        else:
+            yield _Fact(cls, says="Publish it in the service, where it becomes true.")
+
+
+def _list(values: Iterable[str]) -> str:
+    return json.dumps(list(values))
+
+
+def _tuple(values: Iterable[str]) -> str:
+    items = [json.dumps(value) for value in values]
+    return f"({', '.join(items)}{',' if len(items) == 1 else ''})"
+
+
+@cache
+def _templates() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("newel_tools.generator", "templates/feature"),
+        autoescape=False,  # noqa: S701 - no HTML; what reaches a template are names and literals
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"camel": camel, "list_of": _list, "tuple_of": _tuple}
+    return environment

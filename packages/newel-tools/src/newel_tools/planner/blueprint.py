@@ -1,0 +1,166 @@
+"""Makes a plan of a draft: fills the gaps from the vocabulary and accounts for every line."""
+
+from __future__ import annotations
+
+from newel_tools.plan.names import resource_conflict, service_conflict, snake
+from newel_tools.plan.nouns import singular
+from newel_tools.plan.plan import (
+    ASSUMED,
+    Action,
+    Plan,
+    Resource,
+    Role,
+    Users,
+    Visibility,
+    usual_events,
+    usual_roles,
+)
+from newel_tools.planner.draft import Draft, DraftResource, Grant
+from newel_tools.planner.lexicon import API_NOUNS
+from newel_tools.planner.parts import Parts, PartsMaker
+from newel_tools.planner.sentence import Span
+
+__all__ = ["Blueprint"]
+
+_PEOPLE = frozenset({"clients", "customers", "guests", "members", "owners", "patients", "students"})
+"""Where these are kept, the users are the staff, and work on the same rows."""
+
+
+class Blueprint:
+    """Builds the plan of one draft."""
+
+    def __init__(self, draft: Draft) -> None:
+        self.draft = draft
+        self.assumed: list[str] = list(draft.notes)
+        self.provenance: dict[str, str] = {}
+
+    def plan(self) -> Plan:
+        """Return the plan; ``PlanError`` or pydantic's ``ValidationError`` for a contradiction."""
+        parts = PartsMaker(self.draft, self.provenance, self.assumed)
+        parts.complete_links()
+        service = self.service()
+        users = parts.users()
+        resources = tuple(self.resource(r, parts.of(r)) for r in self.draft.resources.values())
+        ledger = self.draft.ledger
+        return Plan(
+            service=service,
+            title=self.title(),
+            sentence=ledger.sentence,
+            users=Users(fields=users),
+            resources=resources,
+            roles=self.roles(resources),
+            assumed=tuple(note[:500] for note in self.assumed),
+            not_understood=tuple(words[:500] for words in ledger.missed()),
+            coverage=round(ledger.coverage(), 2),
+            provenance=self.provenance,
+        )
+
+    def service(self) -> str:
+        """Return the package's name: the topic, or the first resource's."""
+        names = list(self.draft.resources)
+        topic = snake(self.draft.topic.lower())[:50].rstrip("_")
+        name = topic or (names[0] if names else "users")
+        self.source("service", self.draft.topic_span if topic else None)
+        nouns = {*names, *(singular(n) for n in names)}
+        if name in nouns or service_conflict(name) or resource_conflict(name):
+            name += "_service"
+        return name
+
+    def title(self) -> str:
+        """Return what the API is called in its documentation."""
+        words = self.draft.topic or " and ".join(
+            name.replace("_", " ") for name in list(self.draft.resources)[:3]
+        )
+        words = words or "Users"
+        if words.split()[-1].lower() not in API_NOUNS - {"service"}:
+            words += " API"
+        return (words[0].upper() + words[1:])[:200]
+
+    def resource(self, draft: DraftResource, parts: Parts) -> Resource:
+        """Build one resource."""
+        name = draft.name
+        self.source(name, draft.span)
+        owner = self.owner(draft)
+        read = self.visibility(draft, owned=owner)
+        soft = draft.soft_delete or self.draft.all_soft
+        if soft:
+            self.source(f"{name}.soft_delete", soft)
+        for verb, span in draft.actions:
+            self.source(f"{name}.actions.{verb}", span)
+        return Resource(
+            name=name,
+            singular=singular(name),
+            fields=parts.fields,
+            relations=parts.relations,
+            states=parts.states,
+            owner="users" if owner else None,
+            read=read,
+            soft_delete=soft is not None,
+            actions=tuple(Action(name=verb) for verb in dict.fromkeys(v for v, _ in draft.actions)),
+            events=usual_events(parts.states),
+        )
+
+    def owner(self, draft: DraftResource) -> bool:
+        """Tell whether users own the rows."""
+        key = f"{draft.name}.owner"
+        if draft.owner is not None:
+            self.source(key, draft.owner)
+            return True
+        keeping = self.draft.usual(draft.name).keeping
+        edited = any(g.verb == "write" and g.target == draft.name for g in self.draft.grants)
+        staffed = keeping == "private" and bool(_PEOPLE & self.draft.resources.keys())
+        if draft.shared is not None or keeping == "shared" or edited or staffed:
+            return False
+        self.source(key, None)
+        self.assumed.append(f"{draft.name} belong to the user who makes them")
+        return True
+
+    def visibility(self, draft: DraftResource, *, owned: bool) -> Visibility:
+        """Tell who reads the rows."""
+        key = f"{draft.name}.read"
+        said = draft.read or (("public", self.draft.all_public) if self.draft.all_public else None)
+        if said is not None:
+            self.source(key, said[1])
+            return said[0]
+        self.source(key, None)
+        authored = self.draft.usual(draft.name).keeping == "authored"
+        if owned and not authored and draft.moderated is None:
+            self.assumed.append(f"{draft.name} are read by their owner only")
+            return "owner"
+        if owned:
+            self.assumed.append(
+                f"{draft.name} are read by every signed-in user, and changed by their owner only"
+            )
+        else:
+            self.assumed.append(
+                f"{draft.name} are shared: every signed-in user reads them, "
+                f"writing needs {draft.name}:write"
+            )
+        return "signed_in"
+
+    def roles(self, resources: tuple[Resource, ...]) -> tuple[Role, ...]:
+        """Return the usual roles, and those the sentence names."""
+        roles = {role.name: role for role in usual_roles(resources)}
+        said: dict[str, list[Grant]] = {}
+        for grant in self.draft.grants:
+            said.setdefault(grant.role, []).append(grant)
+        for name, grants in said.items():
+            known = roles.get(name)
+            reads = known.permissions if known else roles["reader"].permissions
+            given = [f"{grant.target}:{grant.verb}" for grant in grants]
+            roles[name] = Role(name=name, permissions=tuple(dict.fromkeys((*reads, *given))))
+            self.source(f"roles.{name}", grants[0].span)
+        if any(grant.verb == "moderate" for grant in self.draft.grants):
+            roles.pop("moderator", None) if "moderator" not in said else None
+        for name in roles.keys() - said.keys():
+            self.source(f"roles.{name}", None)
+        self.assumed.append(
+            "the role user reads what is shared and writes their own, reader only reads, "
+            "admin may do everything"
+        )
+        admin = roles.pop("admin")
+        return (*roles.values(), admin)
+
+    def source(self, key: str, span: Span | None) -> None:
+        """Note the words a line came from."""
+        self.provenance[key] = ASSUMED if span is None else self.draft.ledger.words(span)

@@ -1,0 +1,129 @@
+"""What has been gathered of a sentence so far: the nouns it names and what it says of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from newel_tools.plan.names import resource_conflict, snake
+from newel_tools.plan.nouns import plural
+from newel_tools.plan.plan import Visibility
+from newel_tools.planner.mentions import Mention
+from newel_tools.planner.sentence import Ledger, Span
+from newel_tools.planner.vocabulary import Usual, vocabulary
+
+__all__ = ["Draft", "DraftResource", "Flow", "Grant", "Link", "Rule"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """``posts -> users`` or ``posts <-> tags``, as said; ``span`` is None when it is implied."""
+
+    target: str
+    kind: Literal["many_to_one", "many_to_many"]
+    span: Span | None
+    name: str = ""
+    optional: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flow:
+    """States by name, in the order they were said."""
+
+    values: tuple[str, ...]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """``editors can write posts``: a role, a verb of permissions, what it is about."""
+
+    role: str
+    verb: Literal["read", "write", "moderate"]
+    target: str
+    span: Span
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """``sku is unique``: a word about fields of that name wherever they are."""
+
+    field: str
+    word: Literal["unique", "optional"]
+    span: Span
+
+
+@dataclass(slots=True, kw_only=True)
+class DraftResource:
+    """One resource as far as it was spoken of; spans say where."""
+
+    name: str
+    span: Span | None
+    mentions: list[tuple[Mention, Span]] = field(default_factory=list[tuple[Mention, Span]])
+    links: list[Link] = field(default_factory=list[Link])
+    flow: Flow | None = None
+    owner: Span | None = None
+    shared: Span | None = None
+    read: tuple[Visibility, Span] | None = None
+    moderated: Span | None = None
+    soft_delete: Span | None = None
+    actions: list[tuple[str, Span]] = field(default_factory=list[tuple[str, Span]])
+
+
+@dataclass(slots=True, kw_only=True)
+class Draft:
+    """All that was gathered. ``topic`` is what the service is called; empty until it is known."""
+
+    ledger: Ledger
+    topic: str = ""
+    topic_span: Span | None = None
+    candidates: tuple[str, ...] = ()
+    about_users: bool = False
+    features: bool = False
+    resources: dict[str, DraftResource] = field(default_factory=dict[str, DraftResource])
+    users: list[tuple[Mention, Span]] = field(default_factory=list[tuple[Mention, Span]])
+    grants: list[Grant] = field(default_factory=list[Grant])
+    rules: list[Rule] = field(default_factory=list[Rule])
+    all_public: Span | None = None
+    all_soft: Span | None = None
+    notes: list[str] = field(default_factory=list[str])
+
+    def add(self, noun: str, span: Span | None) -> DraftResource:
+        """Return the resource of that noun (snake_case, any number); a new one when it is new."""
+        name, reason = self._place(noun)
+        if name not in self.resources:
+            self.resources[name] = DraftResource(name=name, span=span)
+            if reason is not None:
+                self.notes.append(f"{plural(noun)} are called {name}: {reason}")
+        return self.resources[name]
+
+    def name_of(self, noun: str) -> str:
+        """Return what a noun is called as a resource: its plural, or what it was called before.
+
+        ``items`` are ``order_items`` when those are the only ones there are. A name that is taken
+        gets the service's in front of it.
+        """
+        return self._place(noun)[0]
+
+    def knows(self, noun: str) -> bool:
+        """Tell whether a noun was named as a resource before."""
+        return self.name_of(noun) in self.resources
+
+    def usual(self, name: str) -> Usual:
+        """Return what a resource usually keeps, beside the others there are."""
+        return vocabulary().usual(name, beside=self.resources)
+
+    def _place(self, noun: str) -> tuple[str, str | None]:
+        many = plural(noun)
+        if many in self.resources:
+            return many, None
+        longer = [name for name in self.resources if name.endswith(f"_{many}")]
+        if len(longer) == 1:
+            return longer[0], None
+        if (reason := resource_conflict(many)) is None:
+            return many, None
+        topic = snake(self.topic.lower())
+        name = f"{topic}_{many}"
+        if plural(topic) == many or resource_conflict(name) is not None:
+            name = f"{many[:20].rstrip('_')}_entries"
+        return name, reason

@@ -1,0 +1,226 @@
+"""One field as people mention it: ``sku unique``, ``price decimal``, ``size S|M|L``, ``title``."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+from newel_tools.errors import PlanError
+from newel_tools.plan.fields import TYPE_WORDS
+from newel_tools.plan.names import snake
+from newel_tools.plan.nouns import plural, singular
+from newel_tools.planner.lexicon import DETERMINERS
+
+__all__ = ["Mention", "read_mention"]
+
+_MODIFIER_WORDS: Final = {
+    "unique": "unique",
+    "optional": "optional",
+    "optionally": "optional",
+    "nullable": "optional",
+    "indexed": "indexed",
+    "required": "",
+    "mandatory": "",
+}
+# the last word of these is no type: due date, image url, contact email
+_COMPOUNDS: Final = {
+    "date": "arrival birth booking checkin checkout completion creation delivery departure due end "
+    "enrollment event expiration expiry hire invoice issue join joining last next order payment "
+    "publication publish published publishing purchase registration release sale shipping start "
+    "visit",
+    "email": "billing business company contact customer guest home personal primary private "
+    "secondary support work",
+    "url": "avatar callback company cover download image logo long original photo picture product "
+    "profile repo repository short source target thumbnail video webhook website",
+    "text": "alt button full help hint link",
+    "string": "connection query",
+    "flag": "red",
+    "money": "prize",
+}
+_DEFAULT: Final = re.compile(
+    r"\s*(?:(?<![<>])=|\bdefault(?:s to|ing to)?(?=\s)|\bby default\b)\s*"
+    r"(\"(?:[^\"\\]|\\.)*\"|'[^']*'|[^\s,]+)"
+)
+_BOUND: Final = re.compile(r"(>=|<=|\bat least\b|\bat most\b|\bmin\b|\bmax\b)\s*(-?\d+(?:\.\d+)?)")
+_RANGE: Final = re.compile(
+    r"\s*\(?\s*(?:between|from)?\s*(-?\d+)\s*(?:-|\u2013|\.\.|\bto\b|\band\b)\s*(-?\d+)\s*\)?$"
+)
+_CHOICES: Final = re.compile(r"[A-Za-z][\w-]*(?:\s*[|/]\s*[A-Za-z][\w-]*)+$")
+_BRACKET: Final = re.compile(r"[(\[]([^()\[\]]*)[)\]]$")
+_LONGEST_NAME: Final = 4
+"""Words; a longer run of them is prose and no name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mention:
+    """A field that was mentioned: ``type_text`` is empty when its type was not said."""
+
+    name: str
+    type_text: str = ""
+    modifiers: tuple[str, ...] = ()
+    bounds: str = ""
+    unknown: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _Tail:
+    """What stands behind a name, taken off piece by piece."""
+
+    modifiers: list[str]
+    low: str = ""
+    high: str = ""
+
+    @property
+    def bounds(self) -> str:
+        return f"{self.low}..{self.high}" if self.low or self.high else ""
+
+
+def read_mention(text: str) -> Mention | None:
+    """Read one mention; ``None`` when it is prose, ``PlanError`` when it is a field gone wrong."""
+    text = " ".join(text.split())
+    tail = _Tail(modifiers=[])
+    if found := re.fullmatch(r"([\w' -]*?)\s*:?\s*(<->|->)\s*(\w+)(.*)", text):
+        return _link(found[1], found[2], found[3], found[4])
+    text = _take_tail(text, tail)
+    head, kind = _split_type(text)
+    unknown: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    if not kind:
+        head, kind, choices = _guess(head)
+    else:
+        kind, unknown = _clean(kind)
+    words = [
+        w for w in re.findall(r"[^\W_]\w*", head.replace("'s", "")) if w.lower() not in DETERMINERS
+    ]
+    name = snake(" ".join(words))
+    if not name or len(words) > _LONGEST_NAME or not name[0].isalpha():
+        return None
+    return Mention(
+        name=name,
+        type_text=kind,
+        modifiers=tuple(dict.fromkeys(tail.modifiers)),
+        bounds=tail.bounds,
+        unknown=unknown,
+        choices=choices,
+    )
+
+
+def _link(name: str, arrow: str, target: str, tail: str) -> Mention:
+    many = snake(target) if snake(target) == "users" else plural(snake(target))
+    words = [_MODIFIER_WORDS.get(w.lower()) for w in tail.split()]
+    unknown = tuple(w for w, meant in zip(tail.split(), words, strict=True) if meant is None)
+    name = snake(name) or (singular(many) if arrow == "->" else many)
+    return Mention(
+        name=name,
+        type_text=f"{arrow} {many}",
+        modifiers=tuple(w for w in words if w),
+        unknown=unknown,
+    )
+
+
+def _take_tail(text: str, tail: _Tail) -> str:
+    """Take off the default, bounds and modifiers, wherever they stand outside brackets."""
+    if found := _DEFAULT.search(text):
+        tail.modifiers.append(f"= {found[1]}")
+        text = text[: found.start()] + text[found.end() :]
+    for found in list(_BOUND.finditer(text)):
+        if found[1] in {">=", "at least", "min"}:
+            tail.low = found[2]
+        else:
+            tail.high = found[2]
+        text = text.replace(found[0], " ")
+    text = re.sub(r"\bnot null\b", " ", text, flags=re.IGNORECASE)
+    if (found := _BRACKET.search(text)) and found[1].strip().lower() in _MODIFIER_WORDS:
+        text = f"{text[: found.start()]} {found[1]}"
+    kept: list[str] = []
+    depth = 0
+    for word in text.split():
+        meant = _MODIFIER_WORDS.get(word.lower().strip(":"))
+        if depth == 0 and meant is not None and len(text.split()) > 1:
+            tail.modifiers += [meant] if meant else []
+        else:
+            kept.append(word)
+        depth += len(re.findall(r"[(\[]", word)) - len(re.findall(r"[)\]]", word))
+    return " ".join(kept).strip()
+
+
+def _split_type(text: str) -> tuple[str, str]:
+    """Cut ``name str(64)`` in two; the second is empty when there is no type in it."""
+    if found := re.fullmatch(r"([\w' -]+?)\s*:\s*(\S.*)", text):
+        return found[1], _known(found[1], found[2])
+    words = list(re.finditer(r"[A-Za-z_]+", text))
+    opening = re.search(r"[(\[]", text)
+    for before, word in pairwise(words):
+        if opening and word.start() > opening.start():
+            break
+        kind = TYPE_WORDS.get(word[0].lower())
+        if kind is None or before[0].lower() in _COMPOUNDS.get(word[0].lower(), "").split():
+            continue
+        if kind in {"enum", "state"} and not text[word.end() :].lstrip().startswith(("[", "(")):
+            continue
+        return text[: word.start()], text[word.start() :]
+    _refuse_unknown_type(text)
+    return text, ""
+
+
+def _known(name: str, rest: str) -> str:
+    """Return what stands behind a colon as a type."""
+    word = re.match(r"[A-Za-z_]*", rest)
+    if word is None or word[0].lower() in TYPE_WORDS:
+        return rest
+    if _CHOICES.fullmatch(rest):
+        return f"enum[{', '.join(re.split(r'[|/]', rest))}]"
+    raise PlanError(
+        f"'{name}: {rest}' has no type that there is",
+        fix=f"write '{name}: str(64)', or only '{name}'; see docs/plan.md for the types",
+        word=rest,
+    )
+
+
+def _refuse_unknown_type(text: str) -> None:
+    found = re.fullmatch(r"([\w' -]+)\s([A-Za-z]+)(\([\d.,\s-]*\))", text)
+    if found and re.search(r"\.\.|,|^\(\d+\)$", found[3]):
+        raise PlanError(
+            f"'{found[1]}' has the type '{found[2]}', which there is not",
+            fix="types are str, text, int, float, decimal, bool, datetime, date, uuid, json, "
+            "email, url, enum[...] and state[...]",
+            word=found[2],
+        )
+
+
+def _clean(kind: str) -> tuple[str, tuple[str, ...]]:
+    """Return the type in the plan's own words, and the words behind it that mean nothing."""
+    found = re.match(r"([A-Za-z_]+)\s*([(\[].*[)\]])?\s*(.*)$", kind, re.DOTALL)
+    if found is None:
+        return kind, ()
+    word = TYPE_WORDS[found[1].lower()]
+    bracket = found[2] or ""
+    if word in {"enum", "state"}:
+        bracket = re.sub(r"^\((.*)\)$", r"[\1]", re.sub(r"[\"']", "", bracket))
+        bracket = re.sub(r"\s*[|/]\s*", ", ", bracket) if "->" not in bracket else bracket
+    return word + bracket, tuple(found[3].split())
+
+
+def _guess(text: str) -> tuple[str, str, tuple[str, ...]]:
+    """Read ``rating 1-5``, ``size S|M|L`` and ``state (draft, sent)``: name, type, choices."""
+    if found := _RANGE.search(text):
+        return text[: found.start()], f"int({found[1]}..{found[2]})", ()
+    choices: list[str] = []
+    head = text
+    if found := _BRACKET.search(text):
+        head = text[: found.start()].strip()
+        choices = [c for c in re.split(r"\s*(?:[,|/]|\bor\b|\band\b)\s*", found[1].strip()) if c]
+    elif found := _CHOICES.search(text):
+        head = text[: found.start()].strip()
+        choices = re.split(r"\s*[|/]\s*", found[0])
+    if len(choices) < 2 or not head:
+        return head, "", ()
+    return head, f"enum[{', '.join(snake_choice(c) for c in choices)}]", tuple(choices)
+
+
+def snake_choice(text: str) -> str:
+    """Return a choice without spaces: ``in progress`` is ``in_progress``."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", text.strip()).strip("_")

@@ -1,0 +1,224 @@
+"""Reads how resources hang together: ``posts belong to users``, ``orders have many items``."""
+
+from __future__ import annotations
+
+from newel_tools.plan.names import snake
+from newel_tools.plan.nouns import is_plural, plural
+from newel_tools.planner.draft import Draft, DraftResource, Link
+from newel_tools.planner.lexicon import DETERMINERS, PREPOSITIONS
+from newel_tools.planner.phrases import noun_of, read_phrase
+from newel_tools.planner.reading import Reading
+from newel_tools.planner.rights import mark
+from newel_tools.planner.sentence import Span
+from newel_tools.planner.vocabulary import vocabulary
+
+__all__ = ["about", "arrow", "assigned", "belongs", "many"]
+
+_MADE: str = "owned|written|created|posted|made|submitted by"
+_OWNERS: str = "user|users|creator|creators|author|authors|owner|owners"
+
+
+def belongs(reading: Reading) -> bool:
+    """``posts belong to users``, ``owned by users``, ``written by their author``."""
+    cursor = reading.cursor
+    after_comma = cursor.kind(-1) == "comma"
+    if start := cursor.match(_MADE):
+        reading.take_up()
+        about = reading.resources() if after_comma else reading.nearest()
+    else:
+        relative = cursor.word() in {"that", "which"}
+        verb = cursor.match("that|which? belong|belongs|belonging to") or cursor.match(
+            f"that|which? are|is|was|were {_MADE}"
+        )
+        if verb is None:
+            return False
+        start = verb if relative else reading.from_subject(verb)
+        about = reading.resources()[-1:] if relative else reading.resources()
+    _targets(reading, about, start)
+    if span := cursor.match("and private|public|moderated|shared"):
+        mark(reading, cursor.word(-1), start.to(span))
+        reading.draft.ledger.understood(span)
+    reading.close()
+    return True
+
+
+def assigned(reading: Reading) -> bool:
+    """``tasks are assigned to users``: a link that may be missing."""
+    cursor = reading.cursor
+    verb = cursor.match("that|which? are|is|be? assigned to")
+    if verb is None:
+        return False
+    phrase = read_phrase(cursor)
+    if phrase is None or not " ".join(phrase.words).isascii() or len(phrase.words) > 3:
+        return True
+    noun = snake(" ".join(phrase.words))
+    span = reading.from_subject(verb).to(phrase.span)
+    is_user = plural(noun) == "users"
+    target = "users" if is_user else reading.draft.add(noun, phrase.span).name
+    for resource in reading.resources()[-1:]:
+        name = "assignee" if is_user else ""
+        link = Link(target=target, kind="many_to_one", span=span, name=name, optional=True)
+        resource.links.append(link)
+    reading.close(span)
+    return True
+
+
+def many(reading: Reading) -> bool:
+    """``posts have many tags``, ``each order has many items``, ``users have many posts``."""
+    cursor = reading.cursor
+    verb = cursor.match("that|which? can|may? has|have|having many|multiple|several")
+    if verb is None:
+        return False
+    parent = reading.subjects[-1] if reading.subjects else None
+    start = reading.from_subject(verb)
+    while parent is not None:
+        here = cursor.position
+        phrase = read_phrase(cursor)
+        noun = noun_of(phrase, reading.draft, singular_too=False) if phrase else None
+        if phrase is None or noun is None or noun == "users" or reading.verb_follows():
+            cursor.position = here
+            break
+        child = reading.draft.add(noun, phrase.span)
+        span = start.to(phrase.span)
+        reading.draft.ledger.understood(span)
+        reading.group(child.name)
+        if parent == "users":
+            child.owner = span
+        else:
+            _tie(reading.draft, child, parent, span)
+        if not cursor.match("and") and cursor.kind() != "comma":
+            break
+        if cursor.kind() == "comma":
+            cursor.take()
+    reading.close()
+    return True
+
+
+def arrow(reading: Reading) -> bool:
+    """``posts <-> tags`` and ``comments -> posts`` outside brackets."""
+    token = reading.cursor.token()
+    about = reading.resources()[-1:]
+    if token is None or token.text not in {"->", "<->"} or not about:
+        return False
+    reading.cursor.take()
+    phrase = read_phrase(reading.cursor)
+    if phrase is None:
+        return True
+    span = reading.from_subject(token.span).to(phrase.span)
+    noun = snake(" ".join(phrase.words))
+    if noun in {"user", "users"}:
+        about[0].owner = span
+    else:
+        target = reading.draft.add(noun, phrase.span).name
+        kind = "many_to_many" if token.text == "<->" else "many_to_one"
+        about[0].links.append(Link(target=target, kind=kind, span=span))
+    reading.close(span)
+    return True
+
+
+def about(reading: Reading) -> bool:
+    """``comments on posts``: a preposition right behind a noun, and another resource."""
+    cursor = reading.cursor
+    named = reading.resources()[-1:]
+    if cursor.word() not in PREPOSITIONS or not named or cursor.position != reading.named_at:
+        return False
+    here = cursor.position
+    cursor.take()
+    phrase = read_phrase(cursor)
+    noun = noun_of(phrase, reading.draft, singular_too=True) if phrase else None
+    if phrase is None or noun is None or reading.draft.name_of(noun) == named[0].name:
+        cursor.position = here
+        return False
+    span = (named[0].span or phrase.span).to(phrase.span)
+    reading.draft.ledger.understood(span)
+    if noun == "users":
+        named[0].owner = span
+        return True
+    target = reading.draft.add(noun, phrase.span).name
+    if _is_many(named[0].name, target):
+        _tie(reading.draft, named[0], target, span)
+    else:
+        named[0].links.append(Link(target=target, kind="many_to_one", span=span))
+    reading.group(target)
+    return True
+
+
+def _targets(reading: Reading, about: list[DraftResource], start: Span) -> None:
+    """Read whom or what the resources belong to; ``a pet and a vet`` are two."""
+    cursor = reading.cursor
+    while about:
+        here = cursor.position
+        if not (_own(reading, about, start) or _link(reading, about, start)):
+            cursor.position = here
+            return
+        here = cursor.position
+        if not cursor.match("and") or not _target_ahead(reading):
+            cursor.position = here
+            return
+
+
+def _own(reading: Reading, about: list[DraftResource], start: Span) -> bool:
+    """Read users: in those words, or as authors and owners nobody made a resource of."""
+    cursor = reading.cursor
+    here = cursor.position
+    theirs = cursor.match("their|its|his|her") is not None
+    cursor.match("a|an|the|one|each|exactly|single")
+    word = cursor.word()
+    plain = word in {"user", "users"} or theirs or not (word and reading.draft.knows(word))
+    if not plain or not cursor.match(_OWNERS):
+        cursor.position = here
+        return False
+    span = start.to(cursor.last_span())
+    reading.draft.ledger.understood(span)
+    for resource in about:
+        resource.owner = span
+    return True
+
+
+def _link(reading: Reading, about: list[DraftResource], start: Span) -> bool:
+    phrase = read_phrase(reading.cursor)
+    if phrase is None or len(phrase.words) > 3 or not " ".join(phrase.words).isascii():
+        return False
+    target = reading.draft.add(snake(" ".join(phrase.words)), phrase.span).name
+    span = start.to(phrase.span)
+    reading.draft.ledger.understood(span)
+    for resource in about:
+        linked = any(link.target == target for link in resource.links)
+        if not linked and target != resource.name:
+            resource.links.append(Link(target=target, kind="many_to_one", span=span))
+    return True
+
+
+def _target_ahead(reading: Reading) -> bool:
+    """Tell whether one more target follows, rather than the next subject."""
+    cursor = reading.cursor
+    here = cursor.position
+    if cursor.word() not in DETERMINERS:
+        return False
+    phrase = read_phrase(cursor)
+    follows = reading.verb_follows()
+    cursor.position = here
+    return phrase is not None and not follows and not is_plural(phrase.words[-1])
+
+
+def _tie(draft: Draft, child: DraftResource, parent: str, span: Span) -> None:
+    """Note that ``parent`` has many of ``child``: many to many when the reverse was said too."""
+    above = draft.resources[parent]
+    back = [link for link in above.links if link.target == child.name]
+    if not back and not _is_many(parent, child.name):
+        if not any(link.target == parent for link in child.links):
+            child.links.append(Link(target=parent, kind="many_to_one", span=span))
+        return
+    for resource, other in ((above, child.name), (child, parent)):
+        resource.links = [link for link in resource.links if link.target != other]
+    above.links.append(Link(target=child.name, kind="many_to_many", span=span))
+
+
+def _is_many(one: str, other: str) -> bool:
+    """Tell whether two resources are usually linked many to many, such as posts and tags."""
+    known = vocabulary()
+    return any(
+        line.endswith(f"<-> {b}")
+        for a, b in ((one, other), (other, one))
+        for line in known.usual(a).links
+    )
