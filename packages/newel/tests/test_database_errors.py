@@ -56,6 +56,12 @@ async def test_a_reference_to_nothing_is_a_conflict(database: Database) -> None:
         await insert(database, Run(agent_id=uuid4(), owner_id=uuid4()))
 
 
+@pytest.mark.parametrize("state", ["23001", "23503"])
+def test_a_row_that_is_referred_to_is_a_conflict(state: str) -> None:
+    known = as_app_error(IntegrityError("", {}, _Driver("violates RESTRICT setting", state)))
+    assert type(known) is Conflict
+
+
 async def test_a_value_that_does_not_fit_is_invalid(database: Database) -> None:
     with pytest.raises((Invalid, OverflowError, DBAPIError)) as caught:
         await insert(database, Measure(label="x", count=2**70))

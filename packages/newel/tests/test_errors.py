@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
+import pickle
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -11,6 +15,7 @@ from newel.errors import (
     AppError,
     ConfigurationError,
     Duplicate,
+    GatewayTimeout,
     NotFound,
     TooManyRequests,
     Unauthorized,
@@ -93,3 +98,56 @@ def test_an_upstream_error_names_the_service() -> None:
 def test_a_configuration_error_names_the_fix() -> None:
     error = ConfigurationError("SECRET_KEY is not set", fix="set it")
     assert str(error) == "SECRET_KEY is not set\n  fix: set it"
+
+
+def test_an_upstream_that_is_too_slow_is_an_upstream_error() -> None:
+    error = GatewayTimeout("github")
+    assert isinstance(error, UpstreamError)
+    assert (error.detail, error.extra) == (
+        "github did not answer in time.",
+        {"service": "github"},
+    )
+
+
+class SeatTaken(Duplicate):
+    """One of a service's own, with a constructor of its own."""
+
+    code = "seat_taken"
+
+    def __init__(self, *, row: int) -> None:
+        super().__init__("booking", "seat")
+        self.row = row
+
+
+MADE = [
+    AppError("It broke.", headers={"X-A": "1"}, part="engine"),
+    NotFound("agent", 7),
+    Duplicate("user", "email"),
+    TooManyRequests(retry_after_seconds=1.5, headers={"RateLimit": "x"}),
+    Unauthorized("No.", reason="expired"),
+    Unavailable(retry_after_seconds=7),
+    GatewayTimeout("github"),
+    ConfigurationError("SECRET_KEY is not set", fix="set it"),
+    SeatTaken(row=4),
+]
+WAYS: list[Callable[[AppError], AppError]] = [
+    *(lambda error, p=p: pickle.loads(pickle.dumps(error, p)) for p in range(6)),
+    copy.copy,
+    copy.deepcopy,
+]
+
+
+def said(error: AppError) -> dict[str, Any]:
+    return {"kind": type(error), "text": str(error), "args": error.args} | vars(error)
+
+
+@pytest.mark.parametrize("error", MADE, ids=lambda error: type(error).__name__)
+def test_an_error_survives_being_kept(error: AppError) -> None:
+    for way in WAYS:
+        assert said(way(error)) == said(error)
+
+
+def test_a_copy_can_be_given_its_own_headers() -> None:
+    error = Unavailable()
+    copy.deepcopy(error).headers["Retry-After"] = "60"
+    assert error.headers == {"Retry-After": "2"}

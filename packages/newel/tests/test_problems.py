@@ -31,6 +31,7 @@ from newel.errors import (
     Duplicate,
     FieldError,
     Forbidden,
+    GatewayTimeout,
     Invalid,
     NotFound,
     PreconditionFailed,
@@ -56,7 +57,7 @@ class TestOwnErrors:
             *(Invalid(), BadRequest(), Unauthorized(), Forbidden(), NotFound(), Conflict()),
             *(Duplicate("user", "email"), StaleVersion(), PreconditionFailed()),
             *(PreconditionRequired(), TooManyRequests(retry_after_seconds=3)),
-            *(UpstreamError("billing"), Unavailable()),
+            *(UpstreamError("billing"), GatewayTimeout("billing"), Unavailable()),
         ],
         ids=lambda error: error.code,
     )

@@ -28,6 +28,7 @@ _FULL = re.compile(r"database or disk is full")
 # SQLSTATE classes, https://www.postgresql.org/docs/current/errcodes-appendix.html
 _AWAY_STATES = ("08", "57P", "53", "58")
 _FULL_STATE = "53100"
+_REFERENCE_STATES = ("23001", "23503")  # ON DELETE RESTRICT has its own since PostgreSQL 18
 _RETRY_STATES = ("40001", "40P01", "55P03")
 
 
@@ -74,7 +75,7 @@ def _integrity_error(error: IntegrityError, state: str, message: str) -> AppErro
     if state == "23505" or "UNIQUE constraint failed" in message:
         found = _sqlite_unique(message) or _postgresql_unique(error)
         return Duplicate(*found) if found else Conflict("Another row has the same value already.")
-    if state == "23503" or "FOREIGN KEY constraint failed" in message:
+    if state in _REFERENCE_STATES or "FOREIGN KEY constraint failed" in message:
         return Conflict("It refers to something that does not exist, or is still referred to.")
     return None  # NOT NULL and CHECK: the schema should have refused it, so it is a 500 to mend
 

@@ -13,6 +13,7 @@
     ├── PreconditionRequired      428  precondition_required
     ├── TooManyRequests           429  too_many_requests
     ├── UpstreamError             502  upstream_error
+    │   └── GatewayTimeout        504  gateway_timeout
     ├── Unavailable               503  unavailable
     ├── InsufficientStorage       507  insufficient_storage
     └── ConfigurationError        500  configuration_error
@@ -36,6 +37,7 @@ __all__ = [
     "Duplicate",
     "FieldError",
     "Forbidden",
+    "GatewayTimeout",
     "InsufficientStorage",
     "Invalid",
     "NotFound",
@@ -87,6 +89,18 @@ class AppError(Exception):
         self.headers: dict[str, str] = dict(headers or {})
         self.extra: dict[str, Any] = extra
         super().__init__(self.detail)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let jobs and caches keep the error: pickled and copied without calling ``__init__``.
+
+        An exception is otherwise made again of ``args`` alone, which no constructor with its own
+        parameters would take.
+        """
+        return _remade, (type(self), *self.args), self.__dict__.copy()
+
+
+def _remade(kind: type[AppError], *args: object) -> AppError:
+    return kind.__new__(kind, *args)
 
 
 class Invalid(AppError):
@@ -231,6 +245,18 @@ class UpstreamError(AppError):
 
     def __init__(self, service: str, detail: str | None = None) -> None:
         super().__init__(detail or f"{service} did not answer as expected.", service=service)
+
+
+class GatewayTimeout(UpstreamError):
+    """A service we call did not answer in time; whether it did the work is unknown."""
+
+    status = 504
+    code = "gateway_timeout"
+    title = "Upstream too slow"
+    advice = "A service behind this one was too slow; try again later."
+
+    def __init__(self, service: str, detail: str | None = None) -> None:
+        super().__init__(service, detail or f"{service} did not answer in time.")
 
 
 class Unavailable(AppError):

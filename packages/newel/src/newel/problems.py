@@ -44,6 +44,7 @@ from newel.errors import (
     Conflict,
     FieldError,
     Forbidden,
+    GatewayTimeout,
     Invalid,
     NotFound,
     PreconditionFailed,
@@ -159,6 +160,7 @@ _KINDS: Final[Mapping[str, _Error]] = {
     },
     "ServerError": _Error.of_class(AppError),
     **{kind.__name__: _Error.of_class(kind) for kind in (UpstreamError, Unavailable)},
+    "GatewayTimeout": _Error.of_class(GatewayTimeout),
 }
 """What a bare status means, by the name it has in OpenAPI."""
 
