@@ -222,7 +222,7 @@ class TestCookies:
         client.cookies.set(ACCESS_COOKIE, token)
         client.cookies.set(REFRESH_COOKIE, member.headers["x-refresh"])
         assert await dead(client)
-        assert (await client.post(f"{AUTH}/refresh", headers=OWN)).status_code == 422
+        assert (await client.post(f"{AUTH}/refresh", headers=OWN)).status_code == 401
 
 
 FOREIGN = {

@@ -295,10 +295,11 @@ class TestRefresh:
         assert answer.status_code == 422
         assert answer.json()["errors"][0]["pointer"] == "#/refresh_token"
 
-    async def test_no_body_is_invalid(self, world: World) -> None:
+    async def test_who_sends_none_at_all_is_not_logged_in(self, world: World) -> None:
         answer = await (await world.client()).post(f"{AUTH}/refresh")
-        assert answer.status_code == 422
-        assert answer.json()["errors"][0]["pointer"] == "#/refresh_token"
+        assert answer.status_code == 401
+        assert answer.headers["WWW-Authenticate"] == "Bearer"
+        assert answer.json()["detail"] == "Send the refresh token, or log in."
 
 
 class TestRenewing:

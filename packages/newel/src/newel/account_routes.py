@@ -23,13 +23,13 @@ from newel.directory import (
     Register,
     Throttle,
 )
-from newel.errors import ConfigurationError, FieldError, Invalid, NotFound, Unauthorized
+from newel.errors import ConfigurationError, NotFound, Unauthorized
 from newel.identity import Account, AuthSession
 from newel.pages import Page, PageQuery, Slice
 from newel.principal import Principal
 from newel.repository import Repository
 from newel.schemas import InputModel, ReadModel
-from newel.sessions import REVOKED, Origin, Sessions, TokenPair
+from newel.sessions import Origin, Sessions, TokenPair
 
 __all__ = [
     "REFRESH_COOKIE",
@@ -165,12 +165,8 @@ async def refresh_tokens(
 ) -> TokenRead:
     """Exchange a refresh token, from the body or the cookie, for new tokens; it works once."""
     token = _offered_token(request, data)
-    if token is None and request.app.state.auth_cookies:
-        raise Unauthorized(REVOKED)
-    if token is None:
-        message = "Send the refresh token."
-        missing = FieldError(pointer="#/refresh_token", code="missing", message=message)
-        raise Invalid(message, errors=[missing])
+    if token is None:  # who has lost the cookie, or never had one, has to log in
+        raise Unauthorized("Send the refresh token, or log in.")
     return _hand_over(request, response, await sessions.refresh(token, ip=origin.ip))
 
 
