@@ -21,6 +21,14 @@ def test_migrate_up_down_check_and_new(service: Service):
     assert service.run("migrate", "up", "0001").stdout == "applied 0001\n"
 
 
+def test_migrate_stamp_notes_where_the_database_is(service: Service):
+    said = "the database counts as being at {}; `newel migrate check` compares it\n"
+    assert service.run("migrate", "stamp", "base").stdout == said.format("base")
+    assert "already exists" in service.run("migrate", "up").stderr
+    assert service.run("migrate", "stamp", "head").stdout == said.format("0001")
+    assert service.run("migrate", "check").stdout == "models and migrations agree\n"
+
+
 def test_migrate_check_fails_when_a_model_was_changed(service: Service):
     notes = service.root / "src/sample_service/notes.py"
     notes.write_text(

@@ -303,6 +303,59 @@ async def test_a_revision_may_be_a_goal_in_both_directions(
     assert await migrations.down("0001") == ["0003", "0002"]
 
 
+# ---------------------------------------------------------------- stamping
+
+
+async def test_a_database_that_got_its_tables_otherwise_can_be_taken_over(
+    at: Callable[[MetaData], Migrations], url: str, folder: Path
+):
+    for number in (1, 2):
+        write(folder, number, f"CREATE TABLE t{number} (id int)", f"DROP TABLE t{number}")
+    await execute(url, "CREATE TABLE t1 (id int)")
+    migrations = at(tables())
+    assert await migrations.stamp("0001") == "0001"
+    assert await migrations.current() == "0001"
+    assert await migrations.up() == ["0002"]
+    assert sorted(await schema(url)) == ["t1", "t2"]
+
+
+async def test_a_stamp_changes_no_table_and_can_be_taken_back(
+    at: Callable[[MetaData], Migrations], url: str, folder: Path
+):
+    write(folder, 1, "CREATE TABLE t1 (id int)", "DROP TABLE t1")
+    migrations = at(tables())
+    assert await migrations.stamp() == "0001"
+    assert await schema(url) == {}
+    assert await migrations.stamp("base") is None
+    assert await migrations.up() == ["0001"]
+
+
+async def test_a_history_that_was_written_anew_replaces_what_was_noted(
+    at: Callable[[MetaData], Migrations], url: str, folder: Path
+):
+    write(folder, 1, "CREATE TABLE t1 (id int)")
+    old = write(folder, 2, "CREATE TABLE t2 (id int)")
+    migrations = at(tables())
+    await migrations.up()
+    old.unlink()
+    with pytest.raises(ConfigurationError, match="0002"):
+        await migrations.up()
+    assert await migrations.stamp("0001") == "0001"
+    assert await migrations.up() == []
+
+
+async def test_a_stamp_does_not_judge_the_rows(
+    at: Callable[[MetaData], Migrations], url: str, folder: Path
+):
+    if not is_sqlite(url):
+        pytest.skip("PostgreSQL never lets go of a reference")
+    await execute(url, "CREATE TABLE a (id int PRIMARY KEY, b int REFERENCES c (id))")
+    await execute(url, "CREATE TABLE c (id int PRIMARY KEY)")
+    await execute(url, "INSERT INTO a VALUES (1, 2)")
+    write(folder, 1, "SELECT 1")
+    assert await at(tables()).stamp() == "0001"
+
+
 # ---------------------------------------------------------------- writing
 
 
@@ -485,9 +538,10 @@ async def test_an_unknown_goal_is_explained(
     at: Callable[[MetaData], Migrations], folder: Path, revision: str
 ):
     write(folder, 1, "SELECT 1")
-    with pytest.raises(ConfigurationError, match=revision) as caught:
-        await at(tables()).up(revision)
-    assert "head" in caught.value.fix
+    for refused in (at(tables()).up(revision), at(tables()).stamp(revision)):
+        with pytest.raises(ConfigurationError, match=revision) as caught:
+            await refused
+        assert "head" in caught.value.fix
     with pytest.raises(ConfigurationError, match="nothing '-1' could mean"):
         await at(tables()).down()
 
@@ -504,14 +558,14 @@ async def test_two_ends_are_refused(at: Callable[[MetaData], Migrations], folder
     write(folder, 1, "SELECT 1")
     write(folder, 2, "SELECT 1")
     write(folder, 3, "SELECT 1", follows="0001")
-    for refused in (at(tables()).up(), at(tables()).new("x")):
+    for refused in (at(tables()).up(), at(tables()).new("x"), at(tables()).stamp()):
         with pytest.raises(ConfigurationError, match="several ends: 0002, 0003") as caught:
             await refused
         assert "down_revision" in caught.value.fix
 
 
 async def test_no_folder_is_refused(at: Callable[[MetaData], Migrations], folder: Path):
-    for refused in (at(tables()).up(), at(tables()).down()):
+    for refused in (at(tables()).up(), at(tables()).down(), at(tables()).stamp()):
         with pytest.raises(ConfigurationError, match="no migrations folder") as caught:
             await refused
         assert "MIGRATIONS" in caught.value.fix

@@ -47,6 +47,15 @@ def down(
     typer.echo(f"took back {', '.join(done)}" if done else "nothing to take back")
 
 
+@migrate.command("stamp")
+def stamp(
+    revision: Annotated[str, typer.Argument(help="Where the database is; base forgets it.")],
+) -> None:
+    """Note where a database is that got its tables otherwise; changes no table."""
+    at = asyncio.run(_migrations().stamp(revision))
+    typer.echo(f"the database counts as being at {at or 'base'}; `newel migrate check` compares it")
+
+
 @migrate.command("new")
 def new(
     message: Annotated[str, typer.Argument(help="What changes, in a few words.")],

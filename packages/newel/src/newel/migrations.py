@@ -53,6 +53,7 @@ CONNECT_SECONDS = 5
 _ATTEMPTS = 5
 _LOCK_NOT_AVAILABLE = "55P03"  # PostgreSQL's SQLSTATE
 _ONE_AT_A_TIME = 7_310_225_021  # the advisory lock's number; any constant that only we use
+_Way = Literal["up", "down", "stamp"]
 _ENVIRONMENT = Path(__file__).parent / "migration_environment"
 
 
@@ -101,6 +102,16 @@ class Migrations:
         """Take back migrations down to ``revision`` (``-1``: the last, ``base``: all)."""
         return await self._run("down", revision)
 
+    async def stamp(self, revision: str = "head") -> str | None:
+        """Note that the database is at ``revision`` without changing a table; return its id.
+
+        For a database that got its tables otherwise, and for a history that was written anew: what
+        was noted before need not be known. ``base`` forgets it. ``check`` tells if it was true.
+        """
+        wanted(self._directory)
+        await self._run("stamp", revision)
+        return await self.current()
+
     async def check(self) -> list[str]:
         """Return what the models have and the history lacks, or the reverse; empty: they agree.
 
@@ -133,7 +144,7 @@ class Migrations:
 
     # ------------------------------------------------------------ running
 
-    async def _run(self, way: Literal["up", "down"], revision: str) -> list[str]:
+    async def _run(self, way: _Way, revision: str) -> list[str]:
         read_revisions(self._directory)
         done: list[str] = []
         attempt = 0
@@ -153,9 +164,7 @@ class Migrations:
             else:
                 return done
 
-    def _command(
-        self, connection: Connection, way: Literal["up", "down"], revision: str, done: list[str]
-    ) -> None:
+    def _command(self, connection: Connection, way: _Way, revision: str, done: list[str]) -> None:
         self._take_turn(connection)
         config = Config()
         config.set_main_option("script_location", _escaped(_ENVIRONMENT))
@@ -164,8 +173,11 @@ class Migrations:
         config.attributes["newel_options"] = self._options(connection) | {
             "on_version_apply": self._recorder(connection, done)
         }
-        run = command.upgrade if way == "up" else command.downgrade
-        run(config, revision)
+        if way == "stamp":
+            command.stamp(config, revision, purge=True)
+        else:
+            run = command.upgrade if way == "up" else command.downgrade
+            run(config, revision)
 
     def _take_turn(self, connection: Connection) -> None:
         """Let two deployments migrate one after the other. SQLite: BEGIN IMMEDIATE does it."""
@@ -179,7 +191,7 @@ class Migrations:
         """Return what Alembic calls after each migration, inside its transaction."""
 
         def applied(*, step: Any, **_: Any) -> None:
-            if self._is_sqlite:
+            if self._is_sqlite and not step.is_stamp:
                 _check_references(connection, step.up_revision_id)
             done.append(step.up_revision_id)
 
