@@ -105,7 +105,7 @@ def test_ruff_and_ty_are_content_by_the_services_own_settings(services: dict[str
         for command in (
             ["ruff", "format", "--check", "."],
             ["ruff", "check", "."],
-            ["ty", "check"],
+            ["ty", "check", "--python", sys.prefix],
         ):
             done = subprocess.run(
                 [sys.executable, "-m", *command],
