@@ -11,14 +11,30 @@ import pytest
 from sample_entities import Agent, Invoice, Measure, Run, Tag, User
 from sqlalchemy import select, text, update
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.orm import Mapped, mapped_column
 
 from newel.database_errors import as_app_error
 from newel.db import Database, Work
-from newel.entity import Entity
+from newel.entity import Entity, unique
 from newel.errors import Conflict, Duplicate, InsufficientStorage, Invalid, Unavailable
 from newel.principal import Principal
 
 pytestmark = pytest.mark.anyio
+
+
+class PortOfCall(Entity):
+    """Names that are longer than PostgreSQL's 63 bytes and begin alike."""
+
+    __tablename__ = "international_container_ship_ports_of_call"
+    __table_args__ = (
+        unique(__tablename__, "scheduled_arrival_number", "berth"),
+        unique(__tablename__, "scheduled_arrival_number", "pilot"),
+    )
+
+    scheduled_arrival_number: Mapped[int]
+    berth: Mapped[str]
+    pilot: Mapped[str]
+    registration_at_the_port_authority: Mapped[str] = mapped_column(unique=True)
 
 
 async def insert(database: Database, *entities: Entity) -> None:
@@ -49,6 +65,21 @@ async def test_a_taken_value_names_its_resource_and_field(
         await insert(database, *make(ann))
     assert caught.value.extra == {"resource": resource, "field": field}
     assert caught.value.errors[0].pointer == f"#/{field}"
+
+
+@pytest.mark.parametrize("field", ["berth", "pilot", "registration_at_the_port_authority"])
+async def test_a_taken_value_is_named_however_long_the_names_are(
+    database: Database, field: str
+) -> None:
+    def port(number: int, **other: str) -> PortOfCall:
+        texts = {name: f"{name} {number}" for name in ("berth", "pilot")}
+        registration = {"registration_at_the_port_authority": f"no. {number}"}
+        return PortOfCall(scheduled_arrival_number=1, **(texts | registration | other))
+
+    await insert(database, port(1))
+    with pytest.raises(Duplicate) as caught:
+        await insert(database, port(2, **{field: getattr(port(1), field)}))
+    assert caught.value.extra == {"resource": "port of call", "field": field}
 
 
 async def test_a_reference_to_nothing_is_a_conflict(database: Database) -> None:

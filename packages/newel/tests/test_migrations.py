@@ -42,7 +42,7 @@ from sqlalchemy.pool import NullPool
 from sqlalchemy.types import TypeDecorator, TypeEngine, UserDefinedType
 
 from newel import migrations as module
-from newel.entity import Entity, UTCDateTime
+from newel.entity import Entity, UTCDateTime, unique
 from newel.errors import ConfigurationError
 from newel.ids import uuid7
 from newel.migrations import Migrations
@@ -287,6 +287,30 @@ async def test_one_history_runs_on_the_other_database_too(
     elsewhere = Migrations(other, directory=folder, metadata=second())
     assert await elsewhere.up() == ["0001", "0002"]
     assert await elsewhere.check() == []
+
+
+async def test_a_name_too_long_for_a_database_is_shortened_the_same_way_each_time(
+    url: str, databases: Databases, folder: Path, tmp_path: Path
+):
+    metadata = tables()
+    columns = ("registration_at_the_port", "scheduled_arrival_number")
+    Table(
+        "international_container_ships",
+        metadata,
+        Column("id", Uuid, primary_key=True),
+        *(Column(name, String(20), nullable=False) for name in columns),
+        unique("international_container_ships", *columns),
+        unique("international_container_ships", *columns[::-1]),
+    )
+    here = Migrations(url, directory=folder, metadata=metadata)
+    await here.new("initial")
+    for migrations in (
+        here,
+        Migrations(f"sqlite+aiosqlite:///{tmp_path}/o.db", directory=folder, metadata=metadata),
+    ):
+        assert await migrations.up() == ["0001"]
+        assert await migrations.check() == []
+        assert await migrations.new("nothing") is None
 
 
 async def test_a_revision_may_be_a_goal_in_both_directions(

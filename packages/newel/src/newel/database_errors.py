@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from sqlalchemy import Table, UniqueConstraint
+from sqlalchemy import Index, UniqueConstraint
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.sql.elements import conv
 
 from newel.entity import Entity
 from newel.errors import AppError, Conflict, Duplicate, InsufficientStorage, Invalid, Unavailable
@@ -36,7 +37,7 @@ def translate(context: ExceptionContext) -> None:
     """Replace a driver's error (SQLAlchemy's ``handle_error`` event)."""
     error = context.sqlalchemy_exception
     if isinstance(error, DBAPIError) and not context.is_pre_ping:  # that one the pool mends itself
-        known = as_app_error(error, lost=context.is_disconnect)
+        known = as_app_error(error, lost=context.is_disconnect, dialect=context.dialect)
         if known is not None:
             raise known from error
 
@@ -51,10 +52,12 @@ def translate_connect_error(
         raise Unavailable(_AWAY) from error
 
 
-def as_app_error(error: DBAPIError, *, lost: bool = False) -> AppError | None:
+def as_app_error(
+    error: DBAPIError, *, lost: bool = False, dialect: Dialect | None = None
+) -> AppError | None:
     """Return what ``error`` means to a caller, or ``None`` when it is a fault of ours.
 
-    ``lost`` says that the connection is gone.
+    ``lost`` says that the connection is gone; ``dialect`` knows how the database shortens names.
     """
     state = str(getattr(error.orig, "sqlstate", "") or "")
     message = str(error.orig)
@@ -65,15 +68,17 @@ def as_app_error(error: DBAPIError, *, lost: bool = False) -> AppError | None:
     if state in _RETRY_STATES or _BUSY.search(message):
         return Unavailable("Too many changes at the same time.", retry_after_seconds=1)
     if isinstance(error, IntegrityError):
-        return _integrity_error(error, state, message)
+        return _integrity_error(error, state, message, dialect)
     if isinstance(error, DataError) or state.startswith("22"):
         return Invalid("A value does not fit the column it is stored in.")
     return None
 
 
-def _integrity_error(error: IntegrityError, state: str, message: str) -> AppError | None:
+def _integrity_error(
+    error: IntegrityError, state: str, message: str, dialect: Dialect | None
+) -> AppError | None:
     if state == "23505" or "UNIQUE constraint failed" in message:
-        found = _sqlite_unique(message) or _postgresql_unique(error)
+        found = _sqlite_unique(message) or _postgresql_unique(error, dialect)
         return Duplicate(*found) if found else Conflict("Another row has the same value already.")
     if state in _REFERENCE_STATES or "FOREIGN KEY constraint failed" in message:
         return Conflict("It refers to something that does not exist, or is still referred to.")
@@ -90,25 +95,28 @@ def _sqlite_unique(message: str) -> tuple[str, str] | None:
     return _resource(table), column
 
 
-def _postgresql_unique(error: IntegrityError) -> tuple[str, str] | None:
+def _postgresql_unique(error: IntegrityError, dialect: Dialect | None) -> tuple[str, str] | None:
     cause = getattr(error.orig, "__cause__", None)
     diagnostics = getattr(error.orig, "diag", cause)
-    return _by_constraint(str(getattr(diagnostics, "constraint_name", "")))
+    return _by_constraint(str(getattr(diagnostics, "constraint_name", "")), dialect)
 
 
-def _by_constraint(name: str) -> tuple[str, str] | None:
+def _by_constraint(name: str, dialect: Dialect | None = None) -> tuple[str, str] | None:
     for table in Entity.metadata.tables.values():
-        for columns in _unique_columns(table, name):
-            return _resource(table.name), columns[-1]
+        constraints = [found for found in table.constraints if isinstance(found, UniqueConstraint)]
+        indexes = [index for index in table.indexes if index.unique]
+        for found in (*constraints, *indexes):
+            if name in {found.name, _stored_name(found, dialect)}:
+                return _resource(table.name), [column.name for column in found.columns][-1]
     return None
 
 
-def _unique_columns(table: Table, name: str) -> list[list[str]]:
-    constraints = [found for found in table.constraints if isinstance(found, UniqueConstraint)]
-    indexes = [index for index in table.indexes if index.unique]
-    return [
-        [c.name for c in found.columns] for found in (*constraints, *indexes) if found.name == name
-    ]
+def _stored_name(found: UniqueConstraint | Index, dialect: Dialect | None) -> str | None:
+    """Return what the database calls it: PostgreSQL's names end after 63 bytes."""
+    if dialect is None or not isinstance(found.name, conv):
+        return None
+    shown = dialect.identifier_preparer.format_constraint(found)
+    return None if shown is None else shown.strip('"')
 
 
 def _resource(table: str) -> str:

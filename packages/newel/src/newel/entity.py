@@ -35,6 +35,7 @@ from sqlalchemy.orm import (
     declared_attr,
     mapped_column,
 )
+from sqlalchemy.sql.elements import conv
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from newel.clock import utc_now
@@ -225,11 +226,12 @@ def unique(table: str, *columns: str, live: bool = False) -> Index:
     """Return a unique index for ``__table_args__``; ``live=True`` leaves deleted rows out of it.
 
     A violation becomes ``Duplicate`` naming the last of ``columns``, so put scopes such as
-    ``owner_id`` first: ``unique("agents", "owner_id", "name", live=True)``.
+    ``owner_id`` first: ``unique("agents", "owner_id", "name", live=True)``. A name that is too long
+    for a database is cut there and ends in a digest of the whole, the same every time.
     """
     where = text("deleted_at IS NULL") if live else None
     return Index(
-        f"uq_{table}_{'_'.join(columns)}",
+        conv(f"uq_{table}_{'_'.join(columns)}"),  # a database with shorter names gets a shorter one
         *columns,
         unique=True,
         sqlite_where=where,
