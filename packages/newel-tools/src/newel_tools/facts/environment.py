@@ -1,0 +1,198 @@
+"""A safe environment for a reviewed application: example values and plausible dummies.
+
+Nothing of the caller's own environment reaches the application but the path and the language.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from newel_tools.facts.files import read_text
+
+__all__ = ["base_environment", "dummies_for", "dummy", "environment_of", "installed_packages"]
+
+_EXAMPLES: Final = (
+    ".env.example",
+    ".env.sample",
+    ".env.template",
+    ".env.dist",
+    ".env.test",
+    ".env.dev",
+    ".env.local.example",
+    ".example.env",
+    "env.example",
+    "example.env",
+    "sample.env",
+    ".env",
+)
+_LINE: Final = re.compile(r"^[ \t]*(?:export[ \t]+)?([A-Za-z_]\w*)[ \t]*=[ \t]*(.*?)[ \t]*$")
+_REFERENCE: Final = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}|\$(\w+)")
+_PLACEHOLDER: Final = re.compile(r"^<.*>$|^\[.*\]$|^\.\.\.$")
+_OPAQUE: Final = "not-a-secret-0123456789abcdef0123456789abcdef"  # long enough for any check
+_PREFIX: Final = re.compile(r"env_prefix\s*[=:]\s*[\"'](\w+)[\"']")
+_KEPT: Final = ("PATH", "LANG", "LC_ALL", "TZ", "SYSTEMROOT")
+_ASKED: Final = re.compile(
+    r"URL|URI|DSN|DATABASE|POSTGRES|SQL|SECRET|KEY|TOKEN|HOST|PORT|USER|PASS|DB"
+)
+_SWITCHES: Final = ("SENTRY", "OTEL", "PROXY", "LOGFIRE", "NEW_RELIC", "DATADOG")
+
+
+def environment_of(
+    root: Path, files: Iterable[Path], *, boundary: Path, packages: frozenset[str]
+) -> dict[str, str]:
+    """Return the variables for an application: what examples say, then what its code asks for.
+
+    Examples are looked for in ``root`` and the folders above it up to ``boundary``.
+    """
+    values = _examples(root, boundary)
+    asynchronous = False
+    for path in files:
+        text = read_text(path)
+        if text is None:
+            continue
+        asynchronous = asynchronous or "create_async_engine" in text
+        if "environ" in text or "getenv" in text:
+            for name in _asked(text):
+                values.setdefault(name, "")
+    for name, value in list(values.items()):
+        if not value:
+            values[name] = dummy(name, packages=packages, asynchronous=asynchronous)
+    return values
+
+
+def base_environment(scratch: Path) -> dict[str, str]:
+    """Return what a process needs to start, with its home and temporary files in ``scratch``."""
+    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    own = {name: str(scratch) for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")}
+    switched_off = {"OTEL_SDK_DISABLED": "true", "HF_HUB_OFFLINE": "1", "NO_COLOR": "1"}
+    return kept | own | switched_off | {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0"}
+
+
+def dummies_for(
+    names: Iterable[str], texts: Iterable[str], *, packages: frozenset[str], asynchronous: bool
+) -> dict[str, str]:
+    """Return values for settings that a failed import said are missing, under each known prefix."""
+    prefixes = {prefix for text in texts for prefix in _PREFIX.findall(text)}
+    found: dict[str, str] = {}
+    for name in names:
+        value = dummy(name, packages=packages, asynchronous=asynchronous)
+        found[name.upper()] = value
+        found |= {f"{prefix}{name}".upper(): value for prefix in prefixes}
+    return found
+
+
+def dummy(name: str, *, packages: frozenset[str], asynchronous: bool) -> str:
+    """Return a value that a setting of this name could have; it leads nowhere."""
+    word = name.upper()
+    if re.search(
+        r"DATABASE_?UR[LI]|DB_?UR[LI]|SQL\w*_UR[LI]|POSTGRES\w*_(URL|URI|DSN)|DB_DSN", word
+    ):
+        return _database(packages, asynchronous=asynchronous)
+    table: tuple[tuple[str, str], ...] = (
+        (r"REDIS.*UR[LI]|BROKER|CELERY", "redis://127.0.0.1:6379/0"),
+        (r"MONGO.*UR[LI]", "mongodb://127.0.0.1:27017/app"),
+        (r"ORIGIN", '["http://localhost:3000"]'),
+        (r"SENTRY|DSN", ""),
+        (r"UR[LI]$|_ENDPOINT$|WEBHOOK", "http://127.0.0.1:9"),
+        (r"E?MAIL|SUPERUSER$|_FROM$", "somebody@example.com"),
+        (r"PORT$", "5432"),
+        (r"HOST(NAME)?$|SERVER$", "127.0.0.1"),
+        (r"ALGORITHM$", "HS256"),
+        (r"MINUTES|SECONDS|HOURS|DAYS|TTL|EXPIRE|TIMEOUT|SIZE|COUNT|LIMIT|MAX|MIN|RETRIES", "30"),
+        (r"DEBUG|ENABLE|DISABLE|USE_|IS_", "false"),
+        (r"LOG_?LEVEL", "INFO"),
+        (r"ENV(IRONMENT)?$", "local"),
+        (r"PATH$|DIR(ECTORY)?$|FOLDER$", "data"),
+    )
+    return next((value for pattern, value in table if re.search(pattern, word)), _OPAQUE)
+
+
+def _database(packages: frozenset[str], *, asynchronous: bool) -> str:
+    postgres = "://user:password@127.0.0.1:5432/app"
+    drivers = ("asyncpg", "psycopg") if asynchronous else ("psycopg2", "psycopg")
+    for driver in drivers:
+        if driver in packages:
+            return f"postgresql+{driver}{postgres}"
+    if "tortoise" in packages and "asyncpg" in packages:
+        return f"postgres{postgres}"
+    return "sqlite+aiosqlite:///./app.db" if asynchronous else "sqlite:///./app.db"
+
+
+def installed_packages(python: Path) -> frozenset[str]:
+    """Return what an interpreter's environment has to import: names in its site-packages."""
+    prefix = python.parent.parent
+    folders = [*prefix.glob("lib/python3*/site-packages"), prefix / "Lib/site-packages"]
+    names = {
+        entry.name.partition(".")[0]
+        for folder in folders
+        if folder.is_dir()
+        for entry in folder.iterdir()
+    }
+    return frozenset(names)
+
+
+def _examples(root: Path, boundary: Path) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for folder in (root, *root.parents):
+        for name in _EXAMPLES:
+            text = read_text(folder / name)
+            for key, value in _values(text or "").items():
+                values.setdefault(key, value)
+        if folder == boundary or not folder.is_relative_to(boundary):
+            break
+    return _resolved(values)
+
+
+def _values(text: str) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for line in text.splitlines():
+        found = _LINE.match(line)
+        if found:
+            value = found[2]
+            if value[:1] in "\"'" and value[:1]:
+                value = value[1:].partition(value[0])[0]
+            else:
+                value = re.sub(r"(^|\s)#.*$", "", value).strip()
+            values[found[1]] = "" if _PLACEHOLDER.match(value) else value
+    return values
+
+
+def _resolved(values: Mapping[str, str]) -> dict[str, str]:
+    def reference(found: re.Match[str]) -> str:
+        return values.get(found[1] or found[3]) or found[2] or ""
+
+    return {name: _REFERENCE.sub(reference, value) for name, value in values.items()}
+
+
+def _asked(text: str) -> Iterator[str]:
+    """Yield the variables that code reads without a default and cannot go on without."""
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError):
+        return
+    for node in ast.walk(tree):
+        match node:
+            case ast.Subscript(
+                value=value, slice=ast.Constant(value=str(name)), ctx=ast.Load()
+            ) if _is_environment(value):
+                yield name
+            case ast.Call(func=function, args=[ast.Constant(value=str(name))], keywords=[]) if (
+                _reads_environment(function) and _ASKED.search(name)
+            ):
+                if not any(word in name for word in _SWITCHES):
+                    yield name
+            case _:
+                pass
+
+
+def _is_environment(node: ast.expr) -> bool:
+    return ast.unparse(node) in {"os.environ", "environ"}
+
+
+def _reads_environment(node: ast.expr) -> bool:
+    return ast.unparse(node) in {"os.getenv", "getenv", "os.environ.get", "environ.get"}
