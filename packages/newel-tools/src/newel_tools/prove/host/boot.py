@@ -1,0 +1,199 @@
+"""The application, imported and started: its lifespan, its API description, its websockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import importlib.metadata
+import inspect
+import runpy
+import sys
+import traceback
+from typing import Any
+
+from .record import Places, in_background
+
+__all__ = ["BootError", "Lifespan", "api_description", "load", "mark_background", "run_command"]
+
+_START_SECONDS = 60.0
+_STOP_SECONDS = 5.0
+
+
+class BootError(Exception):
+    """The application could not be imported or started; ``said`` is what to tell its team."""
+
+    def __init__(self, step: str, error: BaseException, places: Places) -> None:
+        super().__init__(f"{step}: {error}")
+        lines = traceback.format_exception_only(type(error), error)
+        self.said: dict[str, Any] = {
+            "step": step,
+            "type": type(error).__qualname__,
+            "text": "".join(lines).strip()[:2_000],
+            "where": places.of_error(error),
+            "missing": _missing_settings(error),
+        }
+
+
+def _missing_settings(error: BaseException) -> list[str]:
+    """Return the names that a settings class of pydantic asked for and did not get."""
+    errors = getattr(error, "errors", None)
+    if not callable(errors) or type(error).__name__ != "ValidationError":
+        return []
+    found: list[str] = []
+    with contextlib.suppress(Exception):
+        said: Any = errors()
+        wanted = ("missing", "value_error.missing")
+        found += [str(item["loc"][0]) for item in said if item["type"] in wanted and item["loc"]]
+    return found
+
+
+def load(target: str, places: Places) -> Any:
+    """Import ``module:attribute``; what is no ASGI application yet is called to make one."""
+    module_name, _, attributes = target.partition(":")
+    try:
+        found: Any = importlib.import_module(module_name)
+        for name in attributes.split("."):
+            found = getattr(found, name)
+        if not hasattr(found, "routes") and callable(found):
+            found = found()
+            if inspect.isawaitable(found):
+                found = asyncio.get_event_loop().run_until_complete(found)
+    except (Exception, SystemExit, KeyboardInterrupt) as error:
+        raise BootError("import", error, places) from error
+    return found
+
+
+def run_command(command: list[str], places: Places) -> None:
+    """Run a command of the project in this process, so that the guard holds for it too.
+
+    ``python -m module``, ``python file.py`` and the console scripts of installed packages.
+    """
+    name, *arguments = command
+    try:
+        if name in ("python", "python3"):
+            if arguments[:1] == ["-m"]:
+                sys.argv = arguments[1:]
+                runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+            else:
+                sys.argv = arguments
+                runpy.run_path(arguments[0], run_name="__main__")
+            return
+        sys.argv = command
+        _console_script(name)()
+    except SystemExit as ended:
+        if ended.code not in (None, 0):
+            raise BootError(" ".join(command), ended, places) from ended
+    except Exception as error:
+        raise BootError(" ".join(command), error, places) from error
+
+
+def _console_script(name: str) -> Any:
+    for distribution in importlib.metadata.distributions():
+        for entry in distribution.entry_points:
+            if entry.group == "console_scripts" and entry.name == name:
+                return entry.load()
+    raise FileNotFoundError(f"no package here has a command {name!r}")
+
+
+def mark_background() -> None:
+    """Let what runs in a background task be told from what runs in its request."""
+    module: Any = importlib.import_module("starlette.background")
+    original = module.BackgroundTask.__call__
+
+    async def marked(task: Any) -> None:
+        token = in_background.set(True)
+        try:
+            await original(task)
+        finally:
+            in_background.reset(token)
+
+    module.BackgroundTask.__call__ = marked
+
+
+class Lifespan:
+    """Starts an application and ends it, as a server does."""
+
+    def __init__(self, app: Any) -> None:
+        self.state: dict[str, Any] = {}
+        self._app = app
+        self._incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._said: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._task: asyncio.Future[Any] | None = None
+
+    async def start(self, places: Places) -> None:
+        """Run the start-up; raises ``BootError``."""
+        scope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": self.state}
+        running: Any = self._app(scope, self._incoming.get, self._said.put)
+        task: asyncio.Future[Any] = asyncio.ensure_future(running)
+        self._task = task
+        self._incoming.put_nowait({"type": "lifespan.startup"})
+        waiting = asyncio.ensure_future(self._said.get())
+        await asyncio.wait(
+            [task, waiting], timeout=_START_SECONDS, return_when=asyncio.FIRST_COMPLETED
+        )
+        error: BaseException | None = None
+        if waiting.done():
+            message = waiting.result()
+            if message["type"] == "lifespan.startup.failed":
+                error = RuntimeError(message.get("message", "").strip().split("\n")[-1])
+        elif task.done():
+            error = task.exception()
+        else:
+            error = TimeoutError(f"not started after {_START_SECONDS:.0f} s")
+        if error is not None:
+            await self._settle(waiting)
+            raise BootError("start-up", self._cause(error), places) from error
+        if not waiting.done():
+            waiting.cancel()
+
+    def _cause(self, error: BaseException) -> BaseException:
+        """Prefer the exception itself, which carries its traceback, to the text of the message."""
+        if self._task is not None and self._task.done() and not self._task.cancelled():
+            return self._task.exception() or error
+        return error
+
+    async def _settle(self, waiting: asyncio.Future[Any]) -> None:
+        waiting.cancel()
+        if self._task is not None:
+            await asyncio.wait([self._task], timeout=1.0)
+
+    async def stop(self) -> None:
+        """Run the shutdown, five seconds at most."""
+        if self._task is None or self._task.done():
+            return
+        self._incoming.put_nowait({"type": "lifespan.shutdown"})
+        await asyncio.wait([self._task], timeout=_STOP_SECONDS)
+        self._task.cancel()
+
+
+def api_description(app: Any) -> dict[str, Any]:
+    """Return the OpenAPI documents of the application and of those mounted in it, by prefix."""
+    documents: dict[str, Any] = {}
+    sockets: list[dict[str, Any]] = []
+    problems: list[str] = []
+    for prefix, mounted in _applications(app, ""):
+        try:
+            documents[prefix] = mounted.openapi()
+        except Exception as error:  # noqa: BLE001 - a model without a schema must not end the run
+            problems.append(f"openapi() of {prefix or '/'}: {error}"[:500])
+        sockets += [
+            {"path": prefix + route.path, "name": route.name or ""}
+            for route in flattened(mounted.routes)
+            if getattr(route, "methods", None) is None and hasattr(route, "endpoint")
+        ]
+    return {"documents": documents, "websockets": sockets, "problems": problems}
+
+
+def _applications(app: Any, prefix: str) -> Any:
+    yield prefix, app
+    for route in flattened(app.routes):
+        mounted = getattr(route, "app", None)
+        if hasattr(mounted, "openapi") and hasattr(mounted, "routes") and mounted is not app:
+            yield from _applications(mounted, prefix + route.path.rstrip("/"))
+
+
+def flattened(routes: Any) -> Any:
+    """Return routes; since FastAPI 0.137 an included router is one route with others inside."""
+    contexts = getattr(importlib.import_module("fastapi.routing"), "iter_route_contexts", None)
+    return list(routes if contexts is None else contexts(routes))

@@ -1,0 +1,195 @@
+"""The throw-away surroundings: a copy of the project, an environment, databases, and their end."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shlex
+import tomllib
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from newel_tools.facts.environment import base_environment, dummies_for, installed_packages
+from newel_tools.facts.files import read_text
+from newel_tools.facts.process import copied
+from newel_tools.facts.project import Project
+from newel_tools.prove.errors import ProveError
+from newel_tools.prove.postgres import throw_away_postgres
+from newel_tools.prove.process import HostProcess
+from newel_tools.prove.settings import Settings
+
+__all__ = ["Sandbox", "sandbox"]
+
+_SECRET: Final = re.compile(r"SECRET|TOKEN|PASSWORD|PASSWD|PRIVATE|API_?KEY|_KEY$", re.IGNORECASE)
+_LIFETIME: Final = re.compile(r"EXPIRE|MINUTES|SECONDS|DAYS|HOURS|TTL|LENGTH|URL|PATH|ALGORITHM")
+_SQLITE: Final = b"SQLite format 3\0"
+_MARKERS: Final = ("pyproject.toml", "alembic.ini", "setup.py", "requirements.txt", "Dockerfile")
+
+
+@dataclass(slots=True)
+class Sandbox:
+    """Where one project is run. ``notes`` are what the reader should know of the set-up."""
+
+    project: Project
+    settings: Settings
+    scratch: Path
+    copy: Path
+    environment: dict[str, str]
+    postgres: dict[str, Any] | None
+    notes: list[str] = field(default_factory=list[str])
+
+    def host(self) -> HostProcess:
+        """Return the application as a process that is not started yet."""
+        return self._process({"target": self.target}, folder=self._moved(self._folder))
+
+    @property
+    def target(self) -> str:
+        """The application as servers name it."""
+        return self.project.application.name
+
+    @property
+    def _folder(self) -> Path:
+        """Where people start the application: the project's own folder around the import root."""
+        start, root = self.project.application.import_root, self.project.root
+        around = [folder for folder in (start, *start.parents) if folder.is_relative_to(root)]
+        marked = (f for f in around if any((f / name).exists() for name in _MARKERS))
+        return next(marked, start)
+
+    def _moved(self, path: Path) -> Path:
+        return self.copy / path.relative_to(self.project.root)
+
+    def _process(self, wanted: Mapping[str, Any], *, folder: Path) -> HostProcess:
+        databases = self.scratch / "databases"
+        databases.mkdir(exist_ok=True)
+        paths = [str(self._moved(path)) for path in self.project.import_paths]
+        request = {
+            **wanted,
+            "root": str(self.project.root),
+            "copy": str(self.copy),
+            "scratch": str(self.scratch),
+            "databases": str(databases),
+            "folder": str(folder),
+            "path": paths,
+            "postgres": self.postgres,
+        }
+        log = self.scratch / "log"
+        return HostProcess(self.project.python, request, environment=self.environment, log=log)
+
+    def set_up(self, report: Callable[[str], None]) -> None:
+        """Run the project's migrations and its own set-up commands."""
+        for folder, command in self._migrations():
+            report(f"migrate: {shlex.join(command)}")
+            try:
+                self.run(command, folder=folder)
+            except ProveError as error:
+                said = error.message.splitlines()[0][:300]
+                self.notes.append(f"the migrations failed, the tables were created instead: {said}")
+        for line in self.settings.setup or ():
+            report(f"set up: {line}")
+            self.run(shlex.split(line), folder=self._moved(self.project.root))
+
+    def run(self, command: list[str], *, folder: Path) -> None:
+        """Run a command of the project behind the guard; raises ``ProveError`` if it fails."""
+        with self._process({"command": command}, folder=folder) as process:
+            process.first()
+
+    def _migrations(self) -> Iterator[tuple[Path, list[str]]]:
+        root = self.project.root
+        for folder in (self._folder, *self._folder.parents):
+            if folder.is_relative_to(root):
+                if (folder / "alembic.ini").is_file():
+                    yield self._moved(folder), ["alembic", "upgrade", "heads"]
+                    return
+                if (folder / "migrations").is_dir() and _depends_on_newel(folder):
+                    yield self._moved(folder), ["newel", "migrate", "up"]
+                    return
+
+    def supply(self, missing: tuple[str, ...]) -> bool:
+        """Give values to settings that the application asked for; tell whether any is new."""
+        texts = [text for path in self.project.files if (text := read_text(path)) is not None]
+        found = dummies_for(
+            missing,
+            texts,
+            packages=installed_packages(self.project.python),
+            asynchronous=any("create_async_engine" in text for text in texts),
+        )
+        new = {name: value for name, value in found.items() if name not in self.environment}
+        self.environment |= new
+        return bool(new)
+
+
+@contextmanager
+def sandbox(project: Project, settings: Settings) -> Generator[Sandbox]:
+    """Make the surroundings of a project, and remove them with all that ran in them.
+
+    Secrets of the project's own `.env` stay where they are: the copy has others of the same names.
+    """
+    with ExitStack() as stack:
+        scratch, copy = stack.enter_context(copied(project))
+        named = _without_secrets(copy)
+        _remove_databases(copy)
+        environment = {
+            **base_environment(scratch),
+            **project.environment,
+            **named,
+            **settings.env,
+        }
+        postgres = None
+        if _wants_postgres(settings, environment):
+            postgres = stack.enter_context(throw_away_postgres())
+        yield Sandbox(
+            project=project,
+            settings=settings,
+            scratch=scratch,
+            copy=copy,
+            environment=environment,
+            postgres=postgres,
+        )
+
+
+def _wants_postgres(settings: Settings, environment: Mapping[str, str]) -> bool:
+    if settings.database is not None:
+        return settings.database == "postgresql"
+    return any("postgres" in name.lower() + value.lower() for name, value in environment.items())
+
+
+def _without_secrets(copy: Path) -> dict[str, str]:
+    """Replace the secrets in the copy's `.env` files; return the new values by name."""
+    found: dict[str, str] = {}
+    for path in copy.rglob(".env*"):
+        text = read_text(path) if path.is_file() and not path.is_symlink() else None
+        if text is None or "example" in path.name or "sample" in path.name:
+            continue
+        lines: list[str] = []
+        for line in text.splitlines():
+            name, equals, _ = line.partition("=")
+            name = name.strip().removeprefix("export ").strip()
+            if equals and _SECRET.search(name) and not _LIFETIME.search(name.upper()):
+                found.setdefault(name, secrets.token_hex(32))
+                lines.append(f"{name}={found[name]}")
+            else:
+                lines.append(line)
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return found
+
+
+def _remove_databases(copy: Path) -> None:
+    """Remove what developers left in their SQLite files: every run begins with empty tables."""
+    for path in copy.rglob("*"):
+        if path.is_file() and path.suffix.lower() in (".db", ".sqlite", ".sqlite3"):
+            with path.open("rb") as file:
+                is_database = file.read(len(_SQLITE)) == _SQLITE
+            if is_database:
+                path.unlink()
+
+
+def _depends_on_newel(folder: Path) -> bool:
+    try:
+        data: Any = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    wanted = data.get("project", {}).get("dependencies", [])
+    return any(re.match(r"newel\b(?!-)", str(name)) for name in wanted)
