@@ -7,28 +7,39 @@ returned and *before* the response is sent, so that a 2xx always means "on disk"
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, Self, cast
 
 import structlog
 from fastapi import Depends
-from sqlalchemy import event, make_url, text
+from sqlalchemy import Row, Select, event, make_url, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import ORMExecuteState, UOWTransaction
 from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.util import greenlet_spawn
 from starlette.requests import HTTPConnection
 
 from newel.database_errors import translate, translate_connect_error
-from newel.errors import ConfigurationError
+from newel.errors import ConfigurationError, Unavailable
 from newel.events import Event, outbox_event
+from newel.pool import FairPool, refuse_closed
 from newel.principal import Principal
-from newel.scope import ScopedSession, SystemScope
+from newel.scope import SCOPED, Scope, ScopedSession, SystemScope
+from newel.statements import Statements
 
-__all__ = ["CurrentWork", "Database", "ReadOnlyUnit", "Work", "get_database", "get_work"]
+__all__ = [
+    "CurrentWork",
+    "Database",
+    "ReadOnlyUnit",
+    "UnitSession",
+    "Work",
+    "get_database",
+    "get_work",
+]
 
 SQLITE_BUSY_SECONDS = 5.0
 """How long a writer waits for another process's write before it answers 503."""
@@ -38,22 +49,26 @@ class ReadOnlyUnit(RuntimeError):
     """A read unit was asked to write: a mistake in the code (a GET that changes something)."""
 
 
-class _UnitSession(ScopedSession):
-    """A session that knows whether it may write."""
+class UnitSession(ScopedSession):
+    """The session of a unit of work, which says what it sees and whether it may write."""
 
-    read_only = False
+    work: Work
+
+    @property
+    def scope(self) -> Scope | None:
+        return self.work.scope
 
 
-@event.listens_for(_UnitSession, "do_orm_execute")
+@event.listens_for(UnitSession, "do_orm_execute")
 def _refuse_to_write(state: ORMExecuteState) -> None:
-    session = cast("_UnitSession", state.session)
-    if session.read_only and (state.is_insert or state.is_update or state.is_delete):
+    session = cast("UnitSession", state.session)
+    if session.work.read_only and (state.is_insert or state.is_update or state.is_delete):
         raise ReadOnlyUnit(_READ_ONLY)
 
 
-@event.listens_for(_UnitSession, "before_flush")
-def _refuse_to_flush(session: _UnitSession, _context: UOWTransaction, _instances: Any) -> None:
-    if session.read_only and (session.new or session.deleted or session.dirty):
+@event.listens_for(UnitSession, "before_flush")
+def _refuse_to_flush(session: UnitSession, _context: UOWTransaction, _instances: Any) -> None:
+    if session.work.read_only and (session.new or session.deleted or session.dirty):
         raise ReadOnlyUnit(_READ_ONLY)
 
 
@@ -66,20 +81,28 @@ class Work:
     ``session`` is SQLAlchemy's own ``AsyncSession``. Nobody calls ``commit`` but the kernel.
     """
 
-    def __init__(self, session: AsyncSession, caller: Principal | None) -> None:
-        self.session = session
-        self._scoped = cast("_UnitSession", session.sync_session)
-        self.caller = caller
+    def __init__(self, database: Database, caller: Principal | None, *, read_only: bool) -> None:
+        self.database = database
+        self.read_only = read_only
+        self.scope: Scope | None = caller
+        self._session: AsyncSession | None = None
+        self._after_commit: list[Callable[[], None]] = []
+
+    @property
+    def session(self) -> AsyncSession:
+        """SQLAlchemy's session; made when it is first asked for, since rows are read without."""
+        if self._session is None:
+            self._session = self.database.session(self)
+        return self._session
 
     @property
     def caller(self) -> Principal | None:
         """Whose rows this unit sees; ``None`` until ``requires`` or ``public`` has set it."""
-        scope = self._scoped.scope
-        return scope if isinstance(scope, Principal) else None
+        return self.scope if isinstance(self.scope, Principal) else None
 
     @caller.setter
     def caller(self, caller: Principal | None) -> None:
-        self._scoped.scope = caller
+        self.scope = caller
 
     @asynccontextmanager
     async def as_system(self, reason: str) -> AsyncGenerator[Self]:
@@ -87,22 +110,55 @@ class Work:
 
         Pending changes are flushed on both sides, so that each is checked under its own scope.
         """
-        await self.session.flush()
+        await self.flush()
         structlog.get_logger("newel.db").info("system_scope", reason=reason)
-        before, self._scoped.scope = self._scoped.scope, SystemScope(reason=reason)
+        before, self.scope = self.scope, SystemScope(reason=reason)
         try:
             yield self
-            await self.session.flush()
+            await self.flush()
         finally:
-            self._scoped.scope = before
+            self.scope = before
+
+    async def rows(
+        self, statement: Select[*tuple[Any, ...]], parameters: Mapping[str, Any]
+    ) -> Sequence[Row[*tuple[Any, ...]]]:
+        """Return the rows of a SELECT of columns *that has its scope in it*, as ``reading`` makes.
+
+        A unit that only reads holds no connection before or after.
+        """
+        if self.read_only and self._session is None:
+            return await self.database.rows(statement, parameters)
+        found = await self.session.execute(statement, parameters, execution_options=SCOPED)
+        return found.all()
 
     async def flush(self) -> None:
         """Send pending changes to the database inside the open transaction."""
-        await self.session.flush()
+        if self._session is not None:
+            await self._session.flush()
 
     def publish(self, event: Event) -> None:
         """Record ``event`` in this transaction: delivered after the commit, or never."""
         self.session.add(outbox_event(event))
+
+    def after_commit(self, forget: Callable[[], None]) -> None:
+        """Call ``forget`` once the commit has succeeded: for what this process remembers.
+
+        It must not fail, and a kill may lose it: what has to happen is an event.
+        """
+        self._after_commit.append(forget)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Commit (or, on an exception, roll back) and give the connection back."""
+        if self._session is not None:
+            async with self._session as session:
+                if kind is None:
+                    await session.commit()
+        if kind is None:
+            for forget in self._after_commit:
+                forget()
 
 
 class Database:
@@ -123,6 +179,7 @@ class Database:
         pool_wait_seconds: float = 2.0,
     ) -> None:
         self.url = url
+        self.statements = Statements()
         pool = {
             "pool_size": pool_size,
             "max_overflow": max_overflow,
@@ -135,8 +192,8 @@ class Database:
             self._writer = _sqlite_writer(url)
             self._reader = _sqlite_reader(url, pool)
         else:
-            self._writer = _postgresql(url, pool)
-            self._reader = self._writer.execution_options(isolation_level="AUTOCOMMIT")
+            self._reader = _postgresql(url, pool)
+            self._writer = self._reader.execution_options(isolation_level="READ COMMITTED")
         for engine in {self._writer.sync_engine, self._reader.sync_engine}:
             event.listen(engine, "handle_error", translate)
             event.listen(engine, "do_connect", translate_connect_error)
@@ -151,18 +208,44 @@ class Database:
         """SQLAlchemy's engine for reads: AUTOCOMMIT connections."""
         return self._reader
 
-    @asynccontextmanager
-    async def read(self, caller: Principal | None) -> AsyncGenerator[Work]:
-        """Open a read unit for ``caller``: AUTOCOMMIT, every write is refused."""
-        async with self._session(self._reader, read_only=True) as session:
-            yield Work(session, caller)
+    def read(self, caller: Principal | None) -> Work:
+        """Return a read unit for ``caller``, for ``async with``: every write is refused."""
+        return Work(self, caller, read_only=True)
 
-    @asynccontextmanager
-    async def write(self, caller: Principal | None) -> AsyncGenerator[Work]:
-        """Open a write unit for ``caller``: commits at the end, rolls back on any exception."""
-        async with self._session(self._writer, read_only=False) as session:
-            yield Work(session, caller)
-            await session.commit()
+    def write(self, caller: Principal | None) -> Work:
+        """Return a write unit for ``caller``, for ``async with``.
+
+        It commits at the end and rolls back on any exception.
+        """
+        return Work(self, caller, read_only=False)
+
+    def session(self, work: Work) -> AsyncSession:
+        """Return the session of a unit of work."""
+        engine = self._reader if work.read_only else self._writer
+        session = AsyncSession(engine, sync_session_class=UnitSession, expire_on_commit=False)
+        cast("UnitSession", session.sync_session).work = work
+        return session
+
+    async def rows(
+        self, statement: Select[*tuple[Any, ...]], parameters: Mapping[str, Any]
+    ) -> Sequence[Row[*tuple[Any, ...]]]:
+        """Run one SELECT on a connection of its own: one switch into SQLAlchemy and back.
+
+        A read may be sent twice, so it is, when the connection turns out to be dead.
+        """
+        try:
+            return await greenlet_spawn(self._rows, statement, parameters)
+        except Unavailable as error:
+            cause = error.__cause__
+            if not (isinstance(cause, DBAPIError) and cause.connection_invalidated):
+                raise
+        return await greenlet_spawn(self._rows, statement, parameters)
+
+    def _rows(
+        self, statement: Select[*tuple[Any, ...]], parameters: Mapping[str, Any]
+    ) -> Sequence[Row[*tuple[Any, ...]]]:
+        with self._reader.sync_engine.connect() as connection:
+            return connection.execute(statement, parameters).all()
 
     async def ping(self) -> None:
         """Run an empty query; raises ``Unavailable`` when the database does not answer."""
@@ -173,15 +256,6 @@ class Database:
         """Close every pooled connection."""
         await self._reader.dispose()
         await self._writer.dispose()
-
-    @asynccontextmanager
-    async def _session(
-        self, engine: AsyncEngine, *, read_only: bool
-    ) -> AsyncGenerator[AsyncSession]:
-        session = AsyncSession(engine, sync_session_class=_UnitSession, expire_on_commit=False)
-        cast("_UnitSession", session.sync_session).read_only = read_only
-        async with session:
-            yield session
 
 
 def _backend(url: str) -> str:
@@ -208,15 +282,19 @@ def _backend(url: str) -> str:
 
 def _postgresql(url: str, pool: dict[str, Any]) -> AsyncEngine:
     connect = {"timeout": 2, "server_settings": {"jit": "off"}} if "+asyncpg" in url else {}
-    return create_async_engine(
+    engine = create_async_engine(
         url,
         **pool,
         connect_args=connect,
-        pool_pre_ping=True,
+        poolclass=FairPool,
         pool_use_lifo=True,
+        # From the connect on: a read pays neither for BEGIN and COMMIT nor for switching.
+        isolation_level="AUTOCOMMIT",
         hide_parameters=True,  # values of a failed statement are input and may be secret
         skip_autocommit_rollback=True,
     )
+    event.listen(engine.sync_engine, "checkout", refuse_closed)
+    return engine
 
 
 def _sqlite_writer(url: str) -> AsyncEngine:
@@ -232,6 +310,7 @@ def _sqlite_reader(url: str, pool: dict[str, Any]) -> AsyncEngine:
     engine = create_async_engine(
         url,
         **pool,
+        poolclass=FairPool,
         isolation_level="AUTOCOMMIT",
         hide_parameters=True,
         skip_autocommit_rollback=True,

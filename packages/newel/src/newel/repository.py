@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 from pydantic_core import from_json, to_json
-from sqlalchemy import ColumnElement, Select, and_, func, or_, select
+from sqlalchemy import ColumnElement, Select, and_, bindparam, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.orm.exc import StaleDataError
@@ -26,11 +26,14 @@ from newel.db import CurrentWork, Work
 from newel.entity import Entity, SoftDeleted
 from newel.errors import BadRequest, Forbidden, NotFound, StaleVersion
 from newel.pages import CursorQuery, KeysetSlice, PageQuery, Slice
+from newel.reading import Reader, column_of, order_by
+from newel.scope import SCOPED
 from newel.tokens import Signer
 
 __all__ = ["Repository"]
 
 E = TypeVar("E", bound=Entity)
+M = TypeVar("M", bound=BaseModel)
 
 
 class Repository(Generic[E]):
@@ -45,7 +48,15 @@ class Repository(Generic[E]):
 
     def __init__(self, work: CurrentWork) -> None:
         self.work: Work = work
-        self.session: AsyncSession = work.session
+
+    @property
+    def session(self) -> AsyncSession:
+        """SQLAlchemy's session of the unit of work."""
+        return self.work.session
+
+    def reading(self, model: type[M]) -> Reader[M]:
+        """Return what reads rows as ``model`` instead of entities: for what is only shown."""
+        return Reader(self.work, self.entity, model)
 
     def select(self, *options: ORMOption) -> Select[E]:
         """Return a SELECT of the entity to refine; ``options`` are SQLAlchemy's loading options."""
@@ -53,8 +64,14 @@ class Repository(Generic[E]):
 
     async def find(self, id: UUID, *options: ORMOption) -> E | None:
         """Return the row the caller may see, or ``None``."""
-        statement = select(self.entity).options(*options).where(self.entity.id == id)
-        return await self.session.scalar(statement)
+        if options:
+            by_id = select(self.entity).options(*options).where(self.entity.id == id)
+            return await self.session.scalar(by_id)
+        statement, scope = self.work.database.statements.scoped(
+            self.entity, self.work.scope, "find", self._by_id
+        )
+        values = {**scope, "id": id}
+        return await self.session.scalar(statement, values, execution_options=SCOPED)
 
     async def get(self, id: UUID, *options: ORMOption) -> E:
         """Return the row the caller may see; raises ``NotFound``."""
@@ -69,7 +86,7 @@ class Repository(Generic[E]):
         total = await self.session.scalar(
             select(func.count()).select_from(filtered.order_by(None).subquery())
         )
-        rows = filtered.order_by(*self._order(query.order)).offset(query.offset)
+        rows = filtered.order_by(*order_by(self.entity, query.order)).offset(query.offset)
         found = await self.session.scalars(rows.limit(query.page_size))
         return Slice(
             items=found.unique().all(),
@@ -82,12 +99,13 @@ class Repository(Generic[E]):
         self, query: CursorQuery, signer: Signer, statement: Select[E] | None = None
     ) -> KeysetSlice[E]:
         """Return one page by cursor: no total, and no row twice while others are added."""
-        column, descending = self._column(query.order)
+        column = column_of(self.entity, query.order.removeprefix("-"))
+        descending = query.order.startswith("-")
         rows = self._filtered(statement, query.filters())
         if query.cursor is not None:
             value, last_id = _read_cursor(query.cursor, column, signer, query.order)
             rows = rows.where(_after(column, self.entity.id, value, last_id, descending=descending))
-        rows = rows.order_by(*self._order(query.order)).limit(query.page_size + 1)
+        rows = rows.order_by(*order_by(self.entity, query.order)).limit(query.page_size + 1)
         found = (await self.session.scalars(rows)).unique().all()
         items = found[: query.page_size]
         cursor = None
@@ -129,22 +147,14 @@ class Repository(Generic[E]):
         if caller is not None and not entity.is_changeable_by(caller):
             raise Forbidden(f"This {entity.resource_name()} belongs to somebody else.")
 
+    def _by_id(self, predicates: Sequence[ColumnElement[bool]]) -> Select[*tuple[Any, ...]]:
+        return select(self.entity).where(self.entity.id == bindparam("id"), *predicates)
+
     def _filtered(self, statement: Select[E] | None, filters: Mapping[str, Any]) -> Select[E]:
         rows = self.select() if statement is None else statement
-        return rows.where(*(self._attribute(name) == value for name, value in filters.items()))
-
-    def _order(self, sort: str) -> Sequence[ColumnElement[Any]]:
-        column, descending = self._column(sort)
-        if descending:
-            return column.desc(), self.entity.id.desc()
-        return column.asc(), self.entity.id.asc()
-
-    def _column(self, sort: str) -> tuple[InstrumentedAttribute[Any], bool]:
-        return self._attribute(sort.removeprefix("-")), sort.startswith("-")
-
-    def _attribute(self, name: str) -> InstrumentedAttribute[Any]:
-        attribute: InstrumentedAttribute[Any] = getattr(self.entity, name)
-        return attribute
+        return rows.where(
+            *(column_of(self.entity, name) == value for name, value in filters.items())
+        )
 
 
 def _after(

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from sqlalchemy import (
     Column,
@@ -40,7 +40,7 @@ from newel.entity import Entity, SoftDeleted
 from newel.errors import Forbidden
 from newel.principal import Principal
 
-__all__ = ["Scope", "ScopedSession", "SystemScope", "UnscopedQuery"]
+__all__ = ["SCOPED", "Scope", "ScopedSession", "SystemScope", "UnscopedQuery", "visible"]
 
 
 _WORD = re.compile(r"\w+")
@@ -65,9 +65,12 @@ Scope = Principal | SystemScope
 
 
 class ScopedSession(Session):
-    """A SQLAlchemy ``Session`` that refuses and filters by its ``Scope``. Nothing else differs."""
+    """A SQLAlchemy ``Session`` that refuses and filters by its ``scope``. Nothing else differs."""
 
-    scope: Scope | None = None
+    @property
+    def scope(self) -> Scope | None:
+        """Whose rows it sees; ``None`` sees none of a guarded entity."""
+        raise NotImplementedError
 
     def bulk_save_objects(self, *_: Any, **__: Any) -> None:
         """Refuse: it skips every event. Use ``add_all``."""
@@ -85,11 +88,31 @@ class ScopedSession(Session):
 _SKIPS_EVENTS = "SQLAlchemy's bulk methods cannot be scoped: add or change entities instead"
 
 
+def visible(entity: type[Entity], scope: Scope | None) -> Sequence[ColumnElement[bool]]:
+    """Return what ``scope`` sees of ``entity`` as predicates; raises ``UnscopedQuery``.
+
+    A statement on this one entity that has them in its WHERE may be run with ``SCOPED``.
+    """
+    live = (entity.deleted_at.is_(None),) if issubclass(entity, SoftDeleted) else ()
+    if isinstance(scope, SystemScope) or not _is_guarded(entity):
+        return live
+    if scope is None:
+        raise UnscopedQuery(_no_scope(entity.__tablename__))
+    predicate = entity.visible_to(scope)
+    return live if predicate is None else (*live, predicate)
+
+
+SCOPED: Final[Mapping[str, object]] = {"newel_scoped": object()}
+"""Execution options of a statement that has its predicates already, from ``visible``."""
+
+
 @event.listens_for(ScopedSession, "do_orm_execute")
 def _filter(state: ORMExecuteState) -> None:
+    if state.is_column_load:
+        return  # of a row that was found before
+    if state.execution_options.get("newel_scoped") is SCOPED["newel_scoped"]:
+        return
     scope = cast("ScopedSession", state.session).scope
-    if state.is_column_load or state.is_relationship_load:
-        return  # filtered by the statement that loaded the parent: the options propagate
     options = [] if state.execution_options.get("include_deleted") else list(_live_rows())
     if not isinstance(scope, SystemScope):
         _refuse_unguardable(state, scope)

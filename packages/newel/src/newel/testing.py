@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 from uuid import UUID
 
 import httpx2
@@ -34,13 +34,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engin
 from sqlalchemy.pool import NullPool
 
 from newel.account_routes import sessions_of
-from newel.db import Database, Work
+from newel.db import Database, UnitSession, Work
 from newel.embedded import embedded_postgres
 from newel.entity import Entity
 from newel.limits import MemoryLimiter
 from newel.migrations import Migrations
 from newel.principal import ANYONE
-from newel.scope import ScopedSession
 from newel.sessions import Origin
 
 __all__ = [
@@ -382,14 +381,26 @@ async def test_db(test_engine: AsyncEngine) -> AsyncGenerator[Work]:
     Unlike a service's it commits each ``flush`` at once and its SELECTs read afresh: what it wrote
     is there for the application, and the other way round.
     """
-    session = AsyncSession(
-        test_engine,
-        sync_session_class=ScopedSession,
-        expire_on_commit=False,
-        execution_options={"populate_existing": True},
-    )
-    async with session, Work(session, None).as_system("a test looks") as work:
+    async with _Window(test_engine).write(None) as work, work.as_system("a test looks"):
         yield work
+
+
+class _Window(Database):
+    """A database whose units of work use the tests' own engine."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        super().__init__(engine.url.render_as_string(hide_password=False))
+        self._window = engine
+
+    def session(self, work: Work) -> AsyncSession:
+        session = AsyncSession(
+            self._window,
+            sync_session_class=UnitSession,
+            expire_on_commit=False,
+            execution_options={"populate_existing": True},
+        )
+        cast("UnitSession", session.sync_session).work = work
+        return session
 
 
 def _watch_references(connection: Any, _entry: object) -> None:

@@ -1,0 +1,153 @@
+"""Who waits for a connection waits in line, not for ever, and gets one that is alive."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import anyio
+import pytest
+from sqlalchemy import text
+from sqlalchemy.pool import AsyncAdaptedQueuePool
+
+from newel import db
+from newel.db import Database
+from newel.errors import Unavailable
+from newel.pool import FairPool
+
+pytestmark = pytest.mark.anyio
+
+
+async def order_of_service(database: Database, *, newcomers: int) -> list[str]:
+    """Hold the only connection, queue two, and let newcomers ask in the moment it comes back."""
+    served: list[str] = []
+    queued = anyio.Event()
+
+    async def ask(name: str) -> None:
+        async with database.reading_engine.connect() as connection:
+            served.append(name)
+            await connection.execute(text("SELECT 1"))
+            if name.startswith("old") and newcomers:
+                for number in range(newcomers):
+                    group.start_soon(ask, f"new {number}")
+                await asyncio.sleep(0)
+
+    async with anyio.create_task_group() as group:
+        async with database.reading_engine.connect():
+            group.start_soon(ask, "old 0")
+            group.start_soon(ask, "old 1")
+            group.start_soon(_soon, queued)
+            await queued.wait()
+    return served
+
+
+async def _soon(queued: anyio.Event) -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+    queued.set()
+
+
+async def test_first_come_first_served(database_url: str) -> None:
+    database = Database(database_url, pool_size=1, max_overflow=0)
+    served = await order_of_service(database, newcomers=1)
+    await database.close()
+    assert served[:2] == ["old 0", "old 1"]
+    assert len(served) == 4
+
+
+async def test_everybody_is_served_and_every_place_comes_back(database_url: str) -> None:
+    database = Database(database_url, pool_size=2, max_overflow=1, pool_wait_seconds=10)
+
+    async def ask() -> None:
+        async with database.reading_engine.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+
+    async with anyio.create_task_group() as group:
+        for _ in range(50):
+            group.start_soon(ask)
+    pool = database.reading_engine.pool
+    assert isinstance(pool, FairPool)
+    assert pool.free == 3
+    assert pool.checkedout() == 0
+    await database.close()
+
+
+async def test_who_gives_up_gives_the_place_to_the_next(database_url: str) -> None:
+    database = Database(database_url, pool_size=1, max_overflow=0, pool_wait_seconds=5)
+    engine = database.reading_engine
+    async with engine.connect():
+        with anyio.move_on_after(0.01) as gave_up:
+            async with engine.connect():
+                raise AssertionError
+        assert gave_up.cancelled_caught
+    async with engine.connect() as connection:
+        assert await connection.scalar(text("SELECT 1")) == 1
+    await database.close()
+
+
+async def test_a_connection_that_cannot_be_made_takes_no_place() -> None:
+    database = Database("postgresql+asyncpg://nobody@127.0.0.1:9/none", pool_size=1, max_overflow=0)
+    for _ in range(3):
+        with pytest.raises(Unavailable, match="does not answer"):
+            await database.ping()
+    await database.close()
+
+
+async def test_waiting_has_an_end_and_says_when_to_come_back(database_url: str) -> None:
+    database = Database(database_url, pool_size=1, max_overflow=0, pool_wait_seconds=0.02)
+    async with database.reading_engine.connect():
+        with pytest.raises(Unavailable, match="busy") as caught:
+            await database.ping()
+    assert caught.value.headers == {"Retry-After": "1"}
+    await database.ping()
+    await database.close()
+
+
+class TestPostgresql:
+    """What only a server can do: end a connection that lies in the pool."""
+
+    @pytest.fixture(autouse=True)
+    def _only_postgresql(self, database: Database) -> None:
+        if database.is_sqlite:
+            pytest.skip("a file has no server that could end a connection")
+
+    async def test_a_connection_that_the_server_ended_is_replaced(self, database: Database) -> None:
+        await end_the_connection_in_the_pool(database)
+        async with database.engine.connect() as connection:
+            assert await connection.scalar(text("SELECT 1")) == 1
+
+    async def test_without_the_look_at_it_the_dead_one_is_used(
+        self, database_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(db, "refuse_closed", lambda *_: None)
+        database = Database(database_url)
+        await end_the_connection_in_the_pool(database)
+        with pytest.raises(Unavailable):
+            async with database.engine.connect() as connection:
+                await connection.scalar(text("SELECT 1"))
+        await database.close()
+
+
+async def end_the_connection_in_the_pool(database: Database) -> None:
+    """End the one connection that this database's pool keeps, and wait until the driver knows."""
+    async with database.engine.connect() as connection:
+        pid = await connection.scalar(text("SELECT pg_backend_pid()"))
+        driver: Any = (await connection.get_raw_connection()).driver_connection
+    other = Database(database.url)
+    async with other.engine.connect() as connection:
+        await connection.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
+    await other.close()
+    with anyio.fail_after(5):
+        while not driver.is_closed():
+            await anyio.sleep(0.001)  # the end of the stream arrives when the loop reads it
+
+
+async def test_sqlalchemys_own_pool_lets_newcomers_pass(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The negative control: what the line is for."""
+    monkeypatch.setattr(db, "FairPool", AsyncAdaptedQueuePool)
+    database = Database(database_url, pool_size=1, max_overflow=0)
+    served = await order_of_service(database, newcomers=1)
+    await database.close()
+    assert served[:2] != ["old 0", "old 1"]
