@@ -24,6 +24,7 @@ from newel.tokens import (
     KeyRing,
     Purpose,
     RefreshTokens,
+    Sealer,
     Signer,
     new_secret,
 )
@@ -547,6 +548,44 @@ class TestRefreshTokens:
         with pytest.raises(Unauthorized) as access:
             access_tokens(keys, clock).verify("x")
         assert message_of(refresh) == message_of(access)
+
+
+class TestSealer:
+    @given(st.binary(max_size=300), st.binary(max_size=40))
+    def test_opens_what_it_sealed(self, plain: bytes, context: bytes) -> None:
+        sealer = Sealer(KeyRing(OLD), "webhook")
+        sealed = sealer.seal(plain, context=context)
+        assert sealer.open(sealed, context=context) == plain
+        assert len(sealed) == len(plain) + 28
+        assert sealed != sealer.seal(plain, context=context), "equal texts must not look equal"
+
+    def test_nobody_reads_it(self, keys: KeyRing) -> None:
+        assert b"hunter2" not in Sealer(keys, "webhook").seal(b"hunter2", context=b"1")
+
+    def test_another_row_or_purpose_does_not_open_it(self, keys: KeyRing) -> None:
+        sealed = Sealer(keys, "webhook").seal(b"secret", context=b"row 1")
+        with pytest.raises(ValueError, match="not sealed here"):
+            Sealer(keys, "webhook").open(sealed, context=b"row 2")
+        with pytest.raises(ValueError, match="not sealed here"):
+            Sealer(keys, "idempotency").open(sealed, context=b"row 1")
+
+    def test_rotation(self, keys: KeyRing) -> None:
+        sealed = Sealer(keys, "webhook").seal(b"secret", context=b"1")
+        rotated = Sealer(KeyRing(NEW, previous=[OLD]), "webhook")
+        assert rotated.open(sealed, context=b"1") == b"secret"
+        with pytest.raises(ValueError, match="not sealed here"):
+            Sealer(KeyRing(NEW), "webhook").open(sealed, context=b"1")
+
+    def test_a_changed_one_does_not_open(self, keys: KeyRing) -> None:
+        sealer = Sealer(keys, "webhook")
+        sealed = sealer.seal(b"secret", context=b"1")
+        for at in range(len(sealed)):
+            changed = sealed[:at] + bytes([sealed[at] ^ 1]) + sealed[at + 1 :]
+            with pytest.raises(ValueError, match="not sealed here"):
+                sealer.open(changed, context=b"1")
+        for length in range(len(sealed)):
+            with pytest.raises(ValueError):  # noqa: PT011 - of a few bytes, AESGCM's own
+                sealer.open(sealed[:length], context=b"1")
 
 
 class TestSigner:
