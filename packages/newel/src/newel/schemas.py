@@ -12,13 +12,35 @@ Input refuses what it does not know; output shows only what it declares.
 
 from __future__ import annotations
 
+import json
+import math
+from collections.abc import Iterable
 from datetime import datetime
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Final, NoReturn, cast
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
+from pydantic_core import PydanticCustomError
 
-__all__ = ["EntityRead", "InputModel", "Int32", "Int64", "ReadModel", "Text", "omittable"]
+__all__ = [
+    "JSON_BYTES",
+    "JSON_LEVELS",
+    "EntityRead",
+    "InputModel",
+    "Int32",
+    "Int64",
+    "JsonArray",
+    "JsonObject",
+    "ReadModel",
+    "Text",
+    "omittable",
+]
+
+JSON_BYTES: Final = 65_536
+"""How long a ``JsonObject`` may be, written as JSON in UTF-8."""
+
+JSON_LEVELS: Final = 20
+"""How deep a ``JsonObject`` may be, itself counted."""
 
 
 Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
@@ -32,6 +54,56 @@ Int32 = Annotated[int, Field(ge=-(2**31), le=2**31 - 1)]
 
 Int64 = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 """An integer that fits a ``BIGINT`` column."""
+
+
+def _storable(value: object) -> object:
+    """Refuse JSON that a database does not store as it came, or that takes long to walk through."""
+    level, seen = [value], 0
+    for _ in range(JSON_LEVELS):
+        seen += len(level)
+        if seen > JSON_BYTES // 2:  # each takes two bytes at least
+            _refuse("json_too_long", _TOO_LONG)
+        below: list[object] = []
+        for part in level:
+            if isinstance(part, dict):
+                members = cast("dict[object, object]", part)
+                _check_texts(members)
+                below += members.values()
+            elif isinstance(part, list):
+                below += cast("list[object]", part)
+            elif isinstance(part, str):
+                _check_texts((part,))
+            elif isinstance(part, float) and not math.isfinite(part):
+                _refuse("json_number", "JSON has no NaN and no infinite numbers")
+        level = below
+    if level:
+        _refuse("json_too_deep", f"JSON should have at most {JSON_LEVELS} levels")
+    if len(json.dumps(value, ensure_ascii=False, default=str).encode()) > JSON_BYTES:
+        _refuse("json_too_long", _TOO_LONG)
+    return value
+
+
+def _check_texts(texts: Iterable[object]) -> None:
+    for text in texts:
+        if "\0" in str(text):
+            _refuse("json_nul", "Texts and names in JSON should not contain NUL")
+        try:
+            str(text).encode()
+        except UnicodeEncodeError:  # half of a surrogate pair
+            _refuse("json_unicode", "Texts and names in JSON should be valid Unicode")
+
+
+def _refuse(kind: Any, message: Any) -> NoReturn:
+    raise PydanticCustomError(kind, message)
+
+
+_TOO_LONG: Final = f"JSON should have at most {JSON_BYTES} bytes"
+
+JsonObject = Annotated[dict[str, JsonValue], Field(max_length=1_000), BeforeValidator(_storable)]
+"""A JSON object that every database stores and gives back: bounded, finite, valid Unicode."""
+
+JsonArray = Annotated[list[JsonValue], Field(max_length=1_000), BeforeValidator(_storable)]
+"""A JSON array with the bounds of ``JsonObject``."""
 
 
 class InputModel(BaseModel):

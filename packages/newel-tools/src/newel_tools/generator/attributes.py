@@ -183,8 +183,7 @@ def _datetime(_: Field) -> str:
 
 
 def _json(field: Field) -> str:
-    kind = "list[JsonValue]" if field.default == "[]" else "dict[str, JsonValue]"
-    return f"Annotated[{kind}, Field(max_length=100)]"
+    return "JsonArray" if field.default == "[]" else "JsonObject"
 
 
 def _email(field: Field) -> str:

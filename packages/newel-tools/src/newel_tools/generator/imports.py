@@ -39,10 +39,8 @@ _MODULES: Final = {
     "newel.pages": "Page PageQuery Slice",
     "newel.principal": "Principal",
     "newel.repository": "Repository",
-    "newel.schemas": "EntityRead InputModel Int32 Int64 Text omittable",
-    "pydantic": (
-        "AfterValidator AwareDatetime Field HttpUrl JsonValue PlainSerializer UrlConstraints"
-    ),
+    "newel.schemas": "EntityRead InputModel Int32 Int64 JsonArray JsonObject Text omittable",
+    "pydantic": "AfterValidator AwareDatetime Field HttpUrl PlainSerializer UrlConstraints",
     "sqlalchemy": (
         "JSON BigInteger Column ColumnElement ForeignKey Numeric String Table Uuid or_ select"
     ),

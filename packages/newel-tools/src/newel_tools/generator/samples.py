@@ -64,8 +64,10 @@ def refused(field: Field, *, thorough: bool) -> Iterator[tuple[str, str]]:
         case "decimal":
             yield from _refused_decimals(field)
         case "json":
-            few = "list(range(101))" if field.default == "[]" else "{str(n): n for n in range(101)}"
-            yield "with too much in it", few
+            is_list, many = field.default == "[]", "range(1001)"
+            yield "with too much in it", f"[*{many}]" if is_list else f"dict.fromkeys({many})"
+            if thorough:
+                yield "with NUL", '["\\0"]' if is_list else '{"\\0": 1}'
         case _:
             yield from _REFUSED.get(field.type, ())
     if thorough and field.type in _OTHER_TYPE:
