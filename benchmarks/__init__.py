@@ -1,0 +1,1 @@
+"""What a request costs: the same service written several ways, measured side by side."""
