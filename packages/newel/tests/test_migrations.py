@@ -272,7 +272,7 @@ async def test_the_kernels_own_tables_go_into_the_services_history(
     await migrations.up()
     assert await migrations.check() == []
     assert "outbox" in await schema(url)
-    assert "newel" not in path.read_text()
+    assert path.read_text().count("newel") == 1  # it names the kernel's tables, not its classes
 
 
 async def test_one_history_runs_on_the_other_database_too(

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from newel.principal import ANYONE, Principal, grants
+from newel.principal import ANYONE, Principal, dump_principal, grants, load_principal
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,15 @@ def test_a_principal_is_a_value() -> None:
     assert Principal(id=identity) == Principal(id=identity)
     assert len({Principal(id=identity), Principal(id=identity)}) == 1
     assert Principal(id=identity).user_id == identity
+
+
+def test_a_principal_survives_being_written_down() -> None:
+    ann = Principal(
+        id=uuid4(),
+        roles=frozenset({"user"}),
+        permissions=frozenset({"agents:*", "runs:read"}),
+        tenant_id=uuid4(),
+        session_id=uuid4(),
+    )
+    assert load_principal(dump_principal(ann)) == ann
+    assert load_principal(dump_principal(ANYONE)) == ANYONE

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, Self, cast
+from typing import Annotated, Any, ParamSpec, Self, cast
+from uuid import UUID
 
 import structlog
 from fastapi import Depends
@@ -18,14 +19,15 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
-from sqlalchemy.orm import ORMExecuteState, UOWTransaction
+from sqlalchemy.orm import ORMExecuteState, Session, UOWTransaction
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.util import greenlet_spawn
 from starlette.requests import HTTPConnection
 
 from newel.database_errors import translate, translate_connect_error
 from newel.errors import ConfigurationError, Unavailable
-from newel.events import Event, outbox_event
+from newel.events import Event, event_row, write_events
+from newel.outbox import Bell, Enqueueable, record, write_recorded
 from newel.pool import FairPool, refuse_closed
 from newel.principal import Principal
 from newel.scope import SCOPED, Scope, ScopedSession, SystemScope
@@ -40,6 +42,8 @@ __all__ = [
     "get_database",
     "get_work",
 ]
+
+P = ParamSpec("P")
 
 SQLITE_BUSY_SECONDS = 5.0
 """How long a writer waits for another process's write before it answers 503."""
@@ -135,10 +139,26 @@ class Work:
         """Send pending changes to the database inside the open transaction."""
         if self._session is not None:
             await self._session.flush()
+            await self._session.run_sync(write_recorded)
 
     def publish(self, event: Event) -> None:
         """Record ``event`` in this transaction: delivered after the commit, or never."""
-        self.session.add(outbox_event(event))
+        record(self._recording(), write_events, event_row(event, self.caller))
+
+    def enqueue(self, job: Enqueueable[P], /, *args: P.args, **kwargs: P.kwargs) -> UUID:
+        """Record a call of ``job`` in this transaction: run after the commit, or never.
+
+        Returns the job's id; it runs as ``caller``. Raises ``ValueError`` for arguments that are
+        not of the declared types.
+        """
+        return job.record(self._recording(), self.caller, *args, **kwargs)
+
+    def _recording(self) -> Session:
+        if self.read_only:
+            raise ReadOnlyUnit(_READ_ONLY)
+        if self.database.bell.ring not in self._after_commit:
+            self.after_commit(self.database.bell.ring)
+        return self.session.sync_session
 
     def after_commit(self, forget: Callable[[], None]) -> None:
         """Call ``forget`` once the commit has succeeded: for what this process remembers.
@@ -180,6 +200,7 @@ class Database:
     ) -> None:
         self.url = url
         self.statements = Statements()
+        self.bell = Bell()
         pool = {
             "pool_size": pool_size,
             "max_overflow": max_overflow,

@@ -37,6 +37,7 @@ from sqlalchemy.sql.functions import now
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from newel.errors import ConfigurationError
+from newel.kernel_tables import take_out
 from newel.revisions import heads, read_revisions, wanted
 
 __all__ = ["CONNECT_SECONDS", "LOCK_TIMEOUT_SECONDS", "SQLITE_WAIT_SECONDS", "Migrations"]
@@ -286,7 +287,8 @@ class Migrations:
     def _render(self, connection: Connection) -> _Code:
         context = self._context(connection)
         script = produce_migrations(context, self._metadata)
-        imports: set[str] = set()
+        ours = ", ".join(f'"{name}"' for name in take_out(script, self._metadata))
+        imports: set[str] = {"from newel import kernel_tables"} if ours else set()
 
         def body(operations: UpgradeOps | DowngradeOps | None) -> str:
             assert operations is not None  # noqa: S101 - produce_migrations always sets both
@@ -300,6 +302,9 @@ class Migrations:
             return "\n".join(kept).replace(", schema=None", "").strip()
 
         up, down = body(script.upgrade_ops), body(script.downgrade_ops)
+        if ours:
+            up = f"kernel_tables.create({ours})\n    {up.removeprefix('pass')}".strip()
+            down = f"{down.removeprefix('pass')}\n    kernel_tables.drop({ours})".strip()
         return _Code(up=up, down=down, imports=frozenset(imports))
 
 

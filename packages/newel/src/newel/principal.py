@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Final
 from uuid import UUID
 
-__all__ = ["ANYONE", "Principal", "grants"]
+from pydantic import TypeAdapter
+
+__all__ = ["ANYONE", "Principal", "dump_principal", "grants", "load_principal"]
 
 
 def grants(held: frozenset[str], wanted: str) -> bool:
@@ -54,3 +58,17 @@ class Principal:
 
 ANYONE = Principal()
 """Whoever calls a ``public()`` route without being logged in."""
+
+_ADAPTER: Final = TypeAdapter(Principal)
+
+
+@lru_cache(maxsize=1024)
+def dump_principal(principal: Principal) -> str:
+    """Return ``principal`` as JSON: how a job remembers who enqueued it."""
+    return _ADAPTER.dump_json(principal).decode()
+
+
+@lru_cache(maxsize=1024)
+def load_principal(text: str) -> Principal:
+    """Return the principal that ``dump_principal`` wrote."""
+    return _ADAPTER.validate_json(text)

@@ -1,0 +1,92 @@
+"""Recorded in the transaction, delivered after the commit: what events and jobs have in common.
+
+A unit of work collects what is to happen later and writes it with its commit, in as few statements
+as there are kinds of it. A commit that fails leaves nothing; a savepoint that is rolled back takes
+its own with it. ``Bell`` tells this process's workers at once; everybody else looks every second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple, ParamSpec, Protocol, TypeVar
+from uuid import UUID
+
+from sqlalchemy import Connection, event
+from sqlalchemy.orm import Session, SessionTransaction
+
+from newel.principal import Principal
+from newel.scope import ScopedSession
+
+__all__ = ["Bell", "Enqueueable", "Write", "record", "write_recorded"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+Write = Callable[[Connection, Sequence[T]], None]
+"""Writes the entries of one kind, all that a unit of work has collected, on its connection."""
+
+
+class Enqueueable(Protocol[P]):
+    """What ``work.enqueue`` takes: a ``newel.jobs.Job`` with the arguments ``P``."""
+
+    def record(
+        self, session: Session, caller: Principal | None, /, *args: P.args, **kwargs: P.kwargs
+    ) -> UUID:
+        """Record a call of it in ``session`` for ``caller``; return the id of the job."""
+        ...
+
+
+class _Entry(NamedTuple):
+    write: Write[Any]
+    what: Any
+    savepoint: SessionTransaction | None
+
+
+_KEY = "newel_outbox"
+
+
+def record(session: Session, write: Write[T], what: T) -> None:
+    """Have ``write`` called with ``what``, and all else of its kind, when ``session`` commits."""
+    entries: list[_Entry] = session.info.setdefault(_KEY, [])
+    entries.append(_Entry(write, what, session.get_nested_transaction()))
+
+
+@event.listens_for(ScopedSession, "before_commit")
+def write_recorded(session: Session) -> None:
+    """Write now what has been recorded: in the open transaction, kind by kind, in order."""
+    entries: list[_Entry] = session.info.pop(_KEY, [])
+    kinds: dict[Write[Any], list[Any]] = {}
+    for entry in entries:
+        kinds.setdefault(entry.write, []).append(entry.what)
+    for write, everything in kinds.items():
+        write(session.connection(), everything)
+
+
+@event.listens_for(ScopedSession, "after_soft_rollback")
+def _forget(session: Session, ended: SessionTransaction) -> None:
+    entries: list[_Entry] = session.info.pop(_KEY, [])
+    if ended.nested and entries:
+        session.info[_KEY] = [entry for entry in entries if entry.savepoint is not ended]
+
+
+class Bell:
+    """Wakes whoever in this process waits for jobs; rung after a commit that recorded some."""
+
+    def __init__(self) -> None:
+        self._listeners: set[asyncio.Event] = set()
+
+    def ring(self) -> None:
+        """Set the event of every listener."""
+        for listener in self._listeners:
+            listener.set()
+
+    @asynccontextmanager
+    async def listening(self, listener: asyncio.Event) -> AsyncGenerator[None]:
+        """Set ``listener`` at every ring inside the block."""
+        self._listeners.add(listener)
+        try:
+            yield
+        finally:
+            self._listeners.discard(listener)

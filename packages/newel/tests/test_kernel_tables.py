@@ -1,0 +1,99 @@
+"""Kernel tables are created by name, as their entities describe them."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import create_mock_engine, inspect
+
+from newel import events
+from newel.db import Database
+from newel.entity import Entity
+from newel.errors import ConfigurationError
+from newel.migrations import Migrations
+from newel.testing import Databases
+
+pytestmark = pytest.mark.anyio
+
+KERNEL = sorted(name for name, table in Entity.metadata.tables.items() if table.info.get("kernel"))
+
+SHAPES = {
+    "outbox": "003c65c287da7d90",
+}
+
+
+def shape(name: str) -> str:
+    """Digest what a table is on both databases."""
+    said: list[str] = []
+    for url in ("sqlite://", "postgresql://"):
+        said += [str(statement.compile(dialect=dialect)) for dialect, statement in ddl(name, url)]
+    return hashlib.sha256("\n".join(sorted(said)).encode()).hexdigest()[:16]
+
+
+def ddl(name: str, url: str) -> list[tuple[Any, Any]]:
+    statements: list[Any] = []
+    engine = create_mock_engine(url, lambda statement, *_, **__: statements.append(statement))
+    Entity.metadata.tables[name].create(engine, checkfirst=False)
+    return [(engine.dialect, statement) for statement in statements]
+
+
+@pytest.mark.parametrize("name", KERNEL)
+def test_the_shape_of_a_kernel_table_is_the_one_that_migrations_know(name: str) -> None:
+    """Decision 15: after a release, a changed shape needs the old one kept beside it."""
+    assert SHAPES.get(name) == shape(name)
+
+
+@pytest.mark.parametrize("name", KERNEL)
+def test_a_kernel_table_refers_to_no_table_of_the_service(name: str) -> None:
+    referred = {key.column.table.name for key in Entity.metadata.tables[name].foreign_keys}
+    assert referred <= set(KERNEL)
+
+
+async def test_a_migration_creates_them_by_name(databases: Databases, tmp_path: Path) -> None:
+    url = databases.create()
+    migrations = Migrations(url, directory=tmp_path, metadata=Entity.metadata)
+    path = await migrations.new("initial")
+    assert path is not None
+    text = path.read_text()
+    names = ", ".join(f'"{name}"' for name in KERNEL)
+    assert f"kernel_tables.create({names})" in text
+    assert f"kernel_tables.drop({names})" in text
+    assert "position" not in text
+    assert 'op.create_table(\n        "tags"' in text or "op.create_table('tags'" in text
+
+    await migrations.up()
+    assert await migrations.check() == []
+    assert await tables(url) >= {*KERNEL, "tags"}
+    await migrations.down("base")
+    assert not await tables(url) & {*KERNEL, "tags"}
+    await migrations.up()  # nothing was left behind, a sequence for example
+    databases.drop(url)
+
+
+async def tables(url: str) -> set[str]:
+    database = Database(url)
+    async with database.engine.connect() as connection:
+        found = await connection.run_sync(lambda sync: inspect(sync).get_table_names())
+    await database.close()
+    return set(found)
+
+
+async def test_an_unknown_table_is_named(databases: Databases, tmp_path: Path) -> None:
+    (tmp_path / "0001_later.py").write_text(
+        "from newel import kernel_tables\n"
+        'revision = "0001"\ndown_revision = None\n\n'
+        'def upgrade():\n    kernel_tables.create("outbox", "teleports")\n'
+    )
+    url = databases.create()
+    migrations = Migrations(url, directory=tmp_path, metadata=Entity.metadata)
+    with pytest.raises(ConfigurationError, match="teleports"):
+        await migrations.up()
+    assert "outbox" not in await tables(url)
+    databases.drop(url)
+
+
+def test_the_outbox_is_one() -> None:
+    assert events.OutboxEvent.__tablename__ in KERNEL
