@@ -1,9 +1,13 @@
 """What a field's type allows, and what it is when nothing is said."""
 
 import math
+from decimal import Decimal
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from pydantic import ValidationError
+from sqlalchemy import Column, MetaData, Numeric, Table, create_engine, select
 
 from newel_tools.errors import PlanError
 from newel_tools.plan.bounds import FIELD_TYPES, INT32, INT64, TEXT_LENGTH
@@ -56,6 +60,33 @@ def test_a_decimal_has_twelve_digits_two_behind_the_point():
     assert (field.precision, field.scale, field.minimum) == (12, 2, 0)
 
 
+def kept_by_sqlite(digits: int, *, scale: int, precision: int) -> bool:
+    """Tell whether a number of a column comes back as it was stored."""
+    number = Decimal(digits).scaleb(-scale)
+    table = Table("prices", MetaData(), Column("price", Numeric(precision, scale)))
+    engine = create_engine("sqlite://")
+    with engine.begin() as connection:
+        table.create(connection)
+        connection.execute(table.insert(), {"price": number})
+        kept = connection.scalar(select(table.c.price))
+    engine.dispose()
+    return kept == number
+
+
+@given(st.integers(1 - 10**15, 10**15 - 1), st.integers(0, 15))
+@example(999_999_999_999_999, 15)
+def test_sqlite_keeps_every_digit_that_a_decimal_may_have(digits, scale):
+    assert made(type="decimal", precision=15, scale=scale)
+    assert kept_by_sqlite(digits, scale=scale, precision=15)
+
+
+def test_sqlite_would_lose_digits_of_a_longer_one():
+    assert not kept_by_sqlite(88_888_888_888_888_889, scale=2, precision=17)
+    assert refusal(type="decimal", precision=17).fix == (
+        "use decimal(p,s) with 1 <= p <= 15 and s <= p, or str"
+    )
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -77,7 +108,7 @@ def test_a_decimal_has_twelve_digits_two_behind_the_point():
         ({"type": "float", "minimum": math.nan}, "a bound that is no number"),
         ({"type": "float", "maximum": math.inf}, "a bound that is no number"),
         ({"type": "decimal", "precision": 4, "scale": 9}, "4 digits, 9 behind"),
-        ({"type": "decimal", "precision": 39}, "39 digits"),
+        ({"type": "decimal", "precision": 16}, "16 digits"),
         ({"type": "decimal", "precision": 0, "scale": 0}, "0 digits"),
         ({"type": "int", "precision": 3}, "is int and has no digits"),
         ({"type": "float", "scale": 3}, "is float and has no digits"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from decimal import Context, Decimal
+from decimal import Decimal
 from typing import Final
 
 from newel_tools.generator.naming import camel
@@ -86,7 +86,6 @@ _PLAIN: Final = {
     "url": "str",
 }
 _CHOICE_LENGTH: Final = 40
-_CONTEXT_DIGITS: Final = 28  # of Python's usual decimal context: quantize raises beyond them
 
 RENAMED: Final = {"date": "Date", "datetime": "DateTime"}
 """What a type is called in a class that has a field of the type's name."""
@@ -170,9 +169,7 @@ def _decimal(field: Field) -> str:
     """Bring values to their digits, so that an answer shows 1.50 before it is stored and after."""
     exponent = f'"0.{"1".zfill(field.scale)}"' if field.scale else "1"
     digits = f"max_digits={field.precision}, decimal_places={field.scale}"
-    long = (field.precision or 0) > _CONTEXT_DIGITS
-    context = f", context=Context({field.precision})" if long else ""
-    exact = f"AfterValidator(lambda value: value.quantize(Decimal({exponent}){context}))"
+    exact = f"AfterValidator(lambda value: value.quantize(Decimal({exponent})))"
     return f"Annotated[Decimal, Field({_between(field)}{digits}), {exact}]"
 
 
@@ -265,7 +262,7 @@ def _sent_default(field: Field) -> str | None:
 
 def _exact(field: Field) -> Decimal:
     exponent = Decimal(1).scaleb(-(field.scale or 0))
-    return Decimal(str(field.default)).quantize(exponent, context=Context(field.precision))
+    return Decimal(str(field.default)).quantize(exponent)
 
 
 def _constant(value: Default) -> str:

@@ -23,7 +23,7 @@ _MODULES: Final = {
     "collections.abc": "Iterable Mapping Sequence",
     "dataclasses": "dataclass",
     "datetime": "UTC date datetime",
-    "decimal": "Context Decimal",
+    "decimal": "Decimal",
     "fastapi": "APIRouter Depends FastAPI Query Request Response",
     "httpx2": "AsyncClient",
     "newel.accounts": "AccountRead Register",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from decimal import ROUND_FLOOR, Context, Decimal
+from decimal import ROUND_FLOOR, Decimal
 
 from newel_tools.plan.bounds import INT32, INT64
 from newel_tools.plan.plan import Field
@@ -158,10 +158,7 @@ def _numbers(field: Field) -> Samples:
         return Samples(valid=str(float(first)), other=str(float(second)), numbered=None)
     scale = field.scale or 0
     exponent = Decimal(1).scaleb(-scale)
-    texts = [
-        f'"{value.quantize(exponent, ROUND_FLOOR, Context(field.precision))}"'
-        for value in (first, second)
-    ]
+    texts = [f'"{value.quantize(exponent, ROUND_FLOOR)}"' for value in (first, second)]
     zeros = f".{'0' * scale}" if scale else ""
     numbered = f'f"{{n}}{zeros}"' if wide and first == 1 else None
     return Samples(valid=texts[0], other=texts[1], numbered=numbered)

@@ -66,7 +66,7 @@ _LENGTHS: Final[dict[str, tuple[int, int]]] = {
 # a str is a VARCHAR and may be indexed; PostgreSQL refuses index rows above 2704 bytes
 _LONGEST_STR: Final = 2_000
 _LONGEST_TEXT: Final = 1_000_000
-_MOST_DIGITS: Final = 38
+_MOST_DIGITS: Final = 15  # what a float holds exactly, and SQLite has no other number with a point
 _MOST_CHOICES: Final = 64
 
 
@@ -151,7 +151,7 @@ def _check_int(field: _Bounded, low: Number | None, high: Number | None) -> None
     if not (
         isinstance(low, int) and isinstance(high, int) and low >= INT64[0] and high <= INT64[1]
     ):
-        _refuse(field, "has bounds beyond 64 bits", fix="use decimal(38,0) for greater numbers")
+        _refuse(field, "has bounds beyond 64 bits", fix="use str for greater numbers")
 
 
 def _check_digits(field: _Bounded) -> None:
@@ -160,7 +160,7 @@ def _check_digits(field: _Bounded) -> None:
         _refuse(
             field,
             f"cannot have {digits} digits, {scale} behind the point",
-            fix=f"use decimal(p,s) with 1 <= p <= {_MOST_DIGITS} and s <= p",
+            fix=f"use decimal(p,s) with 1 <= p <= {_MOST_DIGITS} and s <= p, or str",
         )
 
 
@@ -236,7 +236,7 @@ def _within(field: _Bounded, value: Any) -> bool:
 
 
 def _is_decimal(field: _Bounded, value: str) -> bool:
-    if not re.fullmatch(r"-?[0-9]{1,38}(\.[0-9]{1,38})?", value):
+    if not re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", value):
         return False
     whole, _, behind = value.lstrip("-").partition(".")
     scale = field.scale or 0
