@@ -17,7 +17,7 @@ from newel_tools.facts.environment import base_environment
 from newel_tools.facts.files import project_files
 from newel_tools.facts.project import Project
 
-__all__ = ["copied", "run_probe"]
+__all__ = ["copied", "request_for", "run_probe"]
 
 _PROBE: Final = Path(__file__).with_name("probe")
 _COPIED_BYTES: Final = 1024 * 1024  # larger files are linked: they are data
@@ -31,8 +31,8 @@ def run_probe(project: Project, *, timeout_seconds: float) -> dict[str, Any]:
     If the process dies or hangs, the document has only ``failures`` that say so.
     """
     with copied(project) as (scratch, copy), tempfile.TemporaryFile() as answer:
-        request = _request(project, scratch=scratch, copy=copy, fd=answer.fileno())
-        request["seconds"] = timeout_seconds
+        request = request_for(project, scratch=scratch, copy=copy, seconds=timeout_seconds)
+        request["fd"] = answer.fileno()
         code = _run(project, request, answer, scratch=scratch, seconds=timeout_seconds)
         answer.seek(0)
         data = answer.read()
@@ -80,14 +80,14 @@ def _copy_file(source: Path, target: Path, *, link: bool) -> None:
             shutil.copyfile(source, target)
 
 
-def _request(project: Project, *, scratch: Path, copy: Path, fd: int) -> dict[str, Any]:
+def request_for(project: Project, *, scratch: Path, copy: Path, seconds: float) -> dict[str, Any]:
+    """Return what the probe is asked; where the document goes, ``fd``, is still to be said."""
     app = project.application
 
     def moved(path: Path) -> str:
         return str(copy / path.relative_to(project.root))
 
     return {
-        "fd": fd,
         "module": app.module,
         "attribute": app.attribute,
         "factory": app.is_factory,
@@ -96,6 +96,7 @@ def _request(project: Project, *, scratch: Path, copy: Path, fd: int) -> dict[st
         "folder": moved(app.import_root),
         "paths": [moved(path) for path in project.import_paths],
         "writable": str(scratch),
+        "seconds": seconds,
     }
 
 

@@ -59,10 +59,10 @@ def engines() -> Iterator[dict[str, Any]]:
     asynchronous = {
         id(item.sync_engine)
         for item in alive
-        if wrapped is not None and class_of(item) is wrapped.AsyncEngine
+        if wrapped is not None and type(item) is wrapped.AsyncEngine
     }
     for engine in alive:
-        if class_of(engine) is base.Engine:
+        if type(engine) is base.Engine:
             yield _engine(engine) | {"asynchronous": id(engine) in asynchronous}
 
 
@@ -100,7 +100,7 @@ def limiters(application: Any) -> Iterator[dict[str, Any]]:
         return
     known: Any = getattr(application.state, "_state", {})
     for item in gc.get_objects():
-        if class_of(item) is slowapi.Limiter:
+        if type(item) is slowapi.Limiter:
             yield {
                 "kind": "slowapi",
                 "default_limits": len(getattr(item, "_default_limits", ())),

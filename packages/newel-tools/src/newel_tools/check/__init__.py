@@ -1,0 +1,1 @@
+"""The reviewer: rules over the facts of a project, findings, a verdict."""

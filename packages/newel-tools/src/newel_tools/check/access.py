@@ -1,0 +1,168 @@
+"""Who may call a route: what it asks for before it answers.
+
+In doubt a route counts as protected: a finding that says otherwise has to be right.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Final
+
+from newel_tools.check.review import Review
+from newel_tools.facts.facts import Middleware
+from newel_tools.facts.routes import Dependency, Route
+from newel_tools.facts.shapes import Place
+from newel_tools.facts.source import Function
+
+__all__ = ["Access"]
+
+_REFUSALS: Final = frozenset({"401", "403", "HTTP_401_UNAUTHORIZED", "HTTP_403_FORBIDDEN"})
+_REFUSALS_BY_NAME: Final = frozenset({"UNAUTHORIZED", "FORBIDDEN", "WS_1008_POLICY_VIOLATION"})
+_ERRORS: Final = re.compile(
+    r"(unauthori[sz]ed|unauthenticated|forbidden|notauthenticated|permission|credential|accessdenied"
+    r"|authentication|authorization|invalidtoken|notallowed|autherror|authexception)",
+    re.IGNORECASE,
+)
+_GUARDS: Final = re.compile(
+    r"(^|_|\.)(auth|authenticate|authenticated|authorize|authorized|authorization|authentication"
+    r"|current_?(active_?|super_?|admin_?|verified_?)*(user|account|principal|member|customer)\w*"
+    r"|current_?active\w*|require[sd]?(_\w+)?|(verify|check|validate|ensure|get)_\w*(token|key|auth|user|"
+    r"signature|permissions?|access|admin|login|session|api_key|credentials)\w*|permissions?|login_required"
+    r"|\w*_auth|protected|access_control|has_\w+|is_(admin|owner|superuser|staff|authenticated)\w*)$",
+    re.IGNORECASE,
+)
+_CLASSES: Final = re.compile(
+    r"(auth(?!or)|permission|protect|require|current_?user|current_?account|bearer|principal|"
+    r"role_?checker|rate_?limiter_auth|guard|api_?key)",
+    re.IGNORECASE,
+)
+_MIDDLEWARE: Final = re.compile(
+    r"(auth(?!or)|session_?guard|token|jwt|api_?key|login|oidc|saml|iap)", re.IGNORECASE
+)
+
+
+class Access:
+    """Answers whether a route asks who is calling; built once for a review."""
+
+    def __init__(self, review: Review) -> None:
+        self._review = review
+        self._refusing: dict[Function, bool] = {}
+
+    @cached_property
+    def has_authentication(self) -> bool:
+        """Tell whether any route of the application asks who is calling."""
+        return self.guarding_middleware or any(self.is_protected(r) for r in self._review.routes)
+
+    @cached_property
+    def guarding_middleware(self) -> bool:
+        """Tell whether a middleware asks, before any route is chosen."""
+        return any(self._is_guard(item) for item in self._review.facts.middleware)
+
+    def is_protected(self, route: Route) -> bool:
+        """Tell whether a request has to say who it is from before the route answers it."""
+        return (
+            any(self.guards(node) for node in route.dependencies)
+            or self.refuses(self._review.function(route.endpoint))
+            or self._decorated(self._review.function(route.endpoint))
+        )
+
+    def guards(self, node: Dependency) -> bool:
+        """Tell whether a dependency asks who is calling, or may do so where we cannot read it."""
+        if node.security is not None:
+            return True  # even where it does not refuse: what stands above it decides
+        if node.call is None:
+            return False
+        if self.refuses(self._review.function(node.call)):
+            return True
+        name = node.call.name.replace(".<locals>", "")
+        if any(_GUARDS.search(part) for part in name.split(".")) and not _opens(node):
+            return True
+        in_class = node.call.kind in ("class", "instance", "async_instance")
+        return in_class and _CLASSES.search(node.call.name) is not None
+
+    def refuses(self, function: Function | None) -> bool:
+        """Tell whether a function, or one that it calls, answers 401 or 403 or raises what may."""
+        if function is None:
+            return False
+        if function not in self._refusing:
+            reached = self._review.calls.reached(function)
+            self._refusing[function] = any(_refuses_itself(inner) for inner in reached)
+        return self._refusing[function]
+
+    def _decorated(self, function: Function | None) -> bool:
+        """Tell whether a decorator of the endpoint checks the caller."""
+        if function is None:
+            return False
+        return any(
+            _GUARDS.search(name) or _CLASSES.search(name) for name in _decorator_names(function)
+        )
+
+    def _is_guard(self, item: Middleware) -> bool:
+        name = item.class_.rpartition(".")[2]
+        if _MIDDLEWARE.search(name) or (item.dispatch and _MIDDLEWARE.search(item.dispatch.name)):
+            return True
+        if item.dispatch is not None:
+            return self.refuses(self._review.function(item.dispatch))
+        return self._refusing_class(item)
+
+    def _refusing_class(self, place: Place) -> bool:
+        cls = self._review.class_(place)
+        if cls is None:
+            return False
+        return any(
+            self.refuses(method)
+            for name, method in cls.methods.items()
+            if name in ("dispatch", "__call__")
+        )
+
+
+def _opens(node: Dependency) -> bool:
+    """Tell whether a dependency only sounds like a guard: it hands out a service or a store."""
+    name = (node.call.name if node.call else "").lower()
+    return bool(
+        re.search(
+            r"(service|repo|repository|crud|db|database|store|manager|client|settings)$", name
+        )
+    )
+
+
+def _decorator_names(function: Function) -> Iterator[str]:
+    for node in function.node.decorator_list:
+        inner = node.func if isinstance(node, ast.Call) else node
+        name = inner.attr if isinstance(inner, ast.Attribute) else getattr(inner, "id", "")
+        if name not in ("get", "post", "put", "patch", "delete", "api_route", "route", "websocket"):
+            yield name
+
+
+def _refuses_itself(function: Function) -> bool:
+    return any(_is_refusal(node) for node in function.nodes)
+
+
+def _is_refusal(node: ast.AST) -> bool:
+    match node:
+        case ast.Raise(exc=ast.expr() as raised):
+            name = ast.unparse(raised.func if isinstance(raised, ast.Call) else raised)
+            return _ERRORS.search(name) is not None or _has_refusing_status(raised)
+        case ast.Call(func=callee):
+            name = callee.attr if isinstance(callee, ast.Attribute) else getattr(callee, "id", "")
+            answers = name.endswith("Response") or name in ("close", "HTTPException")
+            return answers and _has_refusing_status(node)
+        case _:
+            return False
+
+
+def _has_refusing_status(node: ast.AST) -> bool:
+    for inner in ast.walk(node):
+        match inner:
+            case ast.Constant(value=int(value)) if str(value) in _REFUSALS or value == 1008:
+                return True
+            case ast.Attribute(attr=name) if name in _REFUSALS | _REFUSALS_BY_NAME:
+                return True
+            case ast.Name(id=name) if name in _REFUSALS | _REFUSALS_BY_NAME:
+                return True
+            case _:
+                pass
+    return False

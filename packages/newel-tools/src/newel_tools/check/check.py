@@ -1,0 +1,172 @@
+"""The review of a project: every rule over its facts, what was silenced, and the verdict."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from newel_tools.check.finding import Finding, Verdict, verdict_of
+from newel_tools.check.review import Review
+from newel_tools.check.rule import Rule, load_rules
+from newel_tools.check.silence import Allowance, allowances, apart, silenced
+from newel_tools.facts.facts import Facts, load_facts
+from newel_tools.facts.project import Project
+from newel_tools.facts.source import Source, Unread, read_source
+from newel_tools.facts.source_routes import source_routes
+
+__all__ = ["Report", "check_project", "review_facts"]
+
+_UNREASONED: Final = "ALLOW001"
+_ALSO: Final = 20  # places of one cause that a finding lists
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What a review found. ``known`` is what the baseline accepts, ``allowed`` what comments do.
+
+    ``notes`` are sentences about what could not be looked at. ``unread`` files are not part of it.
+    """
+
+    project: Project
+    source: Source = field(repr=False)
+    facts: Facts = field(repr=False)
+    findings: tuple[Finding, ...]
+    known: tuple[Finding, ...] = ()
+    allowed: tuple[Finding, ...] = ()
+    notes: tuple[str, ...] = ()
+    unread: tuple[Unread, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict over what is new."""
+        return verdict_of(self.findings)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the report as machines read it."""
+        return {
+            "format": 1,
+            "verdict": self.verdict,
+            "application": self.project.application.name,
+            "imported": self.facts.is_imported,
+            "routes": len(self.facts.routes),
+            "lines": self.source.lines,
+            "seconds": round(self.seconds, 3),
+            "findings": [finding.as_json() for finding in self.findings],
+            "known": len(self.known),
+            "allowed": len(self.allowed),
+            "notes": list(self.notes),
+        }
+
+
+def check_project(
+    project: Project,
+    *,
+    timeout_seconds: float = 30.0,
+    baseline: Mapping[str, int] | None = None,
+    rules: Iterable[Rule] | None = None,
+) -> Report:
+    """Import and read a project and return what the rules find; nothing of it is changed.
+
+    What cannot be imported or read becomes a note, not an exception.
+    """
+    started = time.monotonic()
+    facts = load_facts(project, timeout_seconds=timeout_seconds)
+    source = read_source(project.root, project.files, project.import_paths)
+    if not facts.is_imported:
+        facts = facts.model_copy(update={"routes": source_routes(source)})
+    return review_facts(
+        project, facts, source, baseline=baseline or {}, rules=rules, started=started
+    )
+
+
+def review_facts(
+    project: Project,
+    facts: Facts,
+    source: Source,
+    *,
+    baseline: Mapping[str, int],
+    rules: Iterable[Rule] | None = None,
+    started: float | None = None,
+) -> Report:
+    """Return what the rules find in facts that have been loaded."""
+    began = time.monotonic() if started is None else started
+    review = Review(project, facts, source)
+    chosen = list(load_rules().values() if rules is None else rules)
+    found = [
+        finding
+        for rule in chosen
+        if facts.is_imported or rule.how != "import"
+        for finding in rule.find(review)
+    ]
+    comments = allowances(source)
+    kept, allowed = _allowed(merged(found), comments, source)
+    new, known = apart([*kept, *_unreasoned(comments)], baseline)
+    return Report(
+        project=project,
+        source=source,
+        facts=facts,
+        findings=tuple(sorted(new, key=lambda finding: finding.order)),
+        known=tuple(known),
+        allowed=tuple(allowed),
+        notes=tuple(_notes(facts, source, chosen)),
+        unread=source.unread,
+        seconds=time.monotonic() - began,
+    )
+
+
+def merged(findings: Iterable[Finding]) -> list[Finding]:
+    """Return one finding for each cause: the same rule at the same place, with all its routes."""
+    by_place: dict[tuple[object, ...], Finding] = {}
+    for finding in findings:
+        place = (finding.rule, finding.file, finding.line, finding.what)
+        if finding.file is None:
+            place = (finding.rule, finding.what)
+        first = by_place.setdefault(place, finding)
+        if first is not finding and finding.route and finding.route != first.route:
+            also = dict.fromkeys([*first.also, finding.route])
+            by_place[place] = replace(first, also=tuple(also)[:_ALSO])
+    return list(by_place.values())
+
+
+def _allowed(
+    findings: Iterable[Finding], comments: list[Allowance], source: Source
+) -> tuple[list[Finding], list[Finding]]:
+    kept: list[Finding] = []
+    allowed: list[Finding] = []
+    for finding in findings:
+        (allowed if silenced(finding, comments, source) else kept).append(finding)
+    return kept, allowed
+
+
+def _unreasoned(comments: Iterable[Allowance]) -> Iterable[Finding]:
+    for comment in comments:
+        if not comment.is_reasoned:
+            yield Finding(
+                rule=_UNREASONED,
+                severity="note",
+                certainty="proved",
+                what=f"{comment.rule} is allowed without a reason, so it is not",
+                why="The next reader cannot tell a decision from an oversight.",
+                fix=f"write `# newel: allow {comment.rule} - why this is right here`",
+                seed="Quality standards",
+                file=comment.file,
+                line=comment.line,
+            )
+
+
+def _notes(facts: Facts, source: Source, rules: Iterable[Rule]) -> Iterable[str]:
+    for failure in facts.failures:
+        yield str(failure)
+    if not facts.is_imported:
+        skipped = sum(rule.how == "import" for rule in rules)
+        yield (
+            f"not proved: without an import {skipped} rules that need the application did not run, "
+            "and the others only read"
+        )
+    elif not facts.entities:
+        yield "no mapped tables were found: the rules about the database have nothing to go by"
+    for unread in source.unread:
+        yield f"{unread.file}:{unread.line} could not be read: {unread.reason}"

@@ -1,0 +1,212 @@
+"""What a rule may ask: the facts, the source, and how the two hang together."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from newel_tools.facts.calls import Call, Calls
+from newel_tools.facts.facts import Facts
+from newel_tools.facts.project import Project
+from newel_tools.facts.routes import Dependency, Route
+from newel_tools.facts.shapes import Model, Place, Shape
+from newel_tools.facts.source import Class, Function, Source
+
+__all__ = ["Reach", "Review"]
+
+
+@dataclass(slots=True)
+class Reach:
+    """How requests come to a function: its ``routes``, and the calls on the way from the first.
+
+    ``starts`` are the endpoints and dependencies that it is reached from.
+    """
+
+    way: tuple[Call | None, ...]
+    routes: list[Route] = field(default_factory=list[Route])
+    starts: list[Function] = field(default_factory=list[Function])
+
+    @property
+    def route(self) -> str | None:
+        """The label of the first route."""
+        return self.routes[0].label if self.routes else None
+
+    def steps(self) -> str:
+        """Return the names of the functions on the way, `load > parse`; empty for an endpoint."""
+        names = [call.function.node.name for call in self.way if call and call.function]
+        return " > ".join(names)
+
+
+class Review:
+    """One project under review. Everything is computed when it is first asked for."""
+
+    def __init__(self, project: Project, facts: Facts, source: Source) -> None:
+        self.project = project
+        self.facts = facts
+        self.source = source
+        self.calls = Calls(source)
+
+    # -- from facts to source ------------------------------------------------------------------
+
+    def function(self, place: Place | None) -> Function | None:
+        """Return the source of a callable: a class's `__init__`, an instance's `__call__`."""
+        if place is None or place.file is None:
+            return None
+        if place.kind in ("class", "instance", "async_instance"):
+            cls = self.class_(place)
+            name = "__init__" if place.kind == "class" else "__call__"
+            return self.source.method(cls, name) if cls is not None else None
+        return self.source.function_at(place.file, place.line)
+
+    def class_(self, place: Place | None) -> Class | None:
+        """Return the source of a class."""
+        if place is None or place.file is None:
+            return None
+        module = self.source.files.get(place.file)
+        return None if module is None else self.source.classes.get(f"{module.name}.{place.name}")
+
+    def line_of(self, place: Place | None) -> int:
+        """Return the line of a `def` or `class`; 0 if it is not known."""
+        function = self.function(place) if place and place.kind != "class" else None
+        if function is not None:
+            return function.line
+        cls = self.class_(place)
+        return cls.node.lineno if cls is not None else (place.line if place else 0)
+
+    def field_place(self, model: Model, name: str) -> tuple[str | None, int]:
+        """Return where a field is declared, in the model itself or the base that it comes from."""
+        cls = self.class_(model)
+        for owner in self.source.bases(cls) if cls is not None else ():
+            for node in owner.node.body:
+                match node:
+                    case ast.AnnAssign(target=ast.Name(id=found)) if found == name:
+                        return owner.module.file, node.lineno
+                    case ast.Assign(targets=[ast.Name(id=found)]) if found == name:
+                        return owner.module.file, node.lineno
+                    case _:
+                        pass
+        return model.file, self.line_of(model)
+
+    # -- routes ----------------------------------------------------------------------------------
+
+    @cached_property
+    def routes(self) -> tuple[Route, ...]:
+        """The project's own routes: those whose endpoint is written in it. Websockets too."""
+        return tuple(
+            route
+            for route in self.facts.routes
+            if route.kind in ("http", "websocket", "plain")
+            and route.endpoint is not None
+            and route.endpoint.file is not None
+        )
+
+    @cached_property
+    def http_routes(self) -> tuple[Route, ...]:
+        """The project's own routes that answer requests."""
+        return tuple(route for route in self.routes if route.kind == "http")
+
+    def at(self, route: Route) -> tuple[str | None, int]:
+        """Return the file and the line of a route's endpoint."""
+        place = route.endpoint
+        return (place.file if place else None), self.line_of(place)
+
+    def starts(self, route: Route) -> Iterator[Function]:
+        """Yield the functions of the project that a request to the route runs."""
+        places = [route.endpoint, *(node.call for node in route.dependencies)]
+        for place in places:
+            function = self.function(place)
+            if function is not None:
+                yield function
+
+    # -- reachability ----------------------------------------------------------------------------
+
+    @cached_property
+    def reached(self) -> Mapping[Function, Reach]:
+        """Every function that some request leads to, callbacks and background work included."""
+        return self._reach((start, route) for route in self.routes for start in self.starts(route))
+
+    def _reach(self, starts: Iterable[tuple[Function, Route]]) -> dict[Function, Reach]:
+        found: dict[Function, Reach] = {}
+        by_start: dict[Function, list[Route]] = {}
+        for start, route in starts:
+            by_start.setdefault(start, []).append(route)
+        for start, routes in by_start.items():
+            for function, way in self.calls.reached(start).items():
+                reach = found.setdefault(function, Reach(way))
+                reach.routes.extend(routes)
+                reach.starts.append(start)
+        return found
+
+    @cached_property
+    def on_loop(self) -> Mapping[Function, Reach]:
+        """Every function that runs on the event loop during a request: called, not handed over.
+
+        What is passed to a thread (`to_thread`, `run_in_threadpool`, an executor) is a callback and
+        so is left out, as are `def` endpoints and dependencies, which FastAPI runs in threads.
+        """
+        found: dict[Function, Reach] = {}
+        for route in self.routes:
+            for start in self.starts(route):
+                if start.is_async or start.node.name == "__init__":
+                    self._follow_loop(start, route, found)
+        return found
+
+    def _follow_loop(self, start: Function, route: Route, found: dict[Function, Reach]) -> None:
+        known = found.get(start)
+        if known is not None and start in known.starts:
+            known.routes.append(route)
+            return
+        pending: list[tuple[Function, tuple[Call | None, ...]]] = [(start, ())]
+        seen = {start}
+        while pending:
+            function, way = pending.pop(0)
+            reach = found.setdefault(function, Reach(way))
+            reach.routes.append(route)
+            reach.starts.append(start)
+            for call in self.calls.of(function):
+                callee = call.function
+                if callee is not None and callee not in seen and _runs(call, callee):
+                    seen.add(callee)
+                    pending.append((callee, (*way, call)))
+
+    def reached_calls(self) -> Iterator[tuple[Call, Reach]]:
+        """Yield every call that some request leads to."""
+        for function, reach in self.reached.items():
+            for call in self.calls.of(function):
+                yield call, reach
+
+    # -- models ----------------------------------------------------------------------------------
+
+    def models_in(self, shape: Shape | None) -> Iterator[Model]:
+        """Yield the models that a shape leads to, nested ones too, each once."""
+        pending = list(shape.leads_to()) if shape is not None else []
+        seen: set[str] = set()
+        while pending:
+            name = pending.pop(0)
+            model = self.facts.models.get(name)
+            if model is None or name in seen:
+                continue
+            seen.add(name)
+            yield model
+            for item in model.fields:
+                pending.extend(item.shape.leads_to())
+
+    def bodies(self, route: Route) -> Iterator[Model]:
+        """Yield the models of a route's request body, nested ones too."""
+        for param in route.params:
+            if param.source in ("body", "form", "query"):
+                yield from self.models_in(param.shape)
+
+    def dependency_source(self, node: Dependency) -> Function | None:
+        """Return the source of a dependency."""
+        return self.function(node.call)
+
+
+def _runs(call: Call, callee: Function) -> bool:
+    """Tell whether a call runs the callee's body here and now; a coroutine runs when awaited.
+
+    A generator's body runs as it is iterated over, which is here too.
+    """
+    return call.is_awaited or not callee.is_async

@@ -1,0 +1,150 @@
+"""AUTH001: data is changed and nobody was asked who they are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from newel_tools.check.access import Access
+from newel_tools.check.database import writes_rows
+from newel_tools.check.finding import Finding
+from newel_tools.check.review import Review
+from newel_tools.check.rule import Rule
+from newel_tools.facts.routes import Route
+
+__all__ = ["RULE"]
+
+_PUBLIC: Final = re.compile(
+    r"(sign_?-?(up|in|out)|register|registration|log_?-?(in|out)|token|auth|oauth|sso|session|password"
+    r"|forgot|reset|verif|confirm|activate|magic|otp|2fa|invite|invitation|accept|webhook|hook|callback|ipn"
+    r"|contact|feedback|subscri|newsletter|waitlist|health|ping|track|analytics|event|telemetry|report"
+    r"|consent|public|guest|anonymous|captcha|setup|bootstrap|install|private|internal|dev|test|debug|utils)",
+    re.IGNORECASE,
+)
+
+
+def find(review: Review) -> Iterator[Finding]:
+    """Find routes that write rows without a guard; without any guard at all, say it once."""
+    access = Access(review)
+    writing = [route for route in review.http_routes if route.writes and _changes(review, route)]
+    if access.guarding_middleware:
+        return
+    if not access.has_authentication:
+        if writing:
+            yield _nobody_asked(review, writing)
+        return
+    for route in writing:
+        if not access.is_protected(route) and not _PUBLIC.search(f"{route.path} {route.name}"):
+            file, line = review.at(route)
+            yield RULE.found(
+                f"{route.label} changes data and does not ask who is calling",
+                file=file,
+                line=line,
+                route=route.label,
+            )
+
+
+def _changes(review: Review, route: Route) -> bool:
+    function = review.function(route.endpoint)
+    if function is None:
+        return False
+    reached = review.calls.reached(function)
+    return any(writes_rows(call) for inner in reached for call in review.calls.of(inner))
+
+
+def _nobody_asked(review: Review, writing: list[Route]) -> Finding:
+    first = writing[0]
+    file, line = review.at(first)
+    return RULE.found(
+        f"no route asks who is calling, and {len(writing)} of them change data",
+        file=file,
+        line=line,
+        also=[route.label for route in writing],
+    )
+
+
+RULE = Rule(
+    id="AUTH001",
+    title="A route changes data without asking who is calling",
+    severity="block",
+    how="import",
+    why="Anybody who can reach the service can create, change or delete these rows.",
+    fix="depend on what reads and checks the caller's token: `user: CurrentUser`, or "
+    "`dependencies=[...]` of the router",
+    seed='003 "Skip authentication on protected routes"',
+    expected="sign-up, log-in, password reset, webhooks, contact forms and the like by their "
+    "path; routes below a middleware, decorator or dependency that may refuse; routes "
+    "that change no rows. An application without any authentication is one finding.",
+    bad="""
+from typing import Annotated
+
+from fastapi import Depends, FastAPI
+from fastapi.security import OAuth2PasswordBearer
+from sqlalchemy import create_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+engine = create_engine("sqlite://")
+bearer = OAuth2PasswordBearer(tokenUrl="login")
+app = FastAPI()
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Note(Base):
+    __tablename__ = "notes"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    text: Mapped[str]
+
+
+@app.get("/notes/mine")
+def read(token: Annotated[str, Depends(bearer)]) -> list[str]:
+    return [token]
+
+
+@app.post("/notes", status_code=201)
+def create(text: str) -> None:  # finding
+    with Session(engine) as session:
+        session.add(Note(text=text))
+        session.commit()
+""",
+    good="""
+from typing import Annotated
+
+from fastapi import Depends, FastAPI
+from fastapi.security import OAuth2PasswordBearer
+from sqlalchemy import create_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+engine = create_engine("sqlite://")
+bearer = OAuth2PasswordBearer(tokenUrl="login")
+app = FastAPI()
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Note(Base):
+    __tablename__ = "notes"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    text: Mapped[str]
+
+
+@app.post("/notes", status_code=201)
+def create(text: str, token: Annotated[str, Depends(bearer)]) -> None:
+    with Session(engine) as session:
+        session.add(Note(text=text))
+        session.commit()
+
+
+@app.post("/register", status_code=201)
+def register(text: str) -> None:
+    with Session(engine) as session:
+        session.add(Note(text=text))
+        session.commit()
+""",
+    find=find,
+)

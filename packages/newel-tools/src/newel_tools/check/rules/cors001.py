@@ -1,0 +1,82 @@
+"""CORS001: every site may use the visitor's log-in."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from newel_tools.check.finding import Finding
+from newel_tools.check.review import Review
+from newel_tools.check.rule import Rule
+from newel_tools.facts.facts import Middleware
+
+__all__ = ["RULE"]
+
+_ANY = (".*", "^.*$", "https?://.*", "http.*")
+
+
+def find(review: Review) -> Iterator[Finding]:
+    """Find CORS middleware that allows credentials to origins that nobody listed."""
+    for item in review.facts.middleware:
+        if item.class_.rpartition(".")[2] != "CORSMiddleware":
+            continue
+        origins = item.options.get("allow_origins") or ()
+        pattern = item.options.get("allow_origin_regex")
+        if item.options.get("allow_credentials") and ("*" in origins or pattern in _ANY):
+            file, line = _place(review, item)
+            yield RULE.found(
+                "every origin is allowed to send and read requests with credentials",
+                file=file,
+                line=line,
+            )
+
+
+def _place(review: Review, _item: Middleware) -> tuple[str | None, int]:
+    """Return where the middleware is added: the first call that names it."""
+    for module in review.source.own_modules():
+        for node in ast.walk(module.tree) if "CORSMiddleware" in module.text else ():
+            if isinstance(node, ast.Call):
+                given = [*node.args[:1], *(k.value for k in node.keywords[:1]), node.func]
+                names = [ast.unparse(value).rpartition(".")[2] for value in given]
+                if "CORSMiddleware" in names:
+                    return module.file, node.lineno
+    return None, 0
+
+
+RULE = Rule(
+    id="CORS001",
+    title="Any site may use the visitor's log-in",
+    severity="block",
+    how="import",
+    why="With `*` and credentials the middleware answers every Origin with itself: a page "
+    "anywhere can call the API as whoever visits it, and read the answers.",
+    fix="list the origins of the front ends in the settings, or drop `allow_credentials`",
+    seed='003 "Whitelist specific origins (no wildcards in production)"; 000 shows the fault',
+    expected="`*` without credentials, listed origins. What counts is what the imported "
+    "application has, so a default of the settings counts too.",
+    bad="""
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+
+app = FastAPI()
+app.add_middleware(  # finding
+    CORSMiddleware,
+    allow_origins=["*"],
+    allow_credentials=True,
+    allow_methods=["*"],
+)
+""",
+    good="""
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+
+app = FastAPI()
+app.add_middleware(
+    CORSMiddleware,
+    allow_origins=["https://app.example.com"],
+    allow_credentials=True,
+    allow_methods=["*"],
+)
+""",
+    find=find,
+)

@@ -1,0 +1,119 @@
+"""PAGE002: the client chooses how many rows it gets, without an upper bound."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from newel_tools.check.finding import Finding
+from newel_tools.check.review import Review
+from newel_tools.check.rule import Rule
+from newel_tools.check.sizes import bound_in_code, is_size
+from newel_tools.facts.routes import Route
+from newel_tools.facts.shapes import Field
+
+__all__ = ["RULE"]
+
+_LIST: Final = re.compile(r"list|Page|Sequence|Paginated|Results|Slice", re.IGNORECASE)
+
+
+def find(review: Review) -> Iterator[Finding]:
+    """Find page sizes without `le`, `lt` or a clamp in the code, on routes that read tables."""
+    for route in review.http_routes:
+        if "GET" not in route.methods:
+            continue
+        for param in route.params:
+            unbounded = is_size(param) and not _is_bounded(param) and _lists(route)
+            if unbounded and not bound_in_code(review, route, param):
+                yield _finding(review, route, param)
+
+
+def _is_bounded(param: Field) -> bool:
+    limits = param.shape.limits
+    return limits.le is not None or limits.lt is not None or param.shape.values is not None
+
+
+def _lists(route: Route) -> bool:
+    model = route.response.model
+    return model is None or bool(_LIST.search(model.text)) or "model" in model.types
+
+
+def _finding(review: Review, route: Route, param: Field) -> Finding:
+    file, line = review.at(route)
+    return RULE.found(
+        f"`{param.alias}` has no upper bound: `?{param.alias}=1000000` is served",
+        file=file,
+        line=line,
+        route=route.label,
+    )
+
+
+RULE = Rule(
+    id="PAGE002",
+    title="A page may be of any size",
+    severity="change",
+    how="import",
+    why="One request can ask for the whole table, and hold a worker and its memory for as "
+    "long as that takes.",
+    fix="bound it where it is declared: `Query(ge=1, le=100)`",
+    seed='003 "Default: 20 items, max: 100"',
+    expected="sizes that the code clamps with `min(...)` or refuses in an `if`, closed choices, "
+    "routes that read no table.",
+    bad="""
+from fastapi import FastAPI
+from sqlalchemy import create_engine, select
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+engine = create_engine("sqlite://")
+app = FastAPI()
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Note(Base):
+    __tablename__ = "notes"
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+
+@app.get("/notes")
+def notes(skip: int = 0, limit: int = 100) -> list[int]:  # finding
+    with Session(engine) as session:
+        return list(session.scalars(select(Note.id).offset(skip).limit(limit)))
+""",
+    good="""
+from typing import Annotated
+
+from fastapi import FastAPI, Query
+from sqlalchemy import create_engine, select
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+engine = create_engine("sqlite://")
+app = FastAPI()
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Note(Base):
+    __tablename__ = "notes"
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+
+@app.get("/notes")
+def notes(limit: Annotated[int, Query(ge=1, le=100)] = 20) -> list[int]:
+    with Session(engine) as session:
+        return list(session.scalars(select(Note.id).limit(limit)))
+
+
+@app.get("/clamped")
+def clamped(limit: int = 20) -> list[int]:
+    limit = max(1, min(limit, 100))
+    with Session(engine) as session:
+        return list(session.scalars(select(Note.id).limit(limit)))
+""",
+    find=find,
+)

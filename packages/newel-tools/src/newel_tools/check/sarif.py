@@ -1,0 +1,89 @@
+"""A report for machines of others: SARIF 2.1.0, and GitHub's workflow commands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final, Literal
+
+from newel_tools import __version__
+from newel_tools.check.check import Report
+from newel_tools.check.finding import Finding, Severity
+
+__all__ = ["github_lines", "sarif"]
+
+_SCHEMA: Final = "https://json.schemastore.org/sarif-2.1.0.json"
+_LEVELS: Final[dict[Severity, Literal["error", "warning", "note"]]] = {
+    "block": "error",
+    "change": "warning",
+    "note": "note",
+}
+_COMMANDS: Final[dict[Severity, str]] = {"block": "error", "change": "warning", "note": "notice"}
+
+
+def sarif(report: Report) -> dict[str, Any]:
+    """Return the report as one SARIF run; what the baseline accepts is marked as suppressed."""
+    findings = [*report.findings, *report.known]
+    first = {finding.rule: finding for finding in reversed(findings)}
+    results = [_result(finding, suppressed=False) for finding in report.findings]
+    results += [_result(finding, suppressed=True) for finding in report.known]
+    driver = {
+        "name": "newel check",
+        "version": __version__,
+        "rules": [_rule(first[name]) for name in sorted(first)],
+    }
+    return {
+        "$schema": _SCHEMA,
+        "version": "2.1.0",
+        "runs": [
+            {"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "results": results}
+        ],
+    }
+
+
+def _rule(finding: Finding) -> dict[str, Any]:
+    return {
+        "id": finding.rule,
+        "shortDescription": {"text": finding.why},
+        "help": {"text": finding.fix},
+        "defaultConfiguration": {"level": _LEVELS[finding.severity]},
+    }
+
+
+def _result(finding: Finding, *, suppressed: bool) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "ruleId": finding.rule,
+        "level": _LEVELS[finding.severity],
+        "message": {"text": _message(finding)},
+        "partialFingerprints": {"newel/v1": finding.fingerprint},
+    }
+    if finding.file is not None:
+        place: dict[str, Any] = {"artifactLocation": {"uri": finding.file}}
+        if finding.line:
+            place["region"] = {"startLine": finding.line}
+        found["locations"] = [{"physicalLocation": place}]
+    if suppressed:
+        found["suppressions"] = [{"kind": "external", "justification": "in the baseline"}]
+    return found
+
+
+def _message(finding: Finding) -> str:
+    where = f"{finding.route}: " if finding.route else ""
+    return f"{where}{finding.what}. {finding.why} Fix: {finding.fix}"
+
+
+def github_lines(report: Report) -> Iterator[str]:
+    """Yield a workflow command for each finding, so that a pull request shows it at its line."""
+    for finding in report.findings:
+        properties = {"title": f"{finding.rule} ({finding.certainty})"}
+        if finding.file is not None:
+            properties = {"file": finding.file, "line": str(max(finding.line, 1))} | properties
+        said = ",".join(f"{name}={_property(value)}" for name, value in properties.items())
+        yield f"::{_COMMANDS[finding.severity]} {said}::{_data(_message(finding))}"
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")

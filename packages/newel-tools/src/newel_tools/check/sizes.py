@@ -1,0 +1,82 @@
+"""Page sizes: which parameters are one, and whether the code bounds them after all."""
+
+from __future__ import annotations
+
+import ast
+import re
+from typing import Final
+
+from newel_tools.check.database import is_query
+from newel_tools.check.review import Review
+from newel_tools.facts.routes import Route
+from newel_tools.facts.shapes import Field
+from newel_tools.facts.source import Function
+
+__all__ = ["bound_in_code", "is_offset", "is_size", "reads_rows"]
+
+_SIZES: Final = re.compile(
+    r"^(limit|page_?size|per_?page|page_?limit|size|count|take|top|max_?results|n|num_?(items|results))$",
+    re.IGNORECASE,
+)
+_OFFSETS: Final = re.compile(
+    r"^(skip|offset|page|page_?(number|num|no|index)|start|from_)$", re.IGNORECASE
+)
+_BOUNDS: Final = frozenset({"min", "clamp", "clip"})
+
+
+def is_size(param: Field) -> bool:
+    """Tell whether a query parameter says how many rows are wanted."""
+    return param.source == "query" and "int" in param.shape.types and bool(_SIZES.match(param.name))
+
+
+def is_offset(param: Field) -> bool:
+    """Tell whether a query parameter says where a page starts."""
+    return (
+        param.source == "query" and "int" in param.shape.types and bool(_OFFSETS.match(param.name))
+    )
+
+
+def reads_rows(review: Review, route: Route) -> bool:
+    """Tell whether a request to the route reads a database, as far as the source shows."""
+    return any(
+        is_query(call)
+        for start in review.starts(route)
+        for function in review.calls.reached(start)
+        for call in review.calls.of(function)
+    )
+
+
+def bound_in_code(review: Review, route: Route, param: Field) -> bool:
+    """Tell whether code that the request runs compares, clamps or validates the parameter.
+
+    Any comparison counts, and so does a validator: what it decides cannot be read.
+    """
+    if param.shape.validated or not reads_rows(review, route):
+        return True
+    return any(
+        _bounds(function, param.name)
+        for start in review.starts(route)
+        for function in review.calls.reached(start)
+    )
+
+
+def _bounds(function: Function, name: str) -> bool:
+    for node in function.nodes:
+        match node:
+            case ast.Compare() if _names(node, name):
+                return True
+            case ast.Call(func=ast.Name(id=called) | ast.Attribute(attr=called)) if (
+                called in _BOUNDS and _names(node, name)
+            ):
+                return True
+            case _:
+                pass
+    return False
+
+
+def _names(node: ast.AST, name: str) -> bool:
+    return any(
+        (isinstance(inner, ast.Name) and inner.id == name)
+        or (isinstance(inner, ast.Attribute) and inner.attr == name)
+        for inner in ast.walk(node)
+    )

@@ -1,0 +1,178 @@
+"""Routes as the source declares them, for an application that cannot be imported.
+
+Prefixes of routers are followed through `include_router`; what is computed is left out. Nothing
+here is proved: a decorator that is built at run time is not seen.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from typing import Final
+
+from newel_tools.facts.routes import Dependency, Route
+from newel_tools.facts.shapes import Field, Place
+from newel_tools.facts.source import Function, Module, Source
+
+__all__ = ["source_routes"]
+
+_METHODS: Final = frozenset({"get", "post", "put", "patch", "delete", "head", "options"})
+_ROUTERS: Final = frozenset({"fastapi.APIRouter", "fastapi.FastAPI", "fastapi.routing.APIRouter"})
+_DEPTH: Final = 8
+
+
+def source_routes(source: Source) -> tuple[Route, ...]:
+    """Return the routes that decorators declare, in the order of the files."""
+    prefixes = _Prefixes(source)
+    return tuple(
+        route
+        for function in source.functions.values()
+        if not function.module.is_test
+        for decorator in function.node.decorator_list
+        for route in _route(decorator, function, prefixes)
+    )
+
+
+def _route(decorator: ast.expr, function: Function, prefixes: _Prefixes) -> Iterator[Route]:
+    match decorator:
+        case ast.Call(func=ast.Attribute(value=router, attr=name)) if name in _METHODS or name in (
+            "api_route",
+            "websocket",
+        ):
+            path = _text(_argument(decorator, "path", position=0))
+            prefix = prefixes.of(function.module, router)
+            if path is None or prefix is None:
+                return
+            methods = [name.upper()] if name in _METHODS else _methods(decorator)
+            yield Route(
+                kind="websocket" if name == "websocket" else "http",
+                path=prefix + path,
+                methods=() if name == "websocket" else tuple(methods),
+                name=function.node.name,
+                endpoint=_place(function),
+                dependant=_dependant(function, decorator, prefixes.source),
+            )
+        case _:
+            return
+
+
+def _methods(decorator: ast.Call) -> list[str]:
+    listed = _argument(decorator, "methods")
+    items = listed.elts if isinstance(listed, ast.List | ast.Tuple | ast.Set) else []
+    return [text for item in items if (text := _text(item))] or ["GET"]
+
+
+def _place(function: Function) -> Place:
+    return Place(
+        name=function.name,
+        module=function.module.name,
+        file=function.file,
+        line=function.line,
+        kind="coroutine" if function.is_async else "function",
+    )
+
+
+def _dependant(function: Function, decorator: ast.Call, source: Source) -> Dependency:
+    listed = _argument(decorator, "dependencies")
+    items = [*ast.walk(listed)] if listed is not None else []
+    items += [node for default in function.defaults.values() for node in ast.walk(default)]
+    items += [
+        node
+        for argument in function.arguments
+        if argument.annotation is not None
+        for node in _annotation_nodes(argument.annotation, function.module, source)
+    ]
+    calls = [node for node in items if isinstance(node, ast.Call)]
+    found = [inner for call in calls for inner in _dependencies(call, function.module, source)]
+    params = tuple(Field(name=argument.arg) for argument in function.arguments)
+    return Dependency(call=_place(function), dependencies=tuple(found), params=params)
+
+
+def _annotation_nodes(annotation: ast.expr, module: Module, source: Source) -> Iterator[ast.AST]:
+    """Yield the nodes of an annotation, and those of the alias that it may be."""
+    yield from ast.walk(annotation)
+    name = source.name_of(module, annotation)
+    owner, _, last = (name or "").rpartition(".")
+    home = source.modules.get(owner)
+    if home is not None and last in home.values:
+        yield from ast.walk(home.values[last])
+
+
+def _dependencies(call: ast.Call, module: Module, source: Source) -> Iterator[Dependency]:
+    name = source.name_of(module, call.func) or ""
+    if name.rpartition(".")[2] not in ("Depends", "Security") or not call.args:
+        return
+    target = call.args[0].func if isinstance(call.args[0], ast.Call) else call.args[0]
+    full = source.name_of(module, target)
+    provider = source.functions.get(full or "")
+    if provider is not None:
+        yield Dependency(call=_place(provider))
+    elif full is not None:
+        owner, _, last = full.rpartition(".")
+        yield Dependency(call=Place(name=last, module=owner))
+
+
+class _Prefixes:
+    """The prefix that requests to each router begin with."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self._own: dict[str, str] = {}
+        self._included: dict[str, tuple[str, str]] = {}
+        for module in source.own_modules():
+            for name, value in module.values.items():
+                if isinstance(value, ast.Call) and self._is_router(module, value):
+                    prefix = _text(_argument(value, "prefix")) or ""
+                    self._own[f"{module.name}.{name}"] = prefix
+            for node in ast.walk(module.tree):
+                if isinstance(node, ast.Call):
+                    self._include(module, node)
+
+    def _is_router(self, module: Module, value: ast.Call) -> bool:
+        name = self.source.name_of(module, value.func) or ""
+        return name in _ROUTERS or name.endswith("Router")
+
+    def _include(self, module: Module, call: ast.Call) -> None:
+        match call:
+            case ast.Call(
+                func=ast.Attribute(value=parent, attr="include_router"), args=[child, *_]
+            ):
+                inner = self.source.name_of(module, child)
+                outer = self.source.name_of(module, parent)
+                if inner is not None and outer is not None:
+                    prefix = _text(_argument(call, "prefix")) or ""
+                    self._included.setdefault(inner, (outer, prefix))
+            case _:
+                pass
+
+    def of(self, module: Module, router: ast.expr) -> str | None:
+        """Return the whole prefix of a router; `None` for what is no router."""
+        name = self.source.name_of(module, router)
+        if name is None:
+            return None
+        is_known = name in self._own or name.rpartition(".")[2] in ("app", "router", "api")
+        if not is_known:
+            return None
+        prefix = ""
+        for _ in range(_DEPTH):
+            prefix = self._own.get(name, "") + prefix
+            if name not in self._included:
+                break
+            name, more = self._included[name]
+            prefix = more + prefix
+        return prefix
+
+
+def _argument(call: ast.Call, name: str, *, position: int | None = None) -> ast.expr | None:
+    found = next((keyword.value for keyword in call.keywords if keyword.arg == name), None)
+    if found is None and position is not None and position < len(call.args):
+        return call.args[position]
+    return found
+
+
+def _text(node: ast.expr | None) -> str | None:
+    match node:
+        case ast.Constant(value=str(text)):
+            return text
+        case _:
+            return None

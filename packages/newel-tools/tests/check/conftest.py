@@ -1,0 +1,88 @@
+"""Reviewing small applications: `reviewed` writes files and returns the report."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from newel_tools.check.check import Report, review_facts
+from newel_tools.check.rule import Rule, files_of
+from newel_tools.facts import process
+from newel_tools.facts.environment import base_environment
+from newel_tools.facts.facts import Facts
+from newel_tools.facts.project import Project, find_project
+from newel_tools.facts.source import read_source
+
+Reviewed = Callable[..., Report]
+PROBE = Path(process.__file__).with_name("probe")
+
+
+class Zygote:
+    """Loads facts as `load_facts` does, without paying for the imports each time."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+
+    def facts(self, project: Project) -> Facts:
+        with process.copied(project) as (scratch, copy):
+            request = process.request_for(project, scratch=scratch, copy=copy, seconds=20)
+            request["answer"] = str(scratch / "answer.json")
+            request["environment"] = {**base_environment(scratch), **project.environment}
+            self._ask(request)
+            return Facts.model_validate_json(Path(request["answer"]).read_bytes())
+
+    def _ask(self, request: Mapping[str, object]) -> None:
+        if self._process is None:
+            program = Path(__file__).with_name("zygote.py")
+            self._process = subprocess.Popen(
+                [sys.executable, "-B", program, PROBE],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        assert self._process.stdout.readline() == "done\n"
+
+    def end(self) -> None:
+        if self._process is not None:
+            self._process.communicate("")
+
+
+@pytest.fixture(scope="session")
+def zygote() -> Iterator[Zygote]:
+    """Start once what describes applications."""
+    started = Zygote()
+    yield started
+    started.end()
+
+
+@pytest.fixture
+def reviewed(tmp_path: Path, zygote: Zygote) -> Reviewed:
+    """Return a function that writes an application and reviews it.
+
+    `reviewed(files or text, rules=[...])`; text is an example as rules have it.
+    """
+
+    def review(
+        files: str | Mapping[str, str],
+        *,
+        rules: Iterable[Rule] | None = None,
+        baseline: Mapping[str, int] | None = None,
+    ) -> Report:
+        named = files_of(files) if isinstance(files, str) else files
+        for name, text in named.items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        project = find_project(tmp_path)
+        source = read_source(project.root, project.files, project.import_paths)
+        facts = zygote.facts(project)
+        return review_facts(project, facts, source, rules=rules, baseline=baseline or {})
+
+    return review
