@@ -3,7 +3,7 @@
 Importing FastAPI, SQLAlchemy and SQLModel takes a second; with it behind us a probe takes 50 ms, so
 that every rule can have an application that breaks it and one that keeps it.
 
-Reads requests of the probe as JSON lines, with `answer` (the file for the document) instead of `fd`;
+Reads requests of the probe as JSON lines, with `answer`, a path for the document, instead of `fd`;
 prints a line for each that is done.
 """
 
