@@ -1,0 +1,42 @@
+"""The application that a command is about: found, imported in its own interpreter, described."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from newel_tools.facts.facts import Facts, load_facts
+from newel_tools.facts.project import ProjectError, find_project
+
+__all__ = ["document_of", "read_application"]
+
+
+def read_application(path: Path, *, name: str | None = None) -> Facts:
+    """Return the facts of the application in ``path``; ``name`` is its `package.module:attribute`.
+
+    Raises ``ProjectError`` when there is none or it cannot be imported.
+    """
+    project = find_project(path, application=name)
+    facts = load_facts(project)
+    if not facts.is_imported:
+        reason = str(facts.failures[0]) if facts.failures else "the import said nothing"
+        raise ProjectError(
+            f"{project.application.name} cannot be imported: {_line(reason)}",
+            fix=f"make `python -c 'import {project.application.module}'` work in {project.root},"
+            " or put the missing settings into .env.example",
+        )
+    return facts
+
+
+def document_of(facts: Facts) -> dict[str, object]:
+    """Return the OpenAPI document; raises ``ProjectError`` when the application cannot make it."""
+    if facts.openapi is not None:
+        return facts.openapi
+    reason = next((str(failure) for failure in facts.failures if failure.stage == "openapi"), "")
+    raise ProjectError(
+        f"the application makes no OpenAPI document{': ' if reason else ''}{_line(reason)}",
+        fix="make `app.openapi()` work",
+    )
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())[:300]

@@ -1,0 +1,1 @@
+"""OpenAPI documents: read, resolved, and their schemas understood."""
