@@ -94,10 +94,13 @@ def test_pyright_finds_a_planted_fault(service: Service, tmp_path: Path) -> None
     shutil.copytree(service("users", "features").root, tmp_path / "users")
     models = next((tmp_path / "users/src").rglob("models.py"))
     models.write_text(models.read_text() + '\nUser(emial="x", password_hash="!")\n')
+    settings = next((tmp_path / "users/src").rglob("settings.py"))
+    settings.write_text(settings.read_text() + "    payment_key: str\n")  # that is no fault
     done = type_check(tmp_path, ["users"])
 
     assert done.returncode == 1
-    assert "emial" in done.stdout
+    assert [line for line in done.stdout.splitlines() if " - error: " in line and "emial" in line]
+    assert "payment_key" not in done.stdout
 
 
 def test_ruff_and_ty_are_content_by_the_services_own_settings(services: dict[str, Any]) -> None:

@@ -79,6 +79,17 @@ def test_a_service_adds_its_own_fields(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Shop(secret_key=SECRET).currency == "CHF"
 
 
+def test_the_environment_gives_what_has_no_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    class ShopSettings(Settings):
+        payment_key: str
+
+    monkeypatch.setenv("SECRET_KEY", SECRET)
+    with pytest.raises(ConfigurationError, match="PAYMENT_KEY is not set"):
+        ShopSettings.from_environment()
+    monkeypatch.setenv("PAYMENT_KEY", "pk")
+    assert ShopSettings.from_environment().payment_key == "pk"
+
+
 def test_a_missing_secret_says_where_to_get_one() -> None:
     with pytest.raises(ConfigurationError, match="SECRET_KEY is not set") as caught:
         Settings()
