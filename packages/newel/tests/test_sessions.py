@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import anyio
 import httpx2
@@ -25,14 +26,17 @@ from sqlalchemy import delete, event
 from structlog.testing import capture_logs
 
 from newel import sessions
+from newel.db import Database
 from newel.errors import Unauthorized
 from newel.principal import Principal
-from newel.sessions import Sessions
+from newel.sessions import SessionMemory, Sessions
+from newel.tokens import AccessClaims
 
 pytestmark = pytest.mark.anyio
 
 WHO = "/api/v1/agents/who"
 MONTH = 30 * 86_400
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -72,6 +76,63 @@ ENDS: dict[str, Callable[[World], Awaitable[None]]] = {
 }
 
 
+def claims_of(session_id: UUID, *, sub: UUID | None = None, epoch: int = 0) -> AccessClaims:
+    return AccessClaims(
+        sub=sub or uuid4(), sid=session_id, epoch=epoch, jti=uuid4(), iat=NOW, exp=NOW
+    )
+
+
+class TestMemory:
+    """What is remembered of a caller, and when it is forgotten."""
+
+    def test_a_change_while_the_query_runs_keeps_its_answer_out(self) -> None:
+        memory, claims = SessionMemory(seconds=5), claims_of(uuid4())
+        generation = memory.generation
+        memory.forget_user(claims.sub)  # committed after the query has read the row
+        remember(memory, claims, generation)
+        assert memory.find(claims, NOW) is None
+        remember(memory, claims, memory.generation)
+        assert memory.find(claims, NOW) == Principal(id=claims.sub)
+
+    def test_it_is_good_for_this_user_and_this_epoch_alone(self) -> None:
+        memory, claims = SessionMemory(seconds=5), claims_of(uuid4())
+        remember(memory, claims, 0)
+        assert memory.find(replace(claims, epoch=1), NOW) is None
+        assert memory.find(replace(claims, sub=uuid4()), NOW) is None
+        assert memory.find(replace(claims, sid=uuid4()), NOW) is None
+
+    def test_it_does_not_outlive_the_session(self) -> None:
+        memory, claims = SessionMemory(seconds=5), claims_of(uuid4())
+        ends = NOW + timedelta(seconds=1)
+        memory.store(claims, Principal(id=claims.sub), now=NOW, ends=ends, generation=0)
+        assert memory.find(claims, NOW) is not None
+        assert memory.find(claims, ends) is None
+
+    def test_a_change_of_one_account_leaves_the_others(self) -> None:
+        memory, user = SessionMemory(seconds=5), User(email=EMAIL)
+        mine = [claims_of(uuid4(), sub=user.id) for _ in range(2)]
+        other = claims_of(uuid4())
+        for claims in (*mine, other):
+            remember(memory, claims, 0)
+        memory.forget(user)
+        assert [memory.find(claims, NOW) for claims in mine] == [None, None]
+        assert memory.find(other, NOW) is not None
+        memory.forget(None)
+        assert memory.find(other, NOW) is None
+
+    def test_it_is_bounded_and_the_oldest_goes_first(self) -> None:
+        memory = SessionMemory(seconds=5, kept=2)
+        claims = [claims_of(uuid4()) for _ in range(3)]
+        for one in claims:
+            remember(memory, one, 0)
+        assert [memory.find(one, NOW) is not None for one in claims] == [False, True, True]
+
+
+def remember(memory: SessionMemory, claims: AccessClaims, generation: int) -> None:
+    principal, ends = Principal(id=claims.sub), NOW + timedelta(days=1)
+    memory.store(claims, principal, now=NOW, ends=ends, generation=generation)
+
+
 class TestAccess:
     async def test_the_caller_has_what_the_roles_grant(self, world: World) -> None:
         client = await world.member()
@@ -99,6 +160,39 @@ class TestAccess:
         forged = await (await world.client(authorization="Bearer a.b.c")).get(WHO)
         assert answer.json()["error"] == forged.json()["error"] == "unauthorized"
         assert answer.json()["detail"] == forged.json()["detail"]
+
+    async def test_a_caller_is_looked_up_once_in_five_seconds(self, world: World) -> None:
+        client = await world.member()
+        seen: list[str] = []
+        engine = world.database.reading_engine.sync_engine
+        event.listen(engine, "before_cursor_execute", lambda *sent: seen.append(sent[2]))
+        for _ in range(3):
+            await client.get(WHO)
+        assert len(seen) == 1
+        world.wait(5)
+        await client.get(WHO)
+        assert len(seen) == 2
+
+    async def test_what_another_process_changes_holds_after_five_seconds(
+        self, world: World
+    ) -> None:
+        client = await world.member()
+        assert (await client.get(WHO)).status_code == 200
+        other = Database(world.database.url)
+        async with other.write(None) as work, work.as_system("another process"):
+            await work.session.execute(delete(User))
+        await other.close()
+        world.wait(4.9)
+        assert (await client.get(WHO)).status_code == 200
+        world.wait(0.1)
+        assert (await client.get(WHO)).status_code == 401
+
+    async def test_nothing_is_remembered_in_strict_mode(self, world: World) -> None:
+        memory = SessionMemory(seconds=0)
+        now, claims = world.clock.now(), claims_of(uuid4())
+        principal = Principal(id=claims.sub)
+        memory.store(claims, principal, now=now, ends=now + timedelta(1), generation=0)
+        assert memory.find(claims, now) is None
 
     @pytest.mark.parametrize("end", [deactivate, revoke])
     async def test_it_lives_on_when_the_session_is_not_looked_at(

@@ -42,7 +42,7 @@ from newel.identity import Account, AccountKind, AuthSession, Email
 from newel.modules import Module
 from newel.principal import ANYONE, grants
 from newel.schemas import InputModel
-from newel.sessions import Sessions
+from newel.sessions import SessionMemory, Sessions
 from newel.tokens import RefreshTokens
 
 __all__ = [
@@ -160,6 +160,7 @@ def _new_sessions(kind: AccountKind, app: FastAPI) -> Sessions:
         clock=state.clock,
         lifetime=timedelta(days=state.settings.refresh_token_expire_days),
         idle=timedelta(days=state.settings.refresh_token_idle_days),
+        memory=SessionMemory(seconds=state.settings.session_memory_seconds),
     )
 
 

@@ -19,7 +19,7 @@ from sqlalchemy.sql.elements import conv
 from newel.entity import Entity
 from newel.errors import AppError, Conflict, Duplicate, InsufficientStorage, Invalid, Unavailable
 
-__all__ = ["as_app_error", "translate", "translate_connect_error"]
+__all__ = ["ConnectionLost", "as_app_error", "translate", "translate_connect_error"]
 
 _AWAY = "The database does not answer."
 _SQLITE_UNIQUE = re.compile(r"UNIQUE constraint failed: (?:index '(?P<index>\w+)'|(?P<columns>.+))")
@@ -31,6 +31,10 @@ _AWAY_STATES = ("08", "57P", "53", "58")
 _FULL_STATE = "53100"
 _REFERENCE_STATES = ("23001", "23503")  # ON DELETE RESTRICT has its own since PostgreSQL 18
 _RETRY_STATES = ("40001", "40P01", "55P03")
+
+
+class ConnectionLost(Unavailable):
+    """The connection turned out to be dead: a read may be tried on another one."""
 
 
 def translate(context: ExceptionContext) -> None:
@@ -64,7 +68,7 @@ def as_app_error(
     if state == _FULL_STATE or _FULL.search(message):
         return InsufficientStorage()
     if lost or state.startswith(_AWAY_STATES):
-        return Unavailable(_AWAY)
+        return ConnectionLost(_AWAY) if lost else Unavailable(_AWAY)
     if state in _RETRY_STATES or _BUSY.search(message):
         return Unavailable("Too many changes at the same time.", retry_after_seconds=1)
     if isinstance(error, IntegrityError):

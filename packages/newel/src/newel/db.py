@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, ParamSpec, Self, cast
+from functools import partial
+from typing import Annotated, Any, Final, ParamSpec, Self, cast
 from uuid import UUID
 
 import structlog
@@ -17,15 +18,16 @@ from fastapi import Depends
 from sqlalchemy import Row, Select, event, make_url, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import ORMExecuteState, Session, UOWTransaction
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.util import greenlet_spawn
 from starlette.requests import HTTPConnection
 
-from newel.database_errors import translate, translate_connect_error
-from newel.errors import ConfigurationError, Unavailable
+from newel.database_errors import ConnectionLost, translate, translate_connect_error
+from newel.entity import Entity
+from newel.errors import ConfigurationError
 from newel.events import Event, event_row, write_events
 from newel.outbox import Bell, Enqueueable, record, write_recorded
 from newel.pool import FairPool, refuse_closed
@@ -34,6 +36,7 @@ from newel.scope import SCOPED, Scope, ScopedSession, SystemScope
 from newel.statements import Statements
 
 __all__ = [
+    "UNWATCHED",
     "CurrentWork",
     "Database",
     "ReadOnlyUnit",
@@ -76,6 +79,27 @@ def _refuse_to_flush(session: UnitSession, _context: UOWTransaction, _instances:
         raise ReadOnlyUnit(_READ_ONLY)
 
 
+@event.listens_for(UnitSession, "after_flush")
+def _note_changed_entities(session: UnitSession, _context: UOWTransaction) -> None:
+    for kind, forget in session.work.database.watchers:
+        for entity in (*session.new, *session.dirty, *session.deleted):
+            if isinstance(entity, kind):
+                session.work.after_commit(partial(forget, entity))
+
+
+@event.listens_for(UnitSession, "do_orm_execute")
+def _note_changed_rows(state: ORMExecuteState) -> None:
+    if not (state.is_update or state.is_delete) or state.execution_options.get("newel_unwatched"):
+        return
+    work, mapper = cast("UnitSession", state.session).work, state.bind_mapper
+    for kind, forget in work.database.watchers:
+        if mapper is not None and issubclass(mapper.class_, kind):
+            work.after_commit(partial(forget, None))
+
+
+UNWATCHED: Final[Mapping[str, bool]] = {"newel_unwatched": True}
+"""Execution options of an UPDATE or DELETE that who watches its rows need not hear of."""
+
 _READ_ONLY = "a read unit cannot write: use POST, PUT, PATCH or DELETE, or `database.write(caller)`"
 
 
@@ -107,6 +131,10 @@ class Work:
     @caller.setter
     def caller(self, caller: Principal | None) -> None:
         self.scope = caller
+
+    async def admit(self, caller: Principal) -> None:
+        """Work for ``caller``, who may call this route: ``requires`` and ``public`` end with it."""
+        self.caller = caller
 
     @asynccontextmanager
     async def as_system(self, reason: str) -> AsyncGenerator[Self]:
@@ -201,6 +229,7 @@ class Database:
         self.url = url
         self.statements = Statements()
         self.bell = Bell()
+        self.watchers: list[tuple[type[Entity], Callable[[Entity | None], None]]] = []
         pool = {
             "pool_size": pool_size,
             "max_overflow": max_overflow,
@@ -240,6 +269,13 @@ class Database:
         """
         return Work(self, caller, read_only=False)
 
+    def watch(self, kind: type[Entity], forget: Callable[[Entity | None], None]) -> None:
+        """Call ``forget`` after each commit of this process that has changed entities of ``kind``.
+
+        With the entity; with ``None`` after an UPDATE or DELETE statement, whose rows nobody knows.
+        """
+        self.watchers.append((kind, forget))
+
     def session(self, work: Work) -> AsyncSession:
         """Return the session of a unit of work."""
         engine = self._reader if work.read_only else self._writer
@@ -256,11 +292,8 @@ class Database:
         """
         try:
             return await greenlet_spawn(self._rows, statement, parameters)
-        except Unavailable as error:
-            cause = error.__cause__
-            if not (isinstance(cause, DBAPIError) and cause.connection_invalidated):
-                raise
-        return await greenlet_spawn(self._rows, statement, parameters)
+        except ConnectionLost:
+            return await greenlet_spawn(self._rows, statement, parameters)
 
     def _rows(
         self, statement: Select[*tuple[Any, ...]], parameters: Mapping[str, Any]
@@ -374,9 +407,12 @@ def get_database(connection: HTTPConnection) -> Database:
 
 async def get_work(connection: HTTPConnection) -> AsyncIterator[Work]:
     """Open the unit of work of this request; the dependency behind ``CurrentWork``."""
-    database = get_database(connection)
-    reads = connection.scope.get("method") in {"GET", "HEAD", "OPTIONS"}
-    async with database.read(None) if reads else database.write(None) as work:
+    unit: Work | None = connection.scope.get("newel.work")  # of a POST with an idempotency key
+    if unit is None:
+        database = get_database(connection)
+        reads = connection.scope.get("method") in {"GET", "HEAD", "OPTIONS"}
+        unit = database.read(None) if reads else database.write(None)
+    async with unit as work:
         yield work
 
 

@@ -39,6 +39,11 @@ class Statements:
     def __init__(self) -> None:
         self._known: dict[Hashable, _Known] = {}
 
+    @property
+    def count(self) -> int:
+        """How many statements are remembered; at most 1,000."""
+        return len(self._known)
+
     def scoped(
         self,
         entity: type[Entity],

@@ -381,8 +381,10 @@ async def test_db(test_engine: AsyncEngine) -> AsyncGenerator[Work]:
     Unlike a service's it commits each ``flush`` at once and its SELECTs read afresh: what it wrote
     is there for the application, and the other way round.
     """
-    async with _Window(test_engine).write(None) as work, work.as_system("a test looks"):
+    work = _Window(test_engine).write(None)
+    async with work.as_system("a test looks"):
         yield work
+    await work.session.close()
 
 
 class _Window(Database):
