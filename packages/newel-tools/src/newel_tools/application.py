@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
 
 from newel_tools.facts.facts import Facts, load_facts
 from newel_tools.facts.project import ProjectError, find_project
 
-__all__ = ["document_of", "read_application"]
+__all__ = ["AppName", "AsJson", "ProjectFolder", "document_of", "read_application"]
+
+ProjectFolder: TypeAlias = Annotated[
+    Path, typer.Argument(help="The project's folder, or its main file.")
+]
+AppName: TypeAlias = Annotated[
+    str | None, typer.Option("--app", help="The application, package.module:name.", metavar="NAME")
+]
+AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="For programs.")]
 
 
 def read_application(path: Path, *, name: str | None = None) -> Facts:

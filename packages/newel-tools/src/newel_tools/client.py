@@ -21,7 +21,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from newel_tools.application import document_of, read_application
+from newel_tools.application import AppName, ProjectFolder, document_of, read_application
 from newel_tools.openapi.document import DocumentError
 from newel_tools.refusal import refused
 
@@ -37,10 +37,6 @@ _HEAD: Final = re.compile(r"^// newel client: openapi (\w+), content (\w+)$", re
 
 client: typer.Typer = typer.Typer(help="Typed clients of the API: TypeScript and Python.")
 
-Project = Annotated[Path, typer.Option("--project", help="The folder of the project.")]
-App = Annotated[
-    str | None, typer.Option("--app", help="The application, as package.module:attribute.")
-]
 Check = Annotated[
     bool, typer.Option("--check", help="Write nothing; exit code 1 when the client is stale.")
 ]
@@ -60,9 +56,9 @@ class Staleness:
 @client.command("ts")
 def ts(
     out: Annotated[Path, typer.Argument(help="The file to write, such as src/api.d.ts.")],
+    project: ProjectFolder = Path(),
     *,
-    project: Project = Path(),
-    app: App = None,
+    app: AppName = None,
     check: Check = False,
 ) -> None:
     """Write the API's types for TypeScript (openapi-typescript)."""
@@ -78,9 +74,9 @@ def ts(
 @client.command("py")
 def py(
     out: Annotated[Path, typer.Argument(help="The folder to write, such as agents_client.")],
+    project: ProjectFolder = Path(),
     *,
-    project: Project = Path(),
-    app: App = None,
+    app: AppName = None,
     check: Check = False,
 ) -> None:
     """Write a client package for Python (openapi-python-client)."""

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from newel_tools.application import document_of, read_application
+from newel_tools.application import AppName, AsJson, ProjectFolder, document_of, read_application
 from newel_tools.consult.access import access_of
 from newel_tools.consult.login import Login, login_of
 from newel_tools.consult.operation import Described, describe, find_operation
@@ -23,14 +23,10 @@ from newel_tools.refusal import refused
 
 __all__ = ["auth", "auth_of", "routes", "schema", "schema_of"]
 
-Project = Annotated[Path, typer.Option("--project", help="The folder of the project.")]
-App = Annotated[
-    str | None, typer.Option("--app", help="The application, as package.module:attribute.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 
-
-def routes(*, project: Project = Path(), app: App = None, as_json: AsJson = False) -> None:
+def routes(
+    project: ProjectFolder = Path(), *, app: AppName = None, as_json: AsJson = False
+) -> None:
     """List every route and what it asks of its callers."""
     with refused(as_json=as_json):
         rows = routes_of(read_application(project, name=app))
@@ -43,9 +39,9 @@ def routes(*, project: Project = Path(), app: App = None, as_json: AsJson = Fals
 def schema(
     method: Annotated[str, typer.Argument(help="GET, POST, ...")],
     path: Annotated[str, typer.Argument(help="The path: /agents/{id}, /agents/42, or its end.")],
+    project: ProjectFolder = Path(),
     *,
-    project: Project = Path(),
-    app: App = None,
+    app: AppName = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what one operation takes and answers, with examples."""
@@ -57,7 +53,7 @@ def schema(
             show_operation(Console(soft_wrap=True), found)
 
 
-def auth(*, project: Project = Path(), app: App = None, as_json: AsJson = False) -> None:
+def auth(project: ProjectFolder = Path(), *, app: AppName = None, as_json: AsJson = False) -> None:
     """Explain how clients log in, and what the routes ask for."""
     with refused(as_json=as_json):
         found = auth_of(read_application(project, name=app))

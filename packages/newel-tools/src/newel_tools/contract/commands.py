@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from newel_tools.application import document_of, read_application
+from newel_tools.application import AppName, AsJson, ProjectFolder, document_of, read_application
 from newel_tools.contract.agreement import FILE, Agreement, place_of, read_agreement
 from newel_tools.contract.baseline import (
     FOLDER,
@@ -33,12 +33,6 @@ from newel_tools.refusal import refused
 __all__ = ["Standing", "accept", "check", "contract", "diff", "standing_of"]
 
 contract: typer.Typer = typer.Typer(help="Hold the API to what its clients were told.")
-
-Project = Annotated[Path, typer.Option("--project", help="The folder of the project.")]
-App = Annotated[
-    str | None, typer.Option("--app", help="The application, as package.module:attribute.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +98,7 @@ def standing_of(project: Path, *, app: str | None = None) -> Standing:
 
 
 @contract.command("check")
-def check(*, project: Project = Path(), app: App = None, as_json: AsJson = False) -> None:
+def check(project: ProjectFolder = Path(), *, app: AppName = None, as_json: AsJson = False) -> None:
     """Fail when the API breaks a client and nobody agreed on that."""
     with refused(as_json=as_json):
         standing = standing_of(project, app=app)
@@ -126,9 +120,9 @@ def check(*, project: Project = Path(), app: App = None, as_json: AsJson = False
 
 @contract.command("accept")
 def accept(
+    project: ProjectFolder = Path(),
     *,
-    project: Project = Path(),
-    app: App = None,
+    app: AppName = None,
     reason: Annotated[
         str | None, typer.Option("--reason", help="Why clients are broken on purpose.")
     ] = None,
