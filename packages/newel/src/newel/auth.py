@@ -150,7 +150,7 @@ class _Requires:
             raise Forbidden(f"This needs the permission {missing[0]}.", permission=missing[0])
         if self.roles and not self.roles & caller.roles:
             raise Forbidden(f"This needs the role {' or '.join(sorted(self.roles))}.")
-        work.caller = caller
+        await work.admit(caller)
         return caller
 
 
@@ -168,7 +168,7 @@ class _Public:
     ) -> Principal:
         rate: Rate = connection.app.state.api_rate
         await _hit(connection, response, _who(connection, caller), rate, policy="api")
-        work.caller = caller
+        await work.admit(caller)
         return caller
 
 

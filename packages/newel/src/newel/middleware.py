@@ -3,8 +3,8 @@
     app = FastAPI(middleware=default_middleware(settings))
 
 Outermost first: ``RequestContext`` (id and access line), ``SecurityHeaders``, CORS when origins are
-listed, ``UnexpectedErrors`` (500 as a problem), ``BodyLimit`` (413) and ``Deadline`` (503). In this
-order error answers carry the request id, the security headers and CORS, too.
+listed, ``UnexpectedErrors`` (500 as a problem), ``BodyLimit`` (413), ``Deadline`` (503) and
+``Idempotency``. In this order error answers carry the request id, security headers and CORS, too.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from newel import context
 from newel.errors import Unavailable
+from newel.idempotency import Idempotency
 from newel.problems import MEDIA_TYPE, problem_response
 from newel.settings import Settings
 
@@ -56,6 +57,7 @@ def default_middleware(settings: Settings) -> list[Middleware]:
         Middleware(UnexpectedErrors),
         Middleware(BodyLimit, max_body_bytes=settings.max_body_bytes),
         Middleware(Deadline, seconds=settings.request_timeout_seconds),
+        Middleware(Idempotency),
     ]
     if settings.cors_origins:
         cors = Middleware(
@@ -76,8 +78,8 @@ _ALLOWED_HEADERS: Final = (
     *("X-API-Version", "X-Request-ID"),
 )
 _EXPOSED_HEADERS: Final = (
-    *("Deprecation", "ETag", "Location", "RateLimit", "RateLimit-Policy", "Retry-After"),
-    *("Sunset", "X-Request-ID"),
+    *("Deprecation", "ETag", "Idempotent-Replayed", "Location", "RateLimit", "RateLimit-Policy"),
+    *("Retry-After", "Sunset", "X-Request-ID"),
 )
 
 
