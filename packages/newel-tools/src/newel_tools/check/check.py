@@ -41,8 +41,10 @@ class Report:
 
     @property
     def verdict(self) -> Verdict:
-        """The verdict over what is new."""
-        return verdict_of(self.findings)
+        """The verdict over what is new; what could not be imported is never approved."""
+        verdict = verdict_of(self.findings)
+        unproved = verdict == "APPROVE" and not self.facts.is_imported
+        return "REQUEST CHANGES" if unproved else verdict
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as machines read it."""
@@ -163,8 +165,8 @@ def _notes(facts: Facts, source: Source, rules: Iterable[Rule]) -> Iterable[str]
     if not facts.is_imported:
         skipped = sum(rule.how == "import" for rule in rules)
         yield (
-            f"not proved: without an import {skipped} rules that need the application did not run, "
-            "and the others only read"
+            f"not approved: without an import {skipped} rules that need the application did not "
+            "run; install the project into its .venv, or name its interpreter with --python"
         )
     elif not facts.entities:
         yield "no mapped tables were found: the rules about the database have nothing to go by"

@@ -6,6 +6,7 @@ import ast
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
@@ -54,7 +55,10 @@ def find_applications(root: Path, files: Iterable[Path]) -> list[Application]:
     """
     texts = {path: text for path in files if (text := read_text(path)) is not None}
     places = _Places(root, texts)
-    found = [app for path, text in texts.items() for app in _in_file(path, text, places)]
+    makers = _trees(texts, ["FastAPI"])
+    factories = frozenset(name for tree in makers.values() for name in _factories(tree))
+    trees = {**_trees(texts, factories), **makers} if factories else makers
+    found = [app for p, tree in trees.items() for app in _in_file(p, tree, factories, places)]
     main = [app for app in found if not _is_aside(app.file.relative_to(root))]
     ordered = sorted(main or found, key=_order)
     declared = [app for folder in _declaring(root, files) for app in _declared(folder, places)]
@@ -153,14 +157,10 @@ def _relative_names(text: str, module: str, tail: str) -> list[str]:
     return [prefix + name for name in _imported_names(text, module)]
 
 
-def _in_file(path: Path, text: str, places: _Places) -> Iterator[Application]:
-    if "FastAPI" not in text and "create_app" not in text:
-        return
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError):
-        return
-    made = list(_made(tree))
+def _in_file(
+    path: Path, tree: ast.Module, factories: frozenset[str], places: _Places
+) -> Iterator[Application]:
+    made = list(_made(tree, factories))
     if not made:
         return
     folder = places.best_root(path)
@@ -176,31 +176,53 @@ def _in_file(path: Path, text: str, places: _Places) -> Iterator[Application]:
         )
 
 
+def _trees(texts: Mapping[Path, str], words: Iterable[str]) -> dict[Path, ast.Module]:
+    """Parse the files that contain one of the words."""
+    wanted = tuple(words)
+    found: dict[Path, ast.Module] = {}
+    for path, text in texts.items():
+        if any(word in text for word in wanted):
+            with suppress(SyntaxError, ValueError, RecursionError):
+                found[path] = ast.parse(text)
+    return found
+
+
 def _module(path: Path, folder: Path) -> str:
     parts = path.relative_to(folder).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
 
 
-def _made(tree: ast.Module) -> Iterator[tuple[str, bool]]:
-    """Yield the names at module level that hold an application, or make one when called."""
+def _factories(tree: ast.Module) -> dict[str, bool]:
+    """Return the functions that return an application, and whether they ask for no argument."""
     makers = _constructors(tree)
-    factories: dict[str, bool] = {}
+    found: dict[str, bool] = {}
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and _returns_application(node, makers):
             arguments = node.args
             required = len(arguments.args) - len(arguments.defaults)
             required += sum(default is None for default in arguments.kw_defaults)
-            factories[node.name] = required == 0
+            found[node.name] = required == 0
+    return found
+
+
+def _made(tree: ast.Module, factories: frozenset[str]) -> Iterator[tuple[str, bool]]:
+    """Yield the names at module level that hold an application, or make one when called.
+
+    ``factories`` are the names of the whole project's functions that return an application.
+    """
+    own = _factories(tree)
+    makers = _constructors(tree) | own.keys() | factories
     held: list[str] = []
     for node in _statements(tree.body):
         if not (isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Call)):
             continue
-        if _called(node.value) in makers | factories.keys() | {"create_app"}:
+        called = ast.unparse(node.value.func)
+        if called in makers or called.rpartition(".")[2] in factories:
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             held += [target.id for target in targets if isinstance(target, ast.Name)]
     yield from ((name, False) for name in dict.fromkeys(held))
     if not held:
-        yield from ((name, True) for name, callable_ in factories.items() if callable_)
+        yield from ((name, True) for name, is_callable in own.items() if is_callable)
 
 
 def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
@@ -224,23 +246,19 @@ def _constructors(tree: ast.Module) -> set[str]:
     return found
 
 
-def _called(call: ast.Call) -> str:
-    return ast.unparse(call.func)
-
-
 def _returns_application(node: ast.FunctionDef, makers: set[str]) -> bool:
     if node.returns is not None and ast.unparse(node.returns).strip("\"'") in makers:
         return not node.name.startswith("_")
     made: set[str] = set()
     for inner in ast.walk(node):
         if isinstance(inner, ast.Assign) and isinstance(inner.value, ast.Call):
-            if _called(inner.value) in makers:
+            if ast.unparse(inner.value.func) in makers:
                 made |= {target.id for target in inner.targets if isinstance(target, ast.Name)}
         elif isinstance(inner, ast.Return) and inner.value is not None:
             value = inner.value
             if isinstance(value, ast.Name) and value.id in made:
                 return True
-            if isinstance(value, ast.Call) and _called(value) in makers:
+            if isinstance(value, ast.Call) and ast.unparse(value.func) in makers:
                 return True
     return False
 
@@ -291,19 +309,12 @@ def _named(name: str, places: _Places, *, within: Path) -> Application | None:
         if folder.is_relative_to(places.root):
             file = places.file(module, folder)
             if file is not None:
-                kinds = dict(_made_in(file))
-                is_factory = is_factory or kinds.get(attribute, False)
+                is_factory = is_factory or _made_in(file).get(attribute, False)
                 return Application(module, attribute, file, folder, is_factory)
     return None
 
 
-def _made_in(path: Path) -> Iterator[tuple[str, bool]]:
-    text = read_text(path)
-    try:
-        tree = ast.parse(text or "")
-    except (SyntaxError, ValueError, RecursionError):
-        return
-    yield from _made(tree)
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef) and _returns_application(node, _constructors(tree)):
-            yield node.name, True
+def _made_in(path: Path) -> dict[str, bool]:
+    text = read_text(path) or ""
+    tree = _trees({path: text}, [""]).get(path, ast.Module([], []))
+    return {**_factories(tree), **dict(_made(tree, frozenset()))}

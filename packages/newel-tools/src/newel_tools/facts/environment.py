@@ -39,6 +39,7 @@ _KEPT: Final = ("PATH", "LANG", "LC_ALL", "TZ", "SYSTEMROOT")
 _ASKED: Final = re.compile(
     r"URL|URI|DSN|DATABASE|POSTGRES|SQL|SECRET|KEY|TOKEN|HOST|PORT|USER|PASS|DB"
 )
+_FOLDER: Final = re.compile(r"(DIR|DIRECTORY|FOLDER|DATA|HOME|STORAGE)(_PATH)?$")
 _SWITCHES: Final = ("SENTRY", "OTEL", "PROXY", "LOGFIRE", "NEW_RELIC", "DATADOG")
 
 
@@ -77,13 +78,37 @@ def dummies_for(
     names: Iterable[str], texts: Iterable[str], *, packages: frozenset[str], asynchronous: bool
 ) -> dict[str, str]:
     """Return values for settings that a failed import said are missing, under each known prefix."""
-    prefixes = {prefix for text in texts for prefix in _PREFIX.findall(text)}
+    read = list(texts)
+    prefixes = {prefix for text in read for prefix in _PREFIX.findall(text)}
     found: dict[str, str] = {}
     for name in names:
-        value = dummy(name, packages=packages, asynchronous=asynchronous)
+        value = _of_kind(name, read)
+        if value is None:
+            value = dummy(name, packages=packages, asynchronous=asynchronous)
         found[name.upper()] = value
         found |= {f"{prefix}{name}".upper(): value for prefix in prefixes}
     return found
+
+
+def _of_kind(name: str, texts: Iterable[str]) -> str | None:
+    """Return a value of the type that a field of this name is annotated with; `None`: of any."""
+    field = re.compile(rf"^[ \t]+{re.escape(name)}[ \t]*:[ \t]*([^=#\n]+)", re.MULTILINE)
+    kind = next((found[1] for text in texts if (found := field.search(text))), "")
+    table: tuple[tuple[str, str | None], ...] = (
+        (r"Literal\[[\"']([^\"']+)", None),
+        (r"\bbool\b", "false"),
+        (r"\b(int|float)\b", "5432" if name.upper().endswith("PORT") else "30"),
+        (r"\b(list|List|set|Set|tuple|Sequence)\b", "[]"),
+        (r"\b(dict|Dict)\b", "{}"),
+        (r"\bEmailStr\b", "somebody@example.com"),
+        (r"\b(AnyUrl|HttpUrl|AnyHttpUrl)\b", "http://127.0.0.1:9"),
+        (r"\bRedisDsn\b", "redis://127.0.0.1:6379/0"),
+        (r"\bPath\b", "data"),
+    )
+    for pattern, value in table:
+        if found := re.search(pattern, kind):
+            return value if value is not None else found[1]
+    return None
 
 
 def dummy(name: str, *, packages: frozenset[str], asynchronous: bool) -> str:
@@ -182,12 +207,22 @@ def _asked(text: str) -> Iterator[str]:
             ) if _is_environment(value):
                 yield name
             case ast.Call(func=function, args=[ast.Constant(value=str(name))], keywords=[]) if (
-                _reads_environment(function) and _ASKED.search(name)
+                _reads_environment(function) and (_ASKED.search(name) or _FOLDER.search(name))
             ):
                 if not any(word in name for word in _SWITCHES):
                     yield name
+            case ast.Call(
+                func=function,
+                args=[ast.Constant(value=str(name)), ast.Constant(value=str(default))],
+            ) if _reads_environment(function) and _leads_outside(name, default):
+                yield name
             case _:
                 pass
+
+
+def _leads_outside(name: str, default: str) -> bool:
+    """Tell whether a folder would by default lie where a review may not write."""
+    return default.startswith("/") and _FOLDER.search(name) is not None
 
 
 def _is_environment(node: ast.expr) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cached_property
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from newel_tools.facts.shapes import Fact, Model, Place
 
 __all__ = ["Facts", "Failure", "Handler", "Limiter", "Middleware", "load_facts"]
 
+_NAMED: Final = re.compile(r"\b[A-Z][A-Z0-9]*_[A-Z0-9_]+\b")
 _TRIES: Final = 4  # each names the next setting that is missing
 
 
@@ -120,13 +122,18 @@ def load_facts(project: Project, *, timeout_seconds: float = 30.0) -> Facts:
     """
     document = run_probe(project, timeout_seconds=timeout_seconds)
     for _ in range(_TRIES - 1):
-        missing = [name for failure in document["failures"] for name in failure.get("missing", ())]
+        missing = [name for failure in document["failures"] for name in _missing(failure)]
         dummies = _dummies(project, missing) if "application" not in document else {}
         if dummies.items() <= project.environment.items():
             break
         project = project.using(environment=dummies)
         document = run_probe(project, timeout_seconds=timeout_seconds)
     return Facts.model_validate(document)
+
+
+def _missing(failure: dict[str, Any]) -> list[str]:
+    """Return the settings that a failed import names: as a list, or in capitals in its message."""
+    return [*failure.get("missing", ()), *_NAMED.findall(failure["message"])]
 
 
 def _dummies(project: Project, missing: list[str]) -> dict[str, str]:

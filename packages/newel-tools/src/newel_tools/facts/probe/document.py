@@ -152,9 +152,11 @@ class _Probe:
 
 
 def _text(error: BaseException) -> str:
-    """Return the error's text; a SyntaxError's own, without the path of the copy."""
+    """Return the error's text with its cause; a SyntaxError's without the path of the copy."""
     try:
-        return str(error.msg) if isinstance(error, SyntaxError) else str(error)
+        text = str(error.msg) if isinstance(error, SyntaxError) else str(error)
+        cause = error.__cause__
+        return text if cause is None else f"{text} (from {type_name(type(cause))}: {cause})"
     except Exception:  # noqa: BLE001 - a broken __str__ of the project's
         return ""
 
