@@ -62,6 +62,8 @@ class SchemaComparison:
             yield from self._alternatives(old, new, direction, loose=loose)
             if not (old.alternatives and new.alternatives):
                 return
+        if old.negated != new.negated:
+            yield Finding(aspect="not-changed", text="what it must not be has changed")
         changed = compare_types(old, new, direction, loose=loose)
         yield from changed
         if changed and not _comparable(old, new, loose=loose):
@@ -224,8 +226,6 @@ class SchemaComparison:
             yield Finding(aspect=aspect, text=text)
 
     def _others(self, old: Shape, new: Shape, direction: Direction) -> Iterator[Finding]:
-        if old.negated != new.negated:
-            yield Finding(aspect="not-changed", text="what it must not be changed")
         for name in sorted(old.others.keys() | new.others.keys()):
             before, after = old.others.get(name), new.others.get(name)
             if before == after:
