@@ -71,6 +71,6 @@ def test_without_a_caller_only_what_is_not_guarded_has_a_statement() -> None:
 
 def test_what_is_remembered_is_bounded() -> None:
     statements, build = Statements(), Builds()
-    for number in range(1_500):
+    for number in range(10_500):
         statements.scoped(Agent, ANN, number, build)
-    assert statements.count <= 1_000
+    assert statements.count <= 10_000

@@ -2,13 +2,13 @@
 
 Building a SELECT and finding its compiled form costs more than running it. What changes between
 two calls of a repository's method is values: of its arguments, and of the caller in the predicates
-of the scope. The predicates themselves are asked for at every call, so a policy may decide anew.
+of the scope. An entity is asked for these once for each caller: they depend on nothing else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
-from typing import Any, NamedTuple, Protocol, cast
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 from sqlalchemy import BindParameter, ColumnElement, Select
 
@@ -17,10 +17,12 @@ from newel.scope import Scope, visible
 
 __all__ = ["Statements"]
 
-_KEPT = 1_000
-"""Bounds what is remembered; the shapes of a service's statements are far fewer."""
+_KEPT = 10_000
+"""Bounds what is remembered of callers, and of statements, whose shapes are far fewer."""
 
-Values = dict[str, Any]
+T = TypeVar("T")
+Values = Mapping[str, Any]
+_Build = Callable[[Sequence[ColumnElement[bool]]], Select[*tuple[Any, ...]]]
 
 
 class _Known(NamedTuple):
@@ -38,10 +40,11 @@ class Statements:
 
     def __init__(self) -> None:
         self._known: dict[Hashable, _Known] = {}
+        self._of_callers: dict[Hashable, tuple[Select[*tuple[Any, ...]], Values]] = {}
 
     @property
     def count(self) -> int:
-        """How many statements are remembered; at most 1,000."""
+        """How many statements are remembered; at most 10,000."""
         return len(self._known)
 
     def scoped(
@@ -49,24 +52,38 @@ class Statements:
         entity: type[Entity],
         scope: Scope | None,
         shape: Hashable,
-        build: Callable[[Sequence[ColumnElement[bool]]], Select[*tuple[Any, ...]]],
+        build: _Build,
     ) -> tuple[Select[*tuple[Any, ...]], Values]:
         """Return the statement that ``build`` makes with the scope's predicates, and their values.
 
         ``shape`` names everything else that the statement depends on. Raises ``UnscopedQuery``.
         """
+        asked = (entity, scope, shape)
+        found = self._of_callers.get(asked)
+        if found is None:
+            found = self._find(entity, scope, shape, build)
+            _keep(self._of_callers, asked, found)
+        return found
+
+    def _find(
+        self, entity: type[Entity], scope: Scope | None, shape: Hashable, build: _Build
+    ) -> tuple[Select[*tuple[Any, ...]], Values]:
         predicates = visible(entity, scope)
         keys = [_cache_key(predicate) for predicate in predicates]
         binds = [bind for key in keys for bind in key.bindparams]
         where = (entity, shape, *(key.key for key in keys))
         known = self._known.get(where)
         if known is None:
-            if len(self._known) >= _KEPT:
-                self._known.clear()
             known = _Known(build(predicates), [bind.key for bind in binds])
-            self._known[where] = known
+            _keep(self._known, where, known)
         values = {name: bind.effective_value for name, bind in zip(known.names, binds, strict=True)}
         return known.statement, values
+
+
+def _keep(kept: dict[Hashable, T], key: Hashable, value: T) -> None:
+    if len(kept) >= _KEPT:
+        kept.clear()
+    kept[key] = value
 
 
 def _cache_key(predicate: ColumnElement[bool]) -> _CacheKey:

@@ -1,0 +1,145 @@
+"""Finds a request's route in one step, however many routes there are and however deep they lie.
+
+FastAPI tries one route after the other, at each level of inclusion anew: the last of 200 routes at
+depth 3 costs a millisecond. ``RouteIndex`` is an ordinary Starlette route, in front of the others,
+that looks the path up in a tree and asks FastAPI's own object of the route found to match and to
+handle. What it does not find, or could find differently, is left to FastAPI: 404, 405, redirects,
+websockets, mounts, and routes that are added later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final, cast
+
+from fastapi.routing import APIRoute
+from starlette._utils import get_route_path
+from starlette.routing import BaseRoute, Match, NoMatchFound, Route
+from starlette.types import Receive, Scope, Send
+
+# FastAPI has no public name for a route as it is after the inclusion of its routers. Each of these
+# is held by test_routing.py, which fails as soon as a release of FastAPI moves one.
+from fastapi.routing import (  # isort: skip
+    _EffectiveRouteContext,  # pyright: ignore[reportPrivateUsage] - see above
+    _IncludedRouter,  # pyright: ignore[reportPrivateUsage] - see above
+    _route_selected,  # pyright: ignore[reportPrivateUsage] - see above
+)
+
+__all__ = ["RouteIndex"]
+
+_SCOPE_KEY: Final = "fastapi"
+_CONTEXT_KEY: Final = "effective_route_context"
+
+_Found = tuple[int, "BaseRoute | _EffectiveRouteContext"]
+
+
+class _Node:
+    """One segment of paths: what follows it, and the routes that end here."""
+
+    __slots__ = ("anything", "deeper", "literals", "routes")
+
+    def __init__(self) -> None:
+        self.literals: dict[str, _Node] = {}
+        self.anything: _Node | None = None
+        self.routes: list[_Found] = []
+        self.deeper: list[_Found] = []
+        """Routes whose pattern from here on is more than a name a segment: each is tried."""
+
+    def place(self, segments: Sequence[str], found: _Found) -> None:
+        if not segments:
+            self.routes.append(found)
+        elif "{" not in segments[0]:
+            self.literals.setdefault(segments[0], _Node()).place(segments[1:], found)
+        elif segments[0][:1] == "{" and segments[0][-1:] == "}" and ":" not in segments[0]:
+            self.anything = self.anything or _Node()
+            self.anything.place(segments[1:], found)
+        else:
+            self.deeper.append(found)
+
+    def find(self, segments: Sequence[str], depth: int) -> Iterator[_Found]:
+        yield from self.deeper
+        if depth == len(segments):
+            yield from self.routes
+            return
+        literal = self.literals.get(segments[depth])
+        if literal is not None:
+            yield from literal.find(segments, depth + 1)
+        if self.anything is not None:
+            yield from self.anything.find(segments, depth + 1)
+
+
+class RouteIndex(BaseRoute):
+    """The HTTP routes of an application as a tree, to be put in front of ``app.router.routes``.
+
+    Of several routes that match, the one that was registered first answers, as ever.
+    """
+
+    def __init__(self, routes: Sequence[BaseRoute]) -> None:
+        self._root = _Node()
+        self._opaque: list[tuple[int, BaseRoute]] = []
+        for order, route in enumerate(_flat(routes)):
+            if isinstance(route, _EffectiveRouteContext | Route):
+                self._root.place(_pattern(route).split("/"), (order, route))
+            else:
+                self._opaque.append((order, route))
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        if scope["type"] != "http":
+            return Match.NONE, {}
+        candidates = sorted(self._root.find(get_route_path(scope).split("/"), 0), key=_order)
+        for order, route in candidates:
+            match, child = route.matches(scope)
+            if match is Match.FULL:
+                if self._is_preceded(order, scope):
+                    break
+                return match, _scope_of(route, child)
+        return Match.NONE, {}
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        context: Any = scope.get(_SCOPE_KEY, {}).get(_CONTEXT_KEY)
+        route: BaseRoute = scope["route"]
+        _route_selected(scope=scope, path=getattr(context or route, "path_format", None))
+        await route.handle(scope, receive, send)
+
+    def url_path_for(self, name: str, /, **path_params: Any) -> Any:
+        """Leave it to the routes themselves."""
+        raise NoMatchFound(name, path_params)
+
+    def _is_preceded(self, order: int, scope: Scope) -> bool:
+        """Tell whether something that is no route, such as a mount, answers this path before."""
+        return any(
+            before < order and route.matches(scope)[0] is Match.FULL
+            for before, route in self._opaque
+        )
+
+
+def _order(found: _Found) -> int:
+    return found[0]
+
+
+def _pattern(route: Route | _EffectiveRouteContext) -> str:
+    # `path` still has the convertors ("{path:path}"), which `path_format` leaves out.
+    return route.path
+
+
+def _scope_of(route: BaseRoute | _EffectiveRouteContext, child: Scope) -> Scope:
+    """Return what FastAPI would have put into the scope on its way down to the route."""
+    if isinstance(route, _EffectiveRouteContext):
+        return {**child, "route": route.original_route, _SCOPE_KEY: {_CONTEXT_KEY: route}}
+    return {**child, "route": route}
+
+
+def _flat(routes: Iterable[Any]) -> Iterator[BaseRoute | _EffectiveRouteContext]:
+    """Yield routes in the order in which FastAPI tries them."""
+    for route in routes:
+        if isinstance(route, _IncludedRouter):
+            if route.include_context.form_limits:
+                yield route  # they are applied on the way down, level by level
+            else:
+                yield from _flat(route.effective_candidates())
+        elif isinstance(route, _EffectiveRouteContext) and not isinstance(
+            route.original_route, APIRoute
+        ):
+            yield cast("BaseRoute", route.starlette_route or route.original_route)
+        else:
+            yield route
