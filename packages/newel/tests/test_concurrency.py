@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from typing import Any
+from uuid import UUID
 
 import pytest
 from fastapi import FastAPI
@@ -12,8 +13,11 @@ from hypothesis import strategies as st
 from sample_routes import problem_of
 
 from newel import problems
-from newel.concurrency import IfMatch, check_version, etag, read_if_match
+from newel.clock import utc_now
+from newel.concurrency import IfMatch, Tagged, check_version, etag, read_if_match
 from newel.errors import BadRequest, PreconditionFailed
+from newel.ids import uuid7
+from newel.schemas import EntityRead
 
 PRESENT = 3
 
@@ -68,6 +72,27 @@ def test_an_endless_header_is_refused(client: TestClient) -> None:
     response = change(client, ",".join(['"3"'] * 1000))
 
     assert problem_of(response)["errors"][0]["pointer"] == "header/If-Match"
+
+
+def test_an_answer_says_its_version_and_where_the_new_is() -> None:
+    app = FastAPI()
+    present = EntityRead(id=uuid7(), created_at=utc_now(), updated_at=utc_now(), version=PRESENT)
+
+    @app.get("/agents/{agent_id}")
+    async def read(agent_id: UUID, tagged: Tagged) -> EntityRead:
+        return tagged(present)
+
+    @app.post("/agents", status_code=201)
+    async def create(tagged: Tagged) -> EntityRead:
+        return tagged.new(present)
+
+    with TestClient(app) as client:
+        made = client.post("/agents?trace=1")
+        assert made.headers["Location"] == f"/agents/{present.id}"
+        found = client.get(made.headers["Location"])
+    assert (made.status_code, made.json()) == (201, found.json())
+    assert (made.headers["ETag"], found.headers["ETag"]) == ('"3"', '"3"')
+    assert "Location" not in found.headers
 
 
 def test_an_etag_is_read_back_as_its_version() -> None:

@@ -36,7 +36,7 @@ def test_articles(name: str, expected: str) -> None:
 
 
 def test_an_entity_does_not_hide_what_its_files_import() -> None:
-    assert class_name("request") == "RequestItem"
+    assert class_name("query") == "QueryItem"
     assert class_name("user") == "UserItem"
     assert class_name("event") == "Event"  # the files of a resource import no other
     assert class_name("post") == "Post"

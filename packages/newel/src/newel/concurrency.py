@@ -1,9 +1,12 @@
 """Optimistic locking over HTTP: a version as ``ETag``, and ``If-Match`` to change only that one.
 
     @router.patch("/{agent_id}")
-    async def update_agent(agent_id: UUID, data: AgentUpdate, if_match: IfMatch, ...) -> Agent:
+    async def update_agent(
+        agent_id: UUID, data: AgentUpdate, agents: Agents, if_match: IfMatch, tagged: Tagged
+    ) -> Agent:
         agent = await agents.get(agent_id)
         check_version(agent.version, if_match)
+        return tagged(await agents.update(agent, data.changes()))
 
 A client that sends no ``If-Match`` is let through here. On PostgreSQL the row's own version still
 keeps apart two changes at the same moment (``StaleVersion``); on SQLite, where writers queue, the
@@ -13,14 +16,27 @@ later one wins.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
-from fastapi import Depends, Header
+from fastapi import Depends, Header, Request, Response
 from pydantic.json_schema import SkipJsonSchema
 
+from newel.entity import Entity
 from newel.errors import BadRequest, PreconditionFailed
+from newel.schemas import EntityRead
 
-__all__ = ["IfMatch", "Versions", "check_version", "etag", "read_if_match"]
+__all__ = [
+    "IfMatch",
+    "Tagged",
+    "Tagger",
+    "Versions",
+    "check_version",
+    "etag",
+    "get_tagger",
+    "read_if_match",
+]
+
+E = TypeVar("E", bound=Entity | EntityRead)
 
 Versions = tuple[int, ...] | Literal["*"] | None
 """What ``If-Match`` names: versions, any version, or (without the header) nothing."""
@@ -32,6 +48,33 @@ _TAGS = re.compile(r'"[0-9]{1,18}"(?:[ \t]*,[ \t]*"[0-9]{1,18}")*', re.ASCII)
 def etag(version: int) -> str:
     """Return the ``ETag`` of an entity's version: ``"3"``, with the quotes."""
     return f'"{version}"'
+
+
+class Tagger:
+    """Puts what is answered into the headers of its answer, and returns it."""
+
+    def __init__(self, request: Request, response: Response) -> None:
+        self._request = request
+        self._response = response
+
+    def __call__(self, entity: E) -> E:
+        """Say its version in ``ETag``."""
+        self._response.headers["ETag"] = etag(entity.version)
+        return entity
+
+    def new(self, entity: E) -> E:
+        """Say its version, and in ``Location`` its address: its id below the path of the POST."""
+        self._response.headers["Location"] = f"{self._request.url.path}/{entity.id}"
+        return self(entity)
+
+
+async def get_tagger(request: Request, response: Response) -> Tagger:
+    """Return the tagger of this answer; the dependency behind ``Tagged``."""
+    return Tagger(request, response)
+
+
+Tagged = Annotated[Tagger, Depends(get_tagger)]
+"""Sets ``ETag``, and ``Location`` of what is new: ``return tagged.new(agent)``."""
 
 
 def read_if_match(

@@ -14,7 +14,7 @@ _LOCALS: Final = frozenset(
     {
         *("after", "answer", "before", "body", "caller", "changes", "client", "data", "expected"),
         *("field", "fields", "found", "if_match", "links", "method", "query", "response"),
-        *("request", "row", "self", "url", "values", "work", "wrong"),
+        *("request", "row", "self", "tagged", "url", "values", "work", "wrong"),
     }
 )
 _VOWELS: Final = ("a", "e", "i", "o", "u")

@@ -38,6 +38,7 @@ VARIABLES: Final = (
     Variable("ACCESS_TOKEN_EXPIRE_MINUTES", "`15`", "life of an access token"),
     Variable("REFRESH_TOKEN_EXPIRE_DAYS", "`30`", "life of a session"),
     Variable("REFRESH_TOKEN_IDLE_DAYS", "`7`", "life of a session that is not used"),
+    Variable("SESSION_MEMORY_SECONDS", "`5.0`", "how long a process may trust a session unseen"),
     Variable("TOKEN_ALGORITHM", "`HS256`", "or `EdDSA`, with public keys for other services"),
     Variable("AUTH_COOKIES", "`false`", "log-in by cookie besides the header"),
     Variable("PASSWORD_COMPOSITION", "`false`", "ask for upper, lower case and digits"),
