@@ -8,13 +8,22 @@ __all__ = ["ProveError"]
 class ProveError(Exception):
     """An application that cannot be proved: ``message`` says what, ``fix`` how, a line each.
 
-    ``details`` are further lines, such as the end of the application's log.
+    ``details`` are further lines, such as the end of the application's log; ``missing`` names the
+    settings that the application asked for.
     """
 
-    def __init__(self, message: str, *, fix: str, details: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        fix: str,
+        details: tuple[str, ...] = (),
+        missing: tuple[str, ...] = (),
+    ) -> None:
         self.message = message
         self.fix = fix
         self.details = details
+        self.missing = missing
         super().__init__(message)
 
     def __str__(self) -> str:

@@ -128,9 +128,8 @@ class HostProcess:
         message = f"{said['step']} failed{where}: {said['text']}"
         if said["missing"]:
             names = ", ".join(f'{name.upper()} = "..."' for name in said["missing"])
-            return ProveError(
-                message, fix=f"add to pyproject.toml, [tool.newel.prove]: env = {{ {names} }}"
-            )
+            fix = f"add to pyproject.toml, [tool.newel.prove]: env = {{ {names} }}"
+            return ProveError(message, fix=fix, missing=tuple(said["missing"]))
         fix = "mend it, or add what it needs to pyproject.toml, [tool.newel.prove] env = { ... }"
         return ProveError(message, fix=fix, details=self.log_end())
 

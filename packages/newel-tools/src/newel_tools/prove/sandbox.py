@@ -26,6 +26,7 @@ __all__ = ["Sandbox", "sandbox"]
 _SECRET: Final = re.compile(r"SECRET|TOKEN|PASSWORD|PASSWD|PRIVATE|API_?KEY|_KEY$", re.IGNORECASE)
 _LIFETIME: Final = re.compile(r"EXPIRE|MINUTES|SECONDS|DAYS|HOURS|TTL|LENGTH|URL|PATH|ALGORITHM")
 _SQLITE: Final = b"SQLite format 3\0"
+_TRIES: Final = 4
 _MARKERS: Final = ("pyproject.toml", "alembic.ini", "setup.py", "requirements.txt", "Dockerfile")
 
 
@@ -41,9 +42,27 @@ class Sandbox:
     postgres: dict[str, Any] | None
     notes: list[str] = field(default_factory=list[str])
 
-    def host(self) -> HostProcess:
-        """Return the application as a process that is not started yet."""
-        return self._process({"target": self.target}, folder=self._moved(self._folder))
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Values of the environment that no answer may hold."""
+        named = self.environment.items()
+        return tuple({value for name, value in named if _SECRET.search(name) and len(value) >= 16})
+
+    @contextmanager
+    def started_host(self) -> Generator[HostProcess]:
+        """Run the application; settings that it says are missing get values, a few times."""
+        for left in range(_TRIES, -1, -1):
+            with self._process(
+                {"target": self.target}, folder=self._moved(self._folder)
+            ) as process:
+                try:
+                    process.first()
+                except ProveError as error:
+                    if not left or not self.supply(error.missing):
+                        raise
+                    continue
+                yield process
+                return
 
     @property
     def target(self) -> str:

@@ -49,6 +49,10 @@ class Watchdog:
         if self._handle is not None:
             self._handle.cancel()
 
+    def forget(self) -> None:
+        """Take the present for the last beat: the clock was moved."""
+        self._beat = time.monotonic()
+
     def begin(self, number: int, said: str) -> None:
         """Note that a request is being answered."""
         self._doing[number] = said

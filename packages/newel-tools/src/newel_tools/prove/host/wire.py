@@ -12,6 +12,7 @@ import threading
 from typing import Any
 
 from .boot import BootError, Lifespan, api_description, load, mark_background, run_command
+from .clock import Clock
 from .exchange import call, converse
 from .guard import Guard, leave_network, limit_memory, redirect_sqlite
 from .record import Places, Record
@@ -27,8 +28,9 @@ _LINE_BYTES = 64 * 1024 * 1024
 class Host:
     """Answers what it is asked about one application."""
 
-    def __init__(self, app: Any, *, places: Places, statements: Statements) -> None:
+    def __init__(self, app: Any, *, places: Places, statements: Statements, clock: Clock) -> None:
         self._app = app
+        self._clock = clock
         self._places = places
         self._statements = statements
         self._lifespan = Lifespan(app)
@@ -93,6 +95,11 @@ class Host:
         self._statements.database_is_lost = bool(asked["lost"])
         return {}
 
+    async def _do_advance(self, asked: dict[str, Any]) -> dict[str, Any]:
+        self._clock.advance(float(asked["seconds"]))
+        self._watchdog.forget()
+        return {}
+
     async def _do_stalls(self, _asked: dict[str, Any]) -> dict[str, Any]:
         found, self._watchdog.stalls = self._watchdog.stalls, []
         return {"stalls": found}
@@ -136,7 +143,9 @@ def main() -> None:
             pipe.write({"done": True})
         else:
             mark_background()
-            _serve(pipe, wanted, places, statements)
+            clock = Clock()
+            clock.install()
+            _serve(pipe, wanted, places, statements, clock)
     except BootError as error:
         pipe.write({"failed": error.said})
     # Threads that the application left running would keep the process alive.
@@ -158,12 +167,14 @@ def _prepare(wanted: dict[str, Any]) -> Places:
     return Places(wanted["copy"], wanted["root"])
 
 
-def _serve(pipe: _Pipe, wanted: dict[str, Any], places: Places, statements: Statements) -> None:
+def _serve(
+    pipe: _Pipe, wanted: dict[str, Any], places: Places, statements: Statements, clock: Clock
+) -> None:
     # Not the loop that the project prefers: the guard sees Python's own loop only.
     loop = asyncio.SelectorEventLoop()
     asyncio.set_event_loop(loop)
     app = load(wanted["target"], places)
-    host = Host(app, places=places, statements=statements)
+    host = Host(app, places=places, statements=statements, clock=clock)
     loop.run_until_complete(_converse(pipe, host, loop))
 
 

@@ -1,0 +1,187 @@
+"""The laboratory: a running application, the callers, and what they made; what probes act on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from newel_tools.prove.callers import ANONYMOUS, Caller
+from newel_tools.prove.credentials import is_entrance
+from newel_tools.prove.entrance import Entrance
+from newel_tools.prove.operations import Operation
+from newel_tools.prove.requests import Request
+from newel_tools.prove.resources import Resource
+from newel_tools.prove.service import Exchange, Service
+from newel_tools.prove.settings import Settings
+from newel_tools.prove.values import Maker
+from newel_tools.prove.world import Made, World
+
+__all__ = ["Lab", "open_lab"]
+
+_OWN_ACCOUNT = re.compile(
+    r"/(me|profile|account|password|sessions?|log-?out|settings|self|current)(/|$)|change[-_]password",
+    re.IGNORECASE,
+)
+_PEOPLE = re.compile(r"/(users?|accounts?|members?|customers?|profiles?)/\{[^}]*\}", re.IGNORECASE)
+
+
+@dataclass(slots=True)
+class Lab:
+    """What a probe has at hand.
+
+    ``user`` and ``other`` are two ordinary callers; without a way in, ``user`` is anonymous and
+    ``other`` is ``None``. ``secrets`` are values that no answer may hold. ``notes`` are sentences
+    for the reader about what could not be tried.
+    """
+
+    service: Service
+    world: World
+    entrance: Entrance
+    settings: Settings
+    user: Caller
+    other: Caller | None
+    admin: Caller | None
+    secrets: tuple[str, ...] = ()
+    notes: list[str] = field(default_factory=list[str])
+    seen: list[Exchange] = field(default_factory=list[Exchange])
+    _fresh: int = 0
+
+    @property
+    def operations(self) -> tuple[Operation, ...]:
+        """The operations that may be tried."""
+        skipped = self.settings.skip
+        return tuple(op for op in self.service.operations if op.label not in skipped)
+
+    @property
+    def writes(self) -> tuple[Operation, ...]:
+        """The operations that change something, without registration, log-in and the like."""
+        return tuple(op for op in self.operations if op.writes and not is_entrance(op))
+
+    @property
+    def lists(self) -> Iterator[tuple[Resource, Operation]]:
+        """The operations that list the things of a resource."""
+        for resource in self.world.resources:
+            if resource.list is not None and resource.list in self.operations:
+                yield resource, resource.list
+
+    @property
+    def has_log_in(self) -> bool:
+        """Tell whether callers can be told apart."""
+        return not self.user.is_anonymous
+
+    def fresh(self) -> Caller:
+        """Return a user who has done nothing yet; the usual one if no more can be registered."""
+        if not self.has_log_in or self.entrance.registration is None:
+            return self.user
+        self._fresh += 1
+        return self.entrance.register(f"user {self._fresh + 2}") or self.user
+
+    def callers_for(self, operation: Operation) -> list[Caller]:
+        """Return who may try an operation; somebody new where it changes its caller's account."""
+        own = operation.writes and _OWN_ACCOUNT.search(operation.path) is not None
+        people = operation.writes and _PEOPLE.search(operation.path) is not None
+        user = self.fresh() if own or people else self.user
+        return [user] if self.admin is None or own else [user, self.admin]
+
+    def target(self, operation: Operation, caller: Caller) -> Made | None:
+        """Return a new thing for an operation on one thing; ``None`` if it is on none."""
+        for resource in self.world.resources:
+            path = resource.items[0].path.rstrip("/") if resource.items else None
+            mine = path is not None and (operation.path.rstrip("/") + "/").startswith(path + "/")
+            if mine and resource.create is not None:
+                return self.world.make(resource, caller)
+        return None
+
+    def allowed(self, operation: Operation) -> Caller | None:
+        """Return the first caller whose valid request succeeds."""
+        for caller in self.callers_for(operation):
+            request = self.request(operation, caller)
+            if request is not None and self.send(request, caller).answer.is_success:
+                return caller
+        return None
+
+    def fresh_maker(self, resource: Resource) -> Caller | None:
+        """Return somebody who has made nothing yet and may make things of a kind."""
+        for caller in (self.fresh(), self.admin):
+            if caller is not None and self.world.make(resource, caller) is not None:
+                return caller
+        return None
+
+    def maker_for(self, resource: Resource) -> Caller:
+        """Return who may make things of a kind: the user, or else the administrator."""
+        callers = [caller for caller in (self.user, self.admin) if caller is not None]
+        return next((c for c in callers if self.world.kept(resource, c) is not None), self.user)
+
+    def request(
+        self, operation: Operation, caller: Caller, target: Made | None = None, **more: Any
+    ) -> Request | None:
+        """Return a valid request of an operation; see ``World.request``."""
+        return self.world.request(operation, caller, target=target, **more)
+
+    def send(self, request: Request, caller: Caller) -> Exchange:
+        """Send a request as a caller; when it is asked too often, a new one goes on."""
+        return self.service.send(request, caller)
+
+    def last_success(self, operation: Operation) -> Exchange | None:
+        """Return the last request of an operation that succeeded."""
+        found = (e for e in reversed(self.seen) if e.request.label == operation.label)
+        return next((exchange for exchange in found if exchange.answer.is_success), None)
+
+
+def open_lab(service: Service, settings: Settings, *, secrets: tuple[str, ...] = ()) -> Lab:
+    """Learn how to get in, let two users and an administrator in, and return the laboratory."""
+    maker = Maker()
+    entrance = Entrance(service, maker, settings, urls=service.token_urls)
+    seen: list[Exchange] = []
+    service.listeners.append(seen.append)
+    user, other = _users(entrance, settings)
+    admin = _admin(entrance, settings) if user is not None else None
+    lab = Lab(
+        service=service,
+        world=World(service, maker, settings),
+        entrance=entrance,
+        settings=settings,
+        user=user or ANONYMOUS,
+        other=other,
+        admin=admin,
+        secrets=secrets,
+        seen=seen,
+    )
+    if user is None and any(op.secured for op in service.operations):
+        lab.notes.append(_missing(entrance))
+    lab.world.newcomer = lab.fresh
+    return lab
+
+
+def _users(entrance: Entrance, settings: Settings) -> tuple[Caller | None, Caller | None]:
+    if settings.users:
+        found = [
+            entrance.enter(account, name)
+            for account, name in zip(settings.users, ("user", "other"), strict=False)
+        ]
+        return found[0], found[1] if len(found) > 1 else None
+    if settings.headers and settings.login is None:
+        return Caller(name="user", headers=settings.headers), None
+    first = entrance.register("user")
+    return first, entrance.register("other") if first is not None else None
+
+
+def _admin(entrance: Entrance, settings: Settings) -> Caller | None:
+    if settings.admin is not None:
+        return entrance.enter(settings.admin, "administrator")
+    made = entrance.register("administrator") if entrance.registration is not None else None
+    return entrance.promote(made) if made is not None else None
+
+
+def _missing(entrance: Entrance) -> str:
+    line = (
+        'users = [{ username = "...", password = "..." }, { username = "...", password = "..." }]'
+    )
+    way = "they exist after the set-up (see `setup`)"
+    said = f"; the last attempt was answered: {entrance.refusal}" if entrance.refusal else ""
+    return (
+        f"no way in was found, so only anonymous requests were tried{said}. "
+        f"Add to pyproject.toml, [tool.newel.prove]: {line} - {way}"
+    )
