@@ -10,22 +10,25 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.conformance import conforms
 from benchmarks.databases import Backend, Prepared, prepared
-from benchmarks.report import Measured, Report, show
+from benchmarks.peers_environment import ensure_peers
+from benchmarks.performance import OPERATIONS, OWN, page
+from benchmarks.report import Measured, Report, Sample, plain, save, show, write_section
 from benchmarks.servers import (
+    LIBRARIES,
     ROOT,
+    STATE,
     VARIANTS,
     BenchmarkError,
     Server,
@@ -36,7 +39,6 @@ from benchmarks.servers import (
 from benchmarks.service import newel_service
 from benchmarks.statements import statements
 
-OPERATIONS = ("get", "list", "post", "patch", "delete")
 QUICK_OPERATIONS = ("get", "list", "post", "patch")
 QUICK_VARIANTS = ("floor", "hand", "newel")
 WARM_UP_SECONDS = 0.4
@@ -49,17 +51,6 @@ class Cell:
     server: Server
     operation: str
     connections: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
-    """What one measurement saw."""
-
-    cpu_us: float
-    requests: int
-    seconds: float
-    p50_ms: float
-    p99_ms: float
 
 
 def measure(cell: Cell, database: Prepared, *, core: int, seconds: float) -> Sample:
@@ -116,20 +107,6 @@ def _turned(cells: Sequence[Cell], number: int) -> Iterator[Cell]:
         yield from row[turn:] + row[:turn]
 
 
-def medians(samples: Iterable[Sample]) -> dict[str, float]:
-    """Return the median of each figure, and how far the CPU figures lie apart."""
-    seen = list(samples)
-    cpu = [sample.cpu_us for sample in seen]
-    return {
-        "cpu_us": statistics.median(cpu),
-        "cpu_us_lowest": min(cpu),
-        "cpu_us_highest": max(cpu),
-        "requests_per_second": statistics.median(s.requests / s.seconds for s in seen),
-        "p50_ms": statistics.median(s.p50_ms for s in seen),
-        "p99_ms": statistics.median(s.p99_ms for s in seen),
-    }
-
-
 def progress(text: str) -> None:
     print(f"{text} ...", file=sys.stderr, flush=True)
 
@@ -158,7 +135,6 @@ class Session:
                         variant,
                         variables=database.environment(),
                         directory=service if variant.home == "newel" else ROOT,
-                        log=directory / f"{variant.name}.log",
                         core=core,
                     )
                 )
@@ -177,6 +153,8 @@ class Session:
             for operation in self.operations
             for server in servers
         ]
+        if not self.rounds:
+            return []
         samples = rounds(cells, database, count=self.rounds, core=core, seconds=self.seconds)
         progress(f"{database.backend}: counting statements")
         counted = {
@@ -191,10 +169,9 @@ class Session:
                 variant=cell.server.variant.name,
                 operation=cell.operation,
                 connections=cell.connections,
-                statements=counted[cell.server, cell.operation],
+                samples=samples[cell],
                 resident_bytes=memory[cell.server],
-                samples=[asdict(sample) for sample in samples[cell]],
-                **medians(samples[cell]),
+                statements=counted[cell.server, cell.operation],
             )
             for cell in cells
         ]
@@ -202,37 +179,78 @@ class Session:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Measure what a request costs in each variant.")
-    parser.add_argument("--quick", action="store_true", help="under 90 s: floor, hand, newel")
+    parser.add_argument("--quick", action="store_true", help="80 s: floor, hand, newel")
+    parser.add_argument("--check", action="store_true", help="compare the answers, time nothing")
     parser.add_argument("--variant", action="append", help="only this one; may be repeated")
     parser.add_argument("--only", action="append", choices=OPERATIONS, help="only this operation")
     options = parser.parse_args()
     start = time.monotonic()
     try:
         report = Report(measured=_measured(options))
+        if not options.check:
+            show(report, seconds=time.monotonic() - start)
+            save("last", plain(report.measured), directory=STATE)
+        if _is_whole(options):
+            save("requests", _without_names(report))
+            write_section("requests", page(report))
     except BenchmarkError as error:
         print(error, file=sys.stderr)
         return 1
-    show(report, seconds=time.monotonic() - start)
     return 0
 
 
+def _is_whole(options: argparse.Namespace) -> bool:
+    return not (options.quick or options.check or options.variant or options.only)
+
+
+def _without_names(report: Report) -> list[dict[str, Any]]:
+    """Return what is committed: see benchmarks/performance.py for why without names."""
+    return [
+        one | {"variant": "library" if one["variant"] in LIBRARIES else one["variant"]}
+        for one in plain(report.measured)
+    ]
+
+
 def _measured(options: argparse.Namespace) -> list[Measured]:
+    variants = _chosen(options)
+    if any(variant.home == "peers" for variant in variants):
+        ensure_peers()
+    service = newel_service()
+    measured: list[Measured] = []
+    for backend, session in _sessions(options, variants):
+        measured += session.run(backend, service)
+    return measured
+
+
+def _chosen(options: argparse.Namespace) -> list[Variant]:
     names = options.variant or (QUICK_VARIANTS if options.quick else [v.name for v in VARIANTS])
-    variants = [variant for variant in VARIANTS if variant.name in names]
-    if unknown := set(names) - {variant.name for variant in variants}:
+    if unknown := set(names) - {variant.name for variant in VARIANTS}:
         raise BenchmarkError(
             f"There is no variant {', '.join(sorted(unknown))}.",
             f"take of {', '.join(variant.name for variant in VARIANTS)}",
         )
-    service = newel_service()
-    quick = Session(
+    return [variant for variant in VARIANTS if variant.name in names]
+
+
+def _sessions(
+    options: argparse.Namespace, variants: Sequence[Variant]
+) -> Iterator[tuple[Backend, Session]]:
+    """Yield what to run: in a whole run everything, else PostgreSQL at 16 connections."""
+    operations = options.only or (QUICK_OPERATIONS if options.quick else OPERATIONS)
+    first = Session(
         variants=variants,
-        operations=options.only or QUICK_OPERATIONS,
+        operations=operations,
         connections=[16],
-        rounds=5,
-        seconds=0.7,
+        rounds=0 if options.check else 7,
+        seconds=0.45,
     )
-    return quick.run("postgresql", service)
+    yield "postgresql", first
+    own = [variant for variant in variants if variant.name in OWN]
+    if not options.quick and own:
+        other_loads = replace(first, variants=own, connections=[1, 64], rounds=min(first.rounds, 5))
+        yield "postgresql", other_loads
+        without_usual = [variant for variant in own if variant.name != "hand+"]
+        yield "sqlite", replace(first, variants=without_usual)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ class Variant:
 
     name: str
     home: Home
-    sqlite: bool = True
+    module: str = ""
 
     def command(self, port: int) -> list[str]:
         """Return the command that serves it on ``port``."""
@@ -50,15 +50,24 @@ class Variant:
             newel = Path(sysconfig.get_path("scripts"), "newel")
             return [str(newel), "serve", "--port", str(port)]
         python = str(PEERS_PYTHON) if self.home == "peers" else sys.executable
-        module = f"benchmarks.variants.{self.name}"
-        return [python, "-m", "benchmarks.uvicorn_server", f"{module}:build", str(port)]
+        target = f"benchmarks.{self.module}:build"
+        return [python, "-m", "benchmarks.uvicorn_server", target, str(port)]
 
 
 VARIANTS = (
-    Variant(name="floor", home="workspace"),
-    Variant(name="hand", home="workspace"),
+    Variant(name="floor", home="workspace", module="variants.floor"),
+    Variant(name="hand", home="workspace", module="variants.hand"),
+    Variant(name="hand+", home="peers", module="peers.hand_plus"),
     Variant(name="newel", home="newel"),
+    Variant(name="fastcrud", home="peers", module="peers.fastcrud_service"),
+    Variant(name="advanced-alchemy", home="peers", module="peers.alchemy_service"),
+    Variant(name="fastapi-restly", home="peers", module="peers.restly_service"),
+    Variant(name="litestar", home="peers", module="peers.litestar_service"),
+    Variant(name="django-ninja", home="peers", module="peers.ninja_service"),
 )
+
+LIBRARIES = ("fastcrud", "advanced-alchemy", "fastapi-restly", "litestar", "django-ninja")
+"""The variants on other projects' packages that take the place of hand-written CRUD."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,11 +114,12 @@ def serving(
     *,
     variables: Mapping[str, str],
     directory: Path,
-    log: Path,
     core: int,
 ) -> Generator[Server]:
-    """Run ``variant`` as long as the block lasts; both of its outputs go to the file ``log``."""
+    """Run ``variant`` as long as the block lasts; both of its outputs go to a file."""
     port = _free_port()
+    log = STATE / "logs" / f"{variant.name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
     with (
         log.open("wb") as output,
         subprocess.Popen(

@@ -24,7 +24,7 @@ SAID = re.compile(r"LOG:  (?:statement|execute [^:]*):\s*(.*)")
 FRAME = re.compile(r"(?i)^(BEGIN|COMMIT|ROLLBACK|START TRANSACTION|SELECT 1\b|;|$)")
 
 
-def statements(server: Server, database: Prepared, operation: str) -> dict[str, float] | None:
+def statements(server: Server, database: Prepared, operation: str) -> tuple[float, float] | None:
     """Return the statements that a request sends, and apart those that only frame them.
 
     BEGIN, COMMIT, ROLLBACK and pings are the frame. PostgreSQL logs every statement meanwhile;
@@ -42,7 +42,7 @@ def statements(server: Server, database: Prepared, operation: str) -> dict[str, 
     connection.socket.close()
     database.reset()
     frame = sum(bool(FRAME.match(statement)) for statement in said)
-    return {"work": (len(said) - frame) / REQUESTS, "frame": frame / REQUESTS}
+    return (len(said) - frame) / REQUESTS, frame / REQUESTS
 
 
 def _ask(connection: Connection, feed: Iterator[bytes], operation: str, *, count: int) -> None:

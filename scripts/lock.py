@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ("pyproject.toml", "packages/newel/pyproject.toml", "packages/newel-tools/pyproject.toml")
 UV_TOOL = "requirements/uv-tool.lock"
 DEV = "requirements/dev.lock"
+PEERS = "requirements/peers.lock"
 MARK = "# compiled by `make lock` from requirements with sha256 "
 
 
@@ -42,7 +43,9 @@ def stale(root: Path) -> list[str]:
     """Return the locks below ``root`` that were compiled from other requirements."""
     wanted = MARK + digest(root)
     return [
-        lock for lock in (UV_TOOL, DEV) if (root / lock).read_text().partition("\n")[0] != wanted
+        lock
+        for lock in (UV_TOOL, DEV, PEERS)
+        if (root / lock).read_text().partition("\n")[0] != wanted
     ]
 
 
@@ -77,6 +80,8 @@ def main() -> int:
         *SOURCES[1:],
         *upgrade,
     )
+    # The same versions of what both need, or the figures of benchmarks/ would compare those.
+    compile_lock(PEERS, "--group", "pyproject.toml:peers", "--constraint", DEV, *upgrade)
     return 0
 
 

@@ -56,10 +56,14 @@ def unauthorized() -> HTTPException:
 
 
 async def current_user(request: Request, credentials: Credentials, session: Session) -> User:
-    """Return who calls: the token is good, the user active, the session neither over nor ended."""
     if credentials is None:
         raise unauthorized()
-    user_id, session_id = claims_of(credentials.credentials, request.app.state.environment)
+    return await user_of(credentials.credentials, session, request.app.state.environment)
+
+
+async def user_of(token: str, session: AsyncSession, environment: Environment) -> User:
+    """Return who calls: the token is good, the user active, the session neither over nor ended."""
+    user_id, session_id = claims_of(token, environment)
     found = await session.execute(
         select(User, AuthSession)
         .join(AuthSession, AuthSession.user_id == User.id)
