@@ -12,6 +12,7 @@ from rich.console import Console
 
 from newel_tools.check.check import Report, check_project
 from newel_tools.check.finding import Verdict
+from newel_tools.check.mend import mend
 from newel_tools.check.rule import load_rules
 from newel_tools.check.sarif import github_lines, sarif
 from newel_tools.check.silence import read_baseline, write_baseline
@@ -46,6 +47,9 @@ def check(
     timeout_seconds: Annotated[
         float, typer.Option("--timeout", help="Seconds for the import.", min=1)
     ] = 60.0,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Mend in the source what can be mended for certain.")
+    ] = False,
     rule: Annotated[
         str | None, typer.Option("--explain", help="Explain a rule and end.", metavar="RULE")
     ] = None,
@@ -60,6 +64,10 @@ def check(
     except ProjectError as error:
         _refuse(error, as_json=as_json or form == "json")
     report = check_project(project, timeout_seconds=timeout_seconds, baseline=accepted)
+    if fix and (mended := mend(project.root, report.findings, load_rules())):
+        for file, number in mended.items():
+            typer.echo(f"mended {number} in {file}", err=True)
+        report = check_project(project, timeout_seconds=timeout_seconds, baseline=accepted)
     if write is not None:
         write_baseline(write, [*report.findings, *report.known])
     _print(report, "json" if as_json else form)

@@ -6,17 +6,21 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from newel_tools.check.finding import Certainty, Finding, Severity
 
 if TYPE_CHECKING:
+    from newel_tools.check.mend import LineTransformer
     from newel_tools.check.review import Review
 
-__all__ = ["How", "Rule", "files_of", "load_rules"]
+__all__ = ["How", "Mend", "Rule", "files_of", "load_rules"]
 
 How = Literal["source", "import", "difference"]
 """What a rule needs: the text alone, the imported application, or something to compare with."""
+
+Mend: TypeAlias = "Callable[[frozenset[int]], LineTransformer]"
+"""Makes what changes the source at the lines of a rule's findings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +29,8 @@ class Rule:
 
     ``expected`` says what it leaves out on purpose. ``bad`` and ``good`` are small applications:
     one file, or several with a line `# file: path.py` above each. They are the rule's tests and
-    its documentation. ``find`` yields findings made by `Rule.found`.
+    its documentation. ``find`` yields findings made by `Rule.found`. ``mend`` is only there if the
+    fix is certain: right for every finding, and never a change of what the code is for.
     """
 
     id: str
@@ -39,6 +44,7 @@ class Rule:
     bad: str = field(repr=False)
     good: str = field(repr=False)
     find: Callable[[Review], Iterable[Finding]] = field(repr=False)
+    mend: Mend | None = field(default=None, repr=False)
 
     def found(
         self,

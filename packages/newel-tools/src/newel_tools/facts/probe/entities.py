@@ -11,6 +11,8 @@ from .places import Places, class_of, plain, type_name
 
 __all__ = ["sqlalchemy_entities", "tortoise_entities"]
 
+_IMPORT_SECONDS = 600
+
 
 def sqlalchemy_entities(places: Places) -> Iterator[dict[str, Any]]:
     """Yield every mapped class; nothing if SQLAlchemy's mapper was not imported."""
@@ -121,13 +123,23 @@ def _default(default: Any) -> dict[str, Any] | None:
     described: dict[str, Any] = {"kind": kind}
     if kind == "scalar":
         described["value"] = plain(value)
-        moment = isinstance(value, (dt.datetime, dt.date, dt.time))
-        described["moment"] = moment
+        described["moment"] = _is_now(value)
     elif kind == "callable":
         # SQLAlchemy wraps a callable that takes no context.
         inner = getattr(value, "__wrapped__", value)
         described["value"] = type_name(inner) if hasattr(inner, "__qualname__") else None
     return described
+
+
+def _is_now(value: Any) -> bool:
+    """Tell whether a value is the time of the import: nobody wrote it down."""
+    if isinstance(value, dt.datetime):
+        moments = [dt.datetime.now(value.tzinfo)]
+        if value.tzinfo is None:
+            moments.append(dt.datetime.now(dt.timezone.utc).replace(tzinfo=None))
+        return any(abs((now - value).total_seconds()) < _IMPORT_SECONDS for now in moments)
+    today = dt.datetime.now(dt.timezone.utc).date()
+    return isinstance(value, dt.date) and abs((today - value).days) <= 1
 
 
 def _relationship(item: Any) -> dict[str, Any]:

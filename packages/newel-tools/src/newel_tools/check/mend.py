@@ -1,0 +1,83 @@
+"""Mending what a rule can mend for certain: the source is changed by libcst, comments and all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import libcst
+from libcst.codemod import CodemodContext
+from libcst.codemod.visitors import AddImportsVisitor
+from libcst.metadata import MetadataWrapper, PositionProvider
+
+from newel_tools.check.finding import Finding
+from newel_tools.check.rule import Mend, Rule
+
+__all__ = ["LineTransformer", "mend"]
+
+
+class LineTransformer(libcst.CSTTransformer):
+    """Changes nodes that begin on certain lines; a rule's own transformer asks `is_marked`."""
+
+    METADATA_DEPENDENCIES = (PositionProvider,)
+
+    def __init__(self, lines: frozenset[int]) -> None:
+        super().__init__()
+        self._lines = lines
+        self.imports: set[tuple[str, str]] = set()
+
+    def needs(self, module: str, name: str) -> None:
+        """Have ``from module import name`` added, once all rules are through."""
+        self.imports.add((module, name))
+
+    def is_marked(self, node: libcst.CSTNode) -> bool:
+        """Tell whether a node begins on one of the lines."""
+        return self.first_line(node) in self._lines
+
+    def first_line(self, node: libcst.CSTNode) -> int:
+        """Return the line that a node begins on."""
+        found: Any = self.get_metadata(PositionProvider, node)
+        return found.start.line
+
+
+def mend(root: Path, findings: Iterable[Finding], rules: dict[str, Rule]) -> dict[str, int]:
+    """Mend the files of findings whose rules can; return how many findings each file had mended.
+
+    A file is written only if it changed and can still be parsed.
+    """
+    mended: dict[str, int] = {}
+    by_file: dict[str, list[Finding]] = {}
+    for finding in findings:
+        rule = rules.get(finding.rule)
+        if finding.file is not None and rule is not None and rule.mend is not None:
+            by_file.setdefault(finding.file, []).append(finding)
+    for file, found in by_file.items():
+        path = root / file
+        changed = _mended(path.read_bytes(), found, rules)
+        if changed is not None:
+            path.write_bytes(changed)
+            mended[file] = len(found)
+    return mended
+
+
+def _mended(data: bytes, findings: Iterable[Finding], rules: dict[str, Rule]) -> bytes | None:
+    """Return the new text, or ``None`` if nothing changed.
+
+    A rule must keep the number of lines, or the next one looks in the wrong place: imports are
+    added at the end, therefore.
+    """
+    module = libcst.parse_module(data)
+    by_rule: dict[str, set[int]] = {}
+    for finding in findings:
+        by_rule.setdefault(finding.rule, set()).add(finding.line)
+    context = CodemodContext()
+    for name, lines in by_rule.items():
+        change: Mend | None = rules[name].mend
+        if change is not None:
+            transformer = change(frozenset(lines))
+            module = MetadataWrapper(module).visit(transformer)
+            for origin, imported in sorted(transformer.imports):
+                AddImportsVisitor.add_needed_import(context, origin, imported)
+    changed = AddImportsVisitor(context).transform_module(module).bytes
+    return changed if changed != data else None
