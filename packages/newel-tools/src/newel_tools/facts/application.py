@@ -23,6 +23,7 @@ _SIDE: Final = frozenset(
 _IMPORT: Final = re.compile(
     r"^[ \t]*(?:from[ \t]+([A-Za-z_][\w.]*)|import[ \t]+([A-Za-z_][\w.]*))", re.MULTILINE
 )
+_MADE: Final = re.compile(r"^(\w+)\s*=\s*(?:fastapi\.)?FastAPI\(", re.MULTILINE)
 _RELATIVE: Final = re.compile(r"^[ \t]*from[ \t]+(\.+)([\w.]*)", re.MULTILINE)
 
 
@@ -59,6 +60,9 @@ def find_applications(root: Path, files: Iterable[Path]) -> list[Application]:
     factories = frozenset(name for tree in makers.values() for name in _factories(tree))
     trees = {**_trees(texts, factories), **makers} if factories else makers
     found = [app for p, tree in trees.items() for app in _in_file(p, tree, factories, places)]
+    found += [
+        app for p, text in texts.items() if p not in makers for app in _unparsed(p, text, places)
+    ]
     main = [app for app in found if not _is_aside(app.file.relative_to(root))]
     ordered = sorted(main or found, key=_order)
     declared = [app for folder in _declaring(root, files) for app in _declared(folder, places)]
@@ -174,6 +178,13 @@ def _in_file(
             is_factory=is_factory,
             weight=weight,
         )
+
+
+def _unparsed(path: Path, text: str, places: _Places) -> Iterator[Application]:
+    """Find an application in a file that is no Python for us: the import will say why."""
+    for attribute in _MADE.findall(text):
+        folder = places.best_root(path)
+        yield Application(_module(path, folder), attribute, path, folder)
 
 
 def _trees(texts: Mapping[Path, str], words: Iterable[str]) -> dict[Path, ast.Module]:

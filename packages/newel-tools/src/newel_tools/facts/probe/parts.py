@@ -68,13 +68,14 @@ def engines() -> Iterator[dict[str, Any]]:
 
 def _engine(engine: Any) -> dict[str, Any]:
     pool = engine.pool
+    size = getattr(pool, "size", None)  # a method, or SingletonThreadPool's number
     return {
         "dialect": engine.dialect.name,
         "driver": engine.dialect.driver,
         "in_memory": engine.url.database in (None, "", ":memory:"),
         "echo": bool(engine.echo),
         "pool": class_of(pool).__name__,
-        "pool_size": pool.size() if hasattr(pool, "size") else None,
+        "pool_size": size() if callable(size) else size,
         "max_overflow": getattr(pool, "_max_overflow", None),
         "timeout_seconds": plain(getattr(pool, "_timeout", None)),
         "recycle_seconds": getattr(pool, "_recycle", None),
