@@ -14,10 +14,16 @@ import bcrypt
 import httpx2
 import pytest
 from sample_accounts import AUTH, EMAIL, PASSWORD, Unlimited, World, open_world
+from sample_entities import User
+from sqlalchemy import select, text
 
 from newel import directory
+from newel.db import Database
+from newel.errors import AppError, Conflict, Forbidden
 from newel.limits import Rate
 from newel.passwords import Passwords, Verified
+from newel.principal import Principal
+from newel.repository import Repository
 
 pytestmark = pytest.mark.anyio
 
@@ -388,3 +394,106 @@ class TestPassword:
         assert answer.status_code == 409
         assert answer.json()["error"] == "stale_version"
         assert (await world.user()).password_hash == "$another"
+
+
+class UserRepository(Repository[User]):
+    entity = User
+
+
+class TestLockout:
+    @pytest.fixture
+    async def pair(self, database: Database) -> tuple[User, User]:
+        ann, bob = (User(email=f"{name}@example.com", roles=["admin"]) for name in ("ann", "bob"))
+        async with database.write(None) as work, work.as_system("arrange"):
+            work.session.add_all([ann, bob])
+        return ann, bob
+
+    @staticmethod
+    async def take(database: Database, by: User, of: User, how: str = "deactivate") -> None:
+        """Take the rights of one as the other, who was let in while both had theirs."""
+        caller = Principal(id=by.id, roles=frozenset({"admin"}), permissions=frozenset({"*"}))
+        async with database.write(caller) as work:
+            users = UserRepository(work)
+            account = await users.get(of.id)
+            await directory.refuse_lockout(users, caller, account)
+            if how == "delete":
+                await users.delete(account)
+            else:
+                change = {"deactivate": {"is_active": False}, "demote": {"roles": ["user"]}}[how]
+                await users.update(account, change)
+
+    @staticmethod
+    async def administrators(database: Database) -> list[str]:
+        async with database.read(None) as work, work.as_system("look"):
+            found = await work.session.scalars(select(User).where(User.is_active))
+            return [user.email for user in found if "admin" in user.roles]
+
+    @pytest.mark.parametrize("how", ["deactivate", "demote", "delete"])
+    async def test_two_who_lock_each_other_out_leave_one(
+        self, database: Database, pair: tuple[User, User], how: str
+    ) -> None:
+        refused: list[type[AppError]] = []
+
+        async def take(by: User, of: User) -> None:
+            try:
+                await self.take(database, by, of, how)
+            except AppError as error:
+                refused.append(type(error))
+
+        async with anyio.create_task_group() as group:
+            for by, of in (pair, pair[::-1]):
+                group.start_soon(take, by, of)
+        # NotFound and Unavailable: who comes second may find nobody, or a deadlock undone
+        assert len(refused) == 1
+        assert len(await self.administrators(database)) == 1
+
+    async def test_the_second_waits_for_the_first(
+        self, database: Database, pair: tuple[User, User]
+    ) -> None:
+        """Not only by luck: the first has not committed when the second asks."""
+        ann, bob = pair
+        caller = Principal(id=ann.id, roles=frozenset({"admin"}), permissions=frozenset({"*"}))
+        ended: list[type[BaseException] | None] = []
+
+        async def second() -> None:
+            try:
+                await self.take(database, bob, ann)
+            except AppError as error:
+                ended.append(type(error))
+
+        async with anyio.create_task_group() as group, database.write(caller) as work:
+            users = UserRepository(work)
+            account = await users.get(bob.id)
+            await directory.refuse_lockout(users, caller, account)
+            group.start_soon(second)
+            if not database.is_sqlite:  # there the second waits for the one connection
+                await self.somebody_waits(database)
+            await users.update(account, {"is_active": False})
+            assert ended == []
+        assert ended == [Forbidden]
+        assert await self.administrators(database) == [ann.email]
+
+    @staticmethod
+    async def somebody_waits(database: Database) -> None:
+        waiting = text(
+            "SELECT count(*) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        with anyio.fail_after(10):
+            while True:
+                async with database.reading_engine.connect() as connection:
+                    if await connection.scalar(waiting):
+                        return
+                await anyio.sleep(0.01)
+
+    async def test_nobody_takes_their_own_rights(
+        self, database: Database, pair: tuple[User, User]
+    ) -> None:
+        with pytest.raises(Conflict, match="Another administrator"):
+            await self.take(database, pair[0], pair[0])
+
+    async def test_who_is_no_account_takes_nothing(
+        self, database: Database, pair: tuple[User, User]
+    ) -> None:
+        with pytest.raises(Forbidden):
+            await self.take(database, User(email="gone@example.com"), pair[0])

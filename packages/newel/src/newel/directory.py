@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from fastapi import Form
 from fastapi.security import OAuth2PasswordRequestForm
@@ -16,7 +16,15 @@ from pydantic import Field, SecretStr
 from sqlalchemy import Row, Select, bindparam, exists, select, update
 
 from newel.db import Database, Work
-from newel.errors import FieldError, Invalid, StaleVersion, TooManyRequests, Unauthorized
+from newel.errors import (
+    Conflict,
+    FieldError,
+    Forbidden,
+    Invalid,
+    StaleVersion,
+    TooManyRequests,
+    Unauthorized,
+)
 from newel.events import Event
 from newel.identity import EMAIL_CHARACTERS, Account, AccountKind, AuthSession, Email, normal_email
 from newel.limits import Limiter, Rate
@@ -36,7 +44,10 @@ __all__ = [
     "Register",
     "Throttle",
     "UserRegistered",
+    "refuse_lockout",
 ]
+
+A = TypeVar("A", bound=Account)
 
 WRONG: Final = "The e-mail address or the password is wrong."
 """What a log-in says that failed, whyever."""
@@ -149,6 +160,28 @@ class AccountRepository(Repository[Account]):
     def __init__(self, work: Work, kind: AccountKind) -> None:
         super().__init__(work)
         self.entity: type[Account] = kind.user
+
+
+async def refuse_lockout(users: Repository[A], caller: Principal, account: A) -> None:
+    """Let administrators take rights from others only, and only while they have theirs.
+
+    So one is left: two who deactivate each other in the same instant come one after the other,
+    because both rows are locked until the unit of work ends. Raises ``Conflict`` for the caller's
+    own account, ``Forbidden`` when the caller was deactivated, deleted or given other roles since
+    the request was let in.
+    """
+    if account.id == caller.id:
+        raise Conflict("Another administrator has to do this to your account.")
+    kind = users.entity
+    rows = await users.session.execute(
+        select(kind.id, kind.roles, kind.is_active)
+        .where(kind.id.in_([caller.user_id, account.id]))
+        .order_by(kind.id)  # in one order, or two could wait for each other
+        .with_for_update(key_share=True)
+    )
+    held = next((row.roles for row in rows if row.id == caller.id and row.is_active), ())
+    if not caller.roles.issubset(held):
+        raise Forbidden("Your own rights were changed meanwhile.")
 
 
 class Directory:

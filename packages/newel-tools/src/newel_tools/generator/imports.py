@@ -31,6 +31,7 @@ _MODULES: Final = {
     "newel.clock": "utc_now",
     "newel.concurrency": "IfMatch Tagged Versions check_version",
     "newel.db": "CurrentWork Work",
+    "newel.directory": "refuse_lockout",
     "newel.entity": "Entity Owned SoftDeleted unique",
     "newel.errors": "Conflict FieldError Invalid",
     "newel.events": "Event OutboxEvent",
@@ -51,7 +52,7 @@ _MODULES: Final = {
 
 KNOWN: Final[Mapping[str, str]] = {
     name: module for module, names in _MODULES.items() for name in names.split()
-} | {"pytest": "", "re": ""}
+} | {"asyncio": "", "pytest": "", "re": ""}
 """Every name that templates use and the module it comes from; ``""`` imports the module itself."""
 
 
