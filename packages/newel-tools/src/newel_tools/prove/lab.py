@@ -67,6 +67,18 @@ class Lab:
                 yield resource, resource.list
 
     @property
+    def callers(self) -> list[Caller]:
+        """The callers that were let in."""
+        found = [caller for caller in (self.user, self.other, self.admin) if caller is not None]
+        return [caller for caller in found if not caller.is_anonymous]
+
+    @property
+    def failures(self) -> list[str]:
+        """Sentences about requests that could not be made to succeed."""
+        told = self.world.failures.items()
+        return [f"{label} could not be made to succeed: {said}" for label, said in told]
+
+    @property
     def has_log_in(self) -> bool:
         """Tell whether callers can be told apart."""
         return not self.user.is_anonymous

@@ -9,9 +9,9 @@ from typing import Any
 
 from newel_tools.check.finding import Finding, Verdict, verdict_of
 from newel_tools.facts.project import Project
+from newel_tools.prove.client import HostEnded
 from newel_tools.prove.lab import Lab, open_lab
-from newel_tools.prove.probe import Probe, Result, load_probes
-from newel_tools.prove.process import HostEnded
+from newel_tools.prove.probe import Probe, Result
 from newel_tools.prove.sandbox import sandbox
 from newel_tools.prove.service import Service
 from newel_tools.prove.settings import Settings
@@ -100,39 +100,32 @@ def _joined(group: list[Result]) -> Result:
     return replace(first, finding=finding)
 
 
-def prove_project(project: Project, settings: Settings, *, progress: Progress) -> Report:
-    """Start a project's application on a throw-away database and try every probe on it.
+def prove_project(
+    project: Project, settings: Settings, probes: Iterable[Probe], *, progress: Progress
+) -> Report:
+    """Start a project's application on a throw-away database and make the probes.
 
     Raises ``ProveError`` if it does not start.
     """
-    started = time.monotonic()
+    started, wanted = time.monotonic(), list(probes)
     with sandbox(project, settings) as place:
         place.set_up(progress)
         progress("start the application")
         with place.started_host() as process:
-            lab = open_lab(Service.start(process), settings, secrets=place.secrets)
-            results = try_probes(lab, load_probes().values(), progress=progress)
-        return _report(lab, results, project, (*place.notes, *lab.notes), started)
-
-
-def _report(
-    lab: Lab, results: list[Result], project: Project, notes: tuple[str, ...], started: float
-) -> Report:
-    unmade = [
-        f"{label} could not be made to succeed: {said}"
-        for label, said in lab.world.failures.items()
-    ]
-    callers = [caller for caller in (lab.user, lab.other, lab.admin) if caller is not None]
-    return Report(
-        application=project.application.name,
-        routes=tuple(op.label for op in lab.operations),
-        results=tuple(results),
-        notes=(*notes, *unmade),
-        requests=lab.service.exchanges,
-        seconds=time.monotonic() - started,
-        callers=tuple(caller.name for caller in callers),
-        titles={probe.id: probe.title for probe in load_probes().values()},
-    )
+            lab = open_lab(
+                Service.of(process, process.started()["started"]), settings, secrets=place.secrets
+            )
+            results = try_probes(lab, wanted, progress=progress)
+        return Report(
+            application=project.application.name,
+            routes=tuple(op.label for op in lab.operations),
+            results=tuple(results),
+            notes=(*place.notes, *lab.notes, *lab.failures),
+            requests=lab.service.exchanges,
+            seconds=time.monotonic() - started,
+            callers=tuple(caller.name for caller in lab.callers),
+            titles={probe.id: probe.title for probe in wanted},
+        )
 
 
 def try_probes(lab: Lab, probes: Iterable[Probe], *, progress: Progress) -> list[Result]:

@@ -7,7 +7,7 @@ import secrets
 import shlex
 import tomllib
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +18,7 @@ from newel_tools.facts.process import copied
 from newel_tools.facts.project import Project
 from newel_tools.prove.errors import ProveError
 from newel_tools.prove.postgres import throw_away_postgres
-from newel_tools.prove.process import HostProcess
+from newel_tools.prove.process import HostProcess, run_host
 from newel_tools.prove.settings import Settings
 
 __all__ = ["Sandbox", "sandbox"]
@@ -56,7 +56,7 @@ class Sandbox:
                 {"target": self.target}, folder=self._moved(self._folder)
             ) as process:
                 try:
-                    process.first()
+                    process.started()
                 except ProveError as error:
                     if not left or not self.supply(error.missing):
                         raise
@@ -80,7 +80,9 @@ class Sandbox:
     def _moved(self, path: Path) -> Path:
         return self.copy / path.relative_to(self.project.root)
 
-    def _process(self, wanted: Mapping[str, Any], *, folder: Path) -> HostProcess:
+    def _process(
+        self, wanted: Mapping[str, Any], *, folder: Path
+    ) -> AbstractContextManager[HostProcess]:
         databases = self.scratch / "databases"
         databases.mkdir(exist_ok=True)
         paths = [str(self._moved(path)) for path in self.project.import_paths]
@@ -95,7 +97,7 @@ class Sandbox:
             "postgres": self.postgres,
         }
         log = self.scratch / "log"
-        return HostProcess(self.project.python, request, environment=self.environment, log=log)
+        return run_host(self.project.python, request, environment=self.environment, log=log)
 
     def set_up(self, report: Callable[[str], None]) -> None:
         """Run the project's migrations and its own set-up commands."""
@@ -113,7 +115,7 @@ class Sandbox:
     def run(self, command: list[str], *, folder: Path) -> None:
         """Run a command of the project behind the guard; raises ``ProveError`` if it fails."""
         with self._process({"command": command}, folder=folder) as process:
-            process.first()
+            process.started()
 
     def _migrations(self) -> Iterator[tuple[Path, list[str]]]:
         root = self.project.root

@@ -9,9 +9,9 @@ from typing import Any
 
 from newel_tools.prove.answer import Answer, Session
 from newel_tools.prove.callers import ANONYMOUS, Caller
+from newel_tools.prove.client import HostClient
 from newel_tools.prove.documents import object_of
 from newel_tools.prove.operations import Operation, read_operations
-from newel_tools.prove.process import HostProcess
 from newel_tools.prove.requests import Request, build, curl
 
 __all__ = ["Column", "Exchange", "Service", "Table"]
@@ -68,7 +68,7 @@ class Exchange:
 class Service:
     """One run of an application."""
 
-    process: HostProcess
+    host: HostClient
     operations: tuple[Operation, ...]
     websockets: tuple[str, ...]
     tables: Mapping[str, Table]
@@ -81,9 +81,8 @@ class Service:
     _addresses: Any = field(default_factory=lambda: itertools.count(1))
 
     @classmethod
-    def start(cls, process: HostProcess) -> Service:
-        """Read what the host says of the application that it has started."""
-        said: dict[str, Any] = process.first()["started"]
+    def of(cls, host: HostClient, said: Mapping[str, Any]) -> Service:
+        """Return the service of a host that said what it has started."""
         tables = [
             Table(
                 name=table["name"],
@@ -93,7 +92,7 @@ class Service:
             for table in said["tables"]
         ]
         return cls(
-            process=process,
+            host=host,
             operations=tuple(read_operations(said["documents"])),
             websockets=tuple(item["path"] for item in said["websockets"]),
             tables={table.name: table for table in tables},
@@ -112,7 +111,7 @@ class Service:
         if patient and exchange.answer.status == 429:
             said = exchange.answer.header("retry-after") or ""
             seconds = min(int(said), 3_600) if said.isdigit() else 61
-            self.process.ask("advance", seconds=seconds + 1)
+            self.host.ask("advance", seconds=seconds + 1)
             exchange = self.begin(request, caller)()
         return exchange
 
@@ -120,7 +119,7 @@ class Service:
         """Send a request, and return a function that waits for its answer."""
         full = request.with_headers(caller.headers) if caller.headers else request
         options: dict[str, Any] = {"client": self.address(), **full.options}
-        wait = self.process.start_call(
+        wait = self.host.start_call(
             full.method,
             full.path,
             headers=full.headers,
@@ -154,20 +153,20 @@ class Service:
         return next(found, None)
 
     def converse(self, path: str, **asked: Any) -> Session:
-        """Open a websocket; see ``HostProcess.converse``."""
-        return self.process.converse(path, client=self.address(), **asked)
+        """Open a websocket; see ``HostClient.converse``."""
+        return self.host.converse(path, client=self.address(), **asked)
 
     def rows(self, table: str, **where: Any) -> list[dict[str, Any]]:
         """Return rows of a table past the application."""
         try:
-            return self.process.ask("select", table=table, where=where)["rows"]
+            return self.host.ask("select", table=table, where=where)["rows"]
         except LookupError:
             return []
 
     def change_rows(self, table: str, where: Mapping[str, Any], values: Mapping[str, Any]) -> int:
         """Change rows past the application; return how many."""
         asked = {"table": table, "where": dict(where), "values": dict(values)}
-        return int(self.process.ask("update", **asked)["changed"])
+        return int(self.host.ask("update", **asked)["changed"])
 
 
 def _token_urls(documents: Mapping[str, Any]) -> Iterator[str]:

@@ -157,13 +157,12 @@ class World:
         said = unwrapped(exchange.answer.json, resource.name)
         parents = self._parents(create, exchange.request)
         values: dict[str, Any] = dict(parents)
-        key: Any = None
         item = next(iter(resource.items), None)
+        name = "id" if item is None else item.path_names[-1]
+        key = _key(said, name, resource.name)
+        if key is None and (location := exchange.answer.header("location")):
+            key = location.rstrip("/").rpartition("/")[2]
         if item is not None:
-            name = item.path_names[-1]
-            key = _key(said, name, resource.name)
-            if key is None and (location := exchange.answer.header("location")):
-                key = location.rstrip("/").rpartition("/")[2]
             values = {**dict(zip(item.path_names, parents.values(), strict=False)), name: key}
         statements = exchange.answer.statements
         tables = [found[1] for one in statements if (found := _INSERT.match(one.sql))]

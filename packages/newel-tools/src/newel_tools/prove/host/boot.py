@@ -99,6 +99,8 @@ def _console_script(name: str) -> Any:
 def mark_background() -> None:
     """Let what runs in a background task be told from what runs in its request."""
     module: Any = importlib.import_module("starlette.background")
+    if getattr(module.BackgroundTask.__call__, "marks", False):
+        return
     original = module.BackgroundTask.__call__
 
     async def marked(task: Any) -> None:
@@ -108,6 +110,7 @@ def mark_background() -> None:
         finally:
             in_background.reset(token)
 
+    setattr(marked, "marks", True)  # noqa: B010 - ours, to see it again
     module.BackgroundTask.__call__ = marked
 
 

@@ -13,6 +13,8 @@ import sys
 import uuid
 from typing import Any
 
+from .record import Places
+
 __all__ = ["Rows"]
 
 _ROWS = 200
@@ -25,16 +27,16 @@ class Rows:
         self._engine: Any = None
         self._tables: dict[str, Any] = {}
 
-    def look(self) -> None:
+    def look(self, places: Places) -> None:
         """Find the engines and tables that exist by now; the application made them somewhere."""
         if "sqlalchemy" not in sys.modules:
             return
         engine_type: Any = importlib.import_module("sqlalchemy.engine").Engine
         metadata_type: Any = importlib.import_module("sqlalchemy").MetaData
-        engines = [found for found in gc.get_objects() if issubclass(type(found), engine_type)]
-        for found in gc.get_objects():
-            if issubclass(type(found), metadata_type):
-                self._tables.update(found.tables)
+        own = list(_of_modules(places))
+        for metadata in _of_type(metadata_type, own) or _of_type(metadata_type, gc.get_objects()):
+            self._tables.update(metadata.tables)
+        engines = _of_type(engine_type, own) or _of_type(engine_type, gc.get_objects())
         # An engine in memory is rarely the application's; a derived one shares the pool anyway.
         engines.sort(key=lambda engine: engine.url.database in (None, "", ":memory:"))
         self._engine = engines[0] if engines else None
@@ -95,6 +97,24 @@ class Rows:
             return await spawn(transaction)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(None, transaction)
+
+
+def _of_modules(places: Places) -> Any:
+    """Yield what the project's modules hold, and the tables' and engines' owners among it."""
+    for module in list(sys.modules.values()):
+        if places.relative(getattr(module, "__file__", None) or "<>") is None:
+            continue
+        for value in list(vars(module).values()):
+            yield value
+            if isinstance(value, type):
+                yield getattr(value, "metadata", None)
+            elif type(value).__name__ == "AsyncEngine":
+                yield value.sync_engine
+
+
+def _of_type(kind: Any, objects: Any) -> list[Any]:
+    found = {id(item): item for item in objects if issubclass(type(item), kind)}
+    return list(found.values())
 
 
 async def _create_tortoise() -> list[str]:

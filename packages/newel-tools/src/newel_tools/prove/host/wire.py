@@ -20,7 +20,7 @@ from .rows import Rows
 from .stalls import Watchdog
 from .statements import Meeting, Statements
 
-__all__ = ["Host", "main"]
+__all__ = ["Host", "Pipe", "converse_with", "main"]
 
 _LINE_BYTES = 64 * 1024 * 1024
 
@@ -41,7 +41,7 @@ class Host:
     async def start(self) -> dict[str, Any]:
         """Start the application and make the tables that are missing; return what it is."""
         await self._lifespan.start(self._places)
-        self._rows.look()
+        self._rows.look(self._places)
         try:
             made = await self._rows.create_missing()
         except Exception as error:
@@ -108,7 +108,7 @@ class Host:
         return {"peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
 
 
-class _Pipe:
+class Pipe:
     """One socket, lines of JSON both ways."""
 
     def __init__(self, descriptor: int) -> None:
@@ -120,6 +120,11 @@ class _Pipe:
         line = self._incoming.readline(_LINE_BYTES)
         return json.loads(line) if line else None
 
+    def close(self) -> None:
+        """Close both ends of ours."""
+        self._incoming.close()
+        self._outgoing.close()
+
     def write(self, said: dict[str, Any]) -> None:
         line = json.dumps(said, default=str).encode("utf-8", "backslashreplace") + b"\n"
         with self._lock:
@@ -129,7 +134,7 @@ class _Pipe:
 
 def main() -> None:
     """Serve the parent process: its first line says what to load, each further one what to do."""
-    pipe = _Pipe(int(sys.argv[1]))
+    pipe = Pipe(int(sys.argv[1]))
     wanted = pipe.read()
     if wanted is None:
         return
@@ -168,17 +173,18 @@ def _prepare(wanted: dict[str, Any]) -> Places:
 
 
 def _serve(
-    pipe: _Pipe, wanted: dict[str, Any], places: Places, statements: Statements, clock: Clock
+    pipe: Pipe, wanted: dict[str, Any], places: Places, statements: Statements, clock: Clock
 ) -> None:
     # Not the loop that the project prefers: the guard sees Python's own loop only.
     loop = asyncio.SelectorEventLoop()
     asyncio.set_event_loop(loop)
     app = load(wanted["target"], places)
     host = Host(app, places=places, statements=statements, clock=clock)
-    loop.run_until_complete(_converse(pipe, host, loop))
+    loop.run_until_complete(converse_with(pipe, host, loop))
 
 
-async def _converse(pipe: _Pipe, host: Host, loop: asyncio.AbstractEventLoop) -> None:
+async def converse_with(pipe: Pipe, host: Host, loop: asyncio.AbstractEventLoop) -> None:
+    """Start the application and answer what comes through the pipe until it is closed."""
     pipe.write({"started": await host.start()})
     faulthandler.cancel_dump_traceback_later()
     ended = asyncio.Event()

@@ -1,0 +1,94 @@
+"""A host for small applications in this process: no copy, no guard, no second interpreter."""
+
+import asyncio
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from newel_tools.check.rule import files_of
+from newel_tools.prove.client import HostClient
+from newel_tools.prove.host.boot import load, mark_background
+from newel_tools.prove.host.clock import Clock
+from newel_tools.prove.host.record import Places
+from newel_tools.prove.host.statements import Statements
+from newel_tools.prove.host.wire import Host, Pipe, converse_with
+from newel_tools.prove.lab import Lab, open_lab
+from newel_tools.prove.service import Service
+from newel_tools.prove.settings import Settings
+
+Laboratory = Callable[..., Lab]
+
+
+@contextmanager
+def modules_of(folder: Path) -> Iterator[None]:
+    """Let the files of a folder be imported, and forget them afterwards."""
+    before = set(sys.modules)
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        for name in set(sys.modules) - before:
+            if str(getattr(sys.modules[name], "__file__", None) or "").startswith(str(folder)):
+                del sys.modules[name]
+
+
+@contextmanager
+def hosted(folder: Path) -> Iterator[HostClient]:
+    """Run the host's own code on the application `main:app` of a folder, in a thread."""
+    ours, theirs = socket.socketpair()
+    places, statements = Places(str(folder)), None
+    statements = Statements(places)
+    clock = Clock()
+
+    def serve() -> None:
+        loop = asyncio.new_event_loop()
+        with theirs:
+            pipe = Pipe(theirs.detach())
+            try:
+                app = load("main:app", places)
+                host = Host(app, places=places, statements=statements, clock=clock)
+                loop.run_until_complete(converse_with(pipe, host, loop))
+            finally:
+                pipe.close()
+                loop.close()
+
+    with modules_of(folder):
+        statements.install()
+        mark_background()
+        clock.install()
+        thread = threading.Thread(target=serve)
+        client = HostClient(ours, give_up=lambda: None)
+        thread.start()
+        try:
+            yield client
+        finally:
+            client.hang_up()
+            thread.join(10)
+            client.close()
+            clock.remove()
+            statements.remove()
+
+
+@pytest.fixture
+def laboratory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Laboratory]:
+    """Return a function that starts the application of an example and opens a laboratory on it."""
+    with ExitStack() as stack:
+
+        def start(example: str, **settings: object) -> Lab:
+            folder = tmp_path / f"app{len(list(tmp_path.iterdir()))}"
+            for name, text in files_of(example).items():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                (folder / name).write_text(text)
+            monkeypatch.chdir(folder)
+            client = stack.enter_context(hosted(folder))
+            said = client.first(30)
+            assert "started" in said, said
+            return open_lab(Service.of(client, said["started"]), Settings(**settings))
+
+        yield start

@@ -1,0 +1,32 @@
+"""Every probe breaks its bad application, and not its good one."""
+
+from collections.abc import Callable
+
+import pytest
+
+from newel_tools.prove.lab import Lab
+from newel_tools.prove.probe import Probe, load_probes
+
+PROBES = load_probes()
+
+
+@pytest.mark.parametrize("probe", PROBES.values(), ids=PROBES)
+def test_it_breaks_the_bad_application(probe: Probe, laboratory: Callable[..., Lab]) -> None:
+    results = list(probe.run(laboratory(probe.bad)))
+
+    broken = [result for result in results if result.state == "broke"]
+    assert broken, results
+    finding = broken[0].finding
+    assert finding is not None
+    assert finding.rule == probe.id
+    assert finding.certainty == "confirmed"
+    assert broken[0].evidence.curl[-1].startswith("curl "), broken[0]
+
+
+@pytest.mark.parametrize("probe", PROBES.values(), ids=PROBES)
+def test_the_good_application_withstands_it(probe: Probe, laboratory: Callable[..., Lab]) -> None:
+    assert probe.good != probe.bad
+    results = list(probe.run(laboratory(probe.good)))
+
+    assert [result.finding for result in results if result.state == "broke"] == []
+    assert any(result.state == "kept" for result in results), results
