@@ -419,6 +419,33 @@ async def test_without_ruff_the_file_is_valid_all_the_same(
     assert await at(first()).up() == ["0001"]
 
 
+async def test_indexes_are_written_without_batches_and_dropped_with_their_table(
+    at: Callable[[MetaData], Migrations], url: str
+):
+    path = await at(first()).new("initial")
+    assert path is not None
+    up, down = path.read_text().split("def downgrade")
+    assert 'op.create_index(op.f("ix_agents_owner_id"), "agents", ["owner_id"]' in up
+    assert "batch" not in up
+    assert "index" not in down
+    await at(first()).up()
+    before = await schema(url)
+
+    wider = first()
+    columns = wider.tables["agents"].columns
+    Index("ix_agents_name", columns["name"])
+    Index("uq_agents_name_seen_at", columns["name"], columns["seen_at"], unique=True)
+    path = await at(wider).new("more indexes")
+    assert path is not None
+    assert 'op.drop_index("ix_agents_name", table_name="agents")' in path.read_text()
+    await at(wider).up()
+    assert await at(wider).check() == []
+    assert await at(wider).down() == ["0002"]
+    assert await schema(url) == before
+    assert await at(wider).down() == ["0001"]
+    assert await schema(url) == {}
+
+
 async def test_types_of_the_code_become_types_of_the_database(
     at: Callable[[MetaData], Migrations], url: str
 ):

@@ -16,7 +16,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,15 @@ from typing import Any, Literal, cast
 from alembic import command
 from alembic.autogenerate import compare_metadata, produce_migrations, render_python_code
 from alembic.config import Config
-from alembic.operations.ops import DowngradeOps, UpgradeOps
+from alembic.operations.ops import (
+    CreateIndexOp,
+    DowngradeOps,
+    DropIndexOp,
+    DropTableOp,
+    MigrateOperation,
+    ModifyTableOps,
+    UpgradeOps,
+)
 from alembic.runtime.migration import MigrationContext
 from alembic.util import CommandError
 from sqlalchemy import Connection, MetaData, event, make_url
@@ -292,6 +300,7 @@ class Migrations:
 
         def body(operations: UpgradeOps | DowngradeOps | None) -> str:
             assert operations is not None  # noqa: S101 - produce_migrations always sets both
+            operations.ops = list(_plain_indexes(operations.ops))
             code = render_python_code(
                 operations,
                 render_as_batch=True,
@@ -306,6 +315,20 @@ class Migrations:
             up = f"kernel_tables.create({ours})\n    {up.removeprefix('pass')}".strip()
             down = f"{down.removeprefix('pass')}\n    kernel_tables.drop({ours})".strip()
         return _Code(up=up, down=down, imports=frozenset(imports))
+
+
+def _plain_indexes(operations: Sequence[MigrateOperation]) -> Iterator[MigrateOperation]:
+    """Yield the operations without batches for indexes: no database rebuilds a table for one.
+
+    Indexes of a table that is dropped are left out, they go with it.
+    """
+    dropped = {found.table_name for found in operations if isinstance(found, DropTableOp)}
+    for found in operations:
+        parts = found.ops if isinstance(found, ModifyTableOps) else []
+        if not parts or not all(isinstance(part, CreateIndexOp | DropIndexOp) for part in parts):
+            yield found
+        elif cast("ModifyTableOps", found).table_name not in dropped:
+            yield from parts
 
 
 def _current(connection: Connection) -> str | None:
