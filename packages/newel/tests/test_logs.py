@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, SecretStr
 
 from newel.context import request_id
-from newel.logs import configure_logs
+from newel.logs import ACCESS_LOGGER, configure_logs
 
 SECRET = "canary-4711-of-the-tests"
 MAX_LINE_BYTES = 16 * 1024
@@ -658,3 +658,15 @@ class TestConsole:
         log.info(SECRET, password="hunter2", exc_info=ValueError(SECRET))
         assert SECRET not in lines.text
         assert "hunter2" not in lines.text
+
+
+def test_only_the_lines_of_requests_are_not_searched_for_secrets() -> None:
+    stream = io.StringIO()
+    configure_logs(secrets=["hunter2-hunter2"], stream=stream)
+    usual: dict[str, Any] = dict.fromkeys(["method", "route", "status", "duration_ms"], "x")
+    log = structlog.get_logger(ACCESS_LOGGER)
+    log.info("request", **usual, client_ip="127.0.0.1", user_id=None)
+    log.info("request", **usual, client_ip="127.0.0.1", user_id=None, note="hunter2-hunter2")
+    first, second = (json.loads(line) for line in stream.getvalue().splitlines())
+    assert (first["client_ip"], first["level"]) == ("127.0.0.1", "info")
+    assert second["note"] == "[redacted]"

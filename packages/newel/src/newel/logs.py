@@ -33,7 +33,7 @@ from structlog.typing import EventDict, WrappedLogger
 
 from newel.context import request_id
 
-__all__ = ["LogFormat", "LogLevel", "configure_logs"]
+__all__ = ["ACCESS_LOGGER", "LogFormat", "LogLevel", "configure_logs"]
 
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 LogFormat = Literal["json", "console"]
@@ -53,6 +53,10 @@ _MIN_SECRET_LENGTH: Final = 8
 
 _REDACTED: Final = "[redacted]"
 _CUT: Final = "..."
+ACCESS_LOGGER: Final = "newel.access"
+"""Writes the line of each request to a route of ours: ids, numbers and names, so not searched."""
+
+_ACCESS: Final = {"method", "route", "status", "duration_ms", "client_ip", "user_id"}
 _FIRST: Final = ("timestamp", "level", "logger", "event", "request_id")
 
 _NAMES: Final = (
@@ -274,6 +278,8 @@ class _Cleaner:
 
     def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
         first = {name: event.pop(name) for name in _FIRST if name in event}
+        if first.get("logger") == ACCESS_LOGGER and event.keys() == _ACCESS:
+            return {**first, **event}
         return _Copy(self._redactor).mapping({**first, **event}, depth=0)
 
 

@@ -26,6 +26,7 @@ from starlette.websockets import WebSocketDisconnect
 from newel import context
 from newel.errors import Unavailable
 from newel.idempotency import Idempotency
+from newel.logs import ACCESS_LOGGER
 from newel.problems import MEDIA_TYPE, problem_response
 from newel.settings import Settings
 
@@ -41,6 +42,7 @@ __all__ = [
 ]
 
 _log = structlog.get_logger("newel.middleware")
+_access_log = structlog.get_logger(ACCESS_LOGGER)
 
 _STARTS: Final = frozenset({"http.response.start", "websocket.http.response.start"})
 
@@ -133,11 +135,12 @@ class RequestContext:
         template = context.route_template(scope)
         principal = scope.get("state", {}).get("principal")
         user = getattr(principal, "id", None)
-        _log.info(
+        # An unknown path is the client's text: searched for secrets, and quoted, as control
+        # characters forge log lines.
+        (_log if template is None else _access_log).info(
             "request",
             request_id=identity,
             method=scope.get("method", "WEBSOCKET")[:16],
-            # An unknown path is the client's text: quoted, as control characters forge log lines.
             route=template or quote(scope["path"][:200]),
             status=status or 500,
             duration_ms=round(seconds * 1000, 2),
