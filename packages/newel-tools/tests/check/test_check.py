@@ -1,0 +1,189 @@
+"""The review as a whole: one finding a cause, what is allowed, what is known, the verdict."""
+
+import pytest
+
+from newel_tools.check.check import check_project, merged
+from newel_tools.check.finding import Finding, verdict_of
+from newel_tools.check.rule import load_rules
+from newel_tools.facts.project import find_project
+
+RULES = load_rules()
+BLOCKING = RULES["ASYNC001"]
+
+SLEEPS = """
+import time
+
+from fastapi import FastAPI
+
+app = FastAPI()
+
+
+@app.get("/one")
+@app.get("/two")
+async def slow() -> None:
+    time.sleep(1){comment}
+"""
+
+
+def finding(**changes) -> Finding:
+    given = {
+        "rule": "A1",
+        "severity": "change",
+        "certainty": "proved",
+        "what": "it is",
+        "why": "so",
+        "fix": "it",
+        "seed": "s",
+        "file": "a.py",
+        "line": 3,
+        "route": "GET /a",
+    }
+    return Finding(**{**given, **changes})
+
+
+def test_one_cause_is_one_finding_with_all_its_routes():
+    found = merged([finding(), finding(route="GET /b"), finding(route="GET /b"), finding(line=4)])
+
+    assert [(item.line, item.route, item.also) for item in found] == [
+        (3, "GET /a", ("GET /b",)),
+        (4, "GET /a", ()),
+    ]
+
+
+def test_a_cause_without_a_place_is_one_finding_too():
+    found = merged([finding(file=None, line=0), finding(file=None, line=0, route="GET /b")])
+
+    assert [item.also for item in found] == [("GET /b",)]
+
+
+@pytest.mark.parametrize(
+    ("severities", "verdict"),
+    [
+        ([], "APPROVE"),
+        (["note"], "APPROVE"),
+        (["note", "change"], "REQUEST CHANGES"),
+        (["change", "block"], "BLOCK"),
+    ],
+)
+def test_the_gravest_finding_decides(severities, verdict):
+    assert verdict_of(finding(severity=severity) for severity in severities) == verdict
+
+
+def test_a_finding_is_known_by_its_words_not_its_line():
+    assert finding(line=9).fingerprint == finding().fingerprint
+    for change in ({"file": "b.py"}, {"what": "else"}, {"route": None}, {"rule": "A2"}):
+        assert finding(**change).fingerprint != finding().fingerprint
+
+
+def test_a_report_counts_routes_of_one_endpoint_once(reviewed):
+    report = reviewed(SLEEPS.format(comment=""), rules=[BLOCKING])
+
+    (found,) = report.findings
+    assert {found.route, *found.also} == {"GET /one", "GET /two"} or found.route == "GET /two"
+    assert report.verdict == "REQUEST CHANGES"
+
+
+@pytest.mark.parametrize(
+    "comment",
+    [
+        "  # newel: allow ASYNC001 - measured, it is a fixture",
+        "  # newel: allow ASYNC001: measured, it is a fixture",
+    ],
+)
+def test_a_comment_with_a_reason_allows(reviewed, comment: str):
+    report = reviewed(SLEEPS.format(comment=comment), rules=[BLOCKING])
+
+    assert report.findings == ()
+    assert [item.rule for item in report.allowed] == ["ASYNC001"]
+    assert report.verdict == "APPROVE"
+
+
+@pytest.mark.parametrize(
+    "comment",
+    ["  # newel: allow ASYNC001", "  # newel: allow ASYNC001 - ok", "  # newel: allow ASYNC001 -"],
+)
+def test_a_comment_without_a_reason_is_a_finding(reviewed, comment: str):
+    report = reviewed(SLEEPS.format(comment=comment), rules=[BLOCKING])
+
+    assert [item.rule for item in report.findings] == ["ASYNC001", "ALLOW001"]
+    assert report.allowed == ()
+
+
+def test_a_comment_for_another_rule_allows_nothing(reviewed):
+    comment = "  # newel: allow ASYNC003 - another rule altogether"
+
+    assert len(reviewed(SLEEPS.format(comment=comment), rules=[BLOCKING]).findings) == 1
+
+
+@pytest.mark.parametrize(
+    ("place", "allowed"),
+    [("@app.get", True), ("async def", True), ("    time", True), ("app =", False)],
+)
+def test_a_comment_above_a_line_or_a_definition_counts(reviewed, place: str, allowed: bool):
+    said = "# newel: allow ASYNC001 - measured, it is a fixture\n"
+    indent = "    " if place.startswith("    ") else ""
+    text = SLEEPS.format(comment="").replace(place, f"{indent}{said}{place}", 1)
+
+    assert bool(reviewed(text, rules=[BLOCKING]).allowed) is allowed
+
+
+def test_a_baseline_leaves_what_is_new(reviewed):
+    report = reviewed(SLEEPS.format(comment=""), rules=[BLOCKING])
+    accepted = {item.fingerprint: 1 for item in report.findings}
+    more = SLEEPS.format(comment="") + "    time.sleep(2)\n"
+
+    again = reviewed(SLEEPS.format(comment="") + "\n# moved\n", rules=[BLOCKING], baseline=accepted)
+    grown = reviewed(more, rules=[BLOCKING], baseline=accepted)
+
+    assert (again.findings, len(again.known), again.verdict) == ((), 1, "APPROVE")
+    assert (len(grown.findings), len(grown.known)) == (1, 1)
+
+
+def write(folder, text: str):
+    folder.mkdir(exist_ok=True)
+    (folder / "main.py").write_text(text)
+    return find_project(folder)
+
+
+def test_what_cannot_be_imported_is_read_and_not_approved(tmp_path):
+    text = "import not_there\n" + SLEEPS.format(comment="")
+
+    report = check_project(write(tmp_path, text))
+
+    assert [item.rule for item in report.findings] == ["ASYNC001"]
+    assert {item.certainty for item in report.findings} == {"suspected"}
+    assert "No module named 'not_there'" in report.notes[0]
+    assert report.notes[1].startswith("not approved: without an import")
+
+
+def test_nothing_found_without_an_import_is_no_approval(tmp_path):
+    report = check_project(
+        write(tmp_path, "import not_there\nfrom fastapi import FastAPI\napp = FastAPI()\n")
+    )
+
+    assert report.findings == ()
+    assert report.verdict == "REQUEST CHANGES"
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path):
+    project = write(tmp_path, "from fastapi import FastAPI\napp = FastAPI()\n")
+    (tmp_path / "broken.py").write_text("def (:\n")
+    (tmp_path / "latin.py").write_bytes(b"name = '\xe9'\n")
+    (tmp_path / "declared.py").write_bytes(b"# coding: latin-1\nname = '\xe9'\n")
+    (tmp_path / "deep.py").write_text("(" * 5000 + ")" * 5000)
+
+    report = check_project(find_project(tmp_path))
+
+    assert project.application.name == "main:app"
+    assert report.facts.is_imported
+    assert [unread.file for unread in report.unread] == ["broken.py", "deep.py", "latin.py"]
+    assert "broken.py:1 could not be read: invalid syntax" in report.notes
+
+
+def test_the_json_says_all_of_it(reviewed):
+    said = reviewed(SLEEPS.format(comment=""), rules=[BLOCKING]).as_json()
+
+    assert (said["verdict"], said["imported"]) == ("REQUEST CHANGES", True)
+    assert said["findings"][0]["rule"] == "ASYNC001"
+    assert said["findings"][0]["fingerprint"]
+    assert said["application"] == "main:app"
