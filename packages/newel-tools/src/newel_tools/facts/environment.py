@@ -33,7 +33,8 @@ _EXAMPLES: Final = (
 _LINE: Final = re.compile(r"^[ \t]*(?:export[ \t]+)?([A-Za-z_]\w*)[ \t]*=[ \t]*(.*?)[ \t]*$")
 _REFERENCE: Final = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}|\$(\w+)")
 _PLACEHOLDER: Final = re.compile(r"^<.*>$|^\[.*\]$|^\.\.\.$")
-_OPAQUE: Final = "not-a-secret-0123456789abcdef0123456789abcdef"  # long enough for any check
+# Long and random enough for every check of strength that an application makes on import.
+_OPAQUE: Final = "4lWEryCv2vG7QBkKDO1DInNb2bS98lfJfgAqVjlV8xTz"
 _PREFIX: Final = re.compile(r"env_prefix\s*[=:]\s*[\"'](\w+)[\"']")
 _KEPT: Final = ("PATH", "LANG", "LC_ALL", "TZ", "SYSTEMROOT")
 _ASKED: Final = re.compile(
