@@ -8,6 +8,7 @@ database and its schema) is checked when the lifespan starts.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -25,6 +26,7 @@ from newel import health, problems
 from newel.clock import Clock, SystemClock
 from newel.db import Database
 from newel.errors import ConfigurationError, Unavailable
+from newel.handlers import Handler
 from newel.limits import MemoryLimiter, Rate
 from newel.logs import configure_logs
 from newel.middleware import default_middleware
@@ -33,6 +35,7 @@ from newel.passwords import Passwords
 from newel.revisions import ensure_current
 from newel.settings import Settings, unsafe_settings
 from newel.tokens import AccessTokens, KeyRing
+from newel.worker import Background, WorkerLimits, working
 
 __all__ = ["access_of", "create_app"]
 
@@ -69,6 +72,7 @@ def create_app(
         swagger_ui_oauth2_redirect_url=None,  # the password flow needs none
     )
     _fill_state(app, settings, clock or SystemClock())
+    app.state.background = _background(modules)
     app.include_router(health.router)
     for module in modules:
         _mount(app, module, settings.api_prefix)
@@ -120,6 +124,41 @@ def _fill_state(app: FastAPI, settings: Settings, clock: Clock) -> None:
     state.cors_origins = settings.cors_origins
     state.auth_cookies = settings.auth_cookies
     state.draining = False
+    state.runs_jobs = settings.runs_jobs
+    state.worker_limits = WorkerLimits(
+        concurrency=settings.job_concurrency,
+        lease_seconds=settings.job_lease_seconds,
+        keep_days=settings.job_keep_days,
+        keep_dead_days=settings.job_keep_dead_days,
+    )
+
+
+def _background(modules: Sequence[Module]) -> Background:
+    """Collect what the modules do in the background."""
+    handlers: dict[str, list[Handler[Any]]] = {}
+    for handler in (handler for module in modules for handler in module.handlers):
+        handlers.setdefault(handler.event.__name__, []).append(handler)
+    schedules = [schedule for module in modules for schedule in module.schedules]
+    jobs = [job for module in modules for job in module.jobs]
+    jobs += [handler.job for same in handlers.values() for handler in same]
+    names = {
+        "job": [job.name for job in dict.fromkeys(jobs)],
+        "schedule": [schedule.name for schedule in schedules],
+    }
+    for kind, given in names.items():
+        if twice := [name for name, times in Counter(given).items() if times > 1]:
+            raise ConfigurationError(
+                f"There are two {kind}s that are called {twice[0]}",
+                fix=f"give one of them another name: name='{twice[0]}_2'",
+            )
+    for schedule in schedules:
+        if schedule.job.name not in names["job"]:
+            raise ConfigurationError(
+                f"The schedule {schedule.name} is of the job {schedule.job.name}, which no module "
+                "lists",
+                fix=f"add it to its module: Module(..., jobs=[{schedule.job.name}])",
+            )
+    return Background(jobs={job.name: job for job in jobs}, handlers=handlers, schedules=schedules)
 
 
 class _DatabaseCheck:
@@ -192,7 +231,8 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
     )
     try:
         await _check_schema(app)
-        yield
+        async with working(app):
+            yield
     finally:
         app.state.passwords.close()
         await database.close()

@@ -11,6 +11,7 @@ the same commit at the end of the block.
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from types import SimpleNamespace
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, FastAPI
@@ -18,7 +19,7 @@ from fastapi.dependencies.utils import get_dependant, solve_dependencies
 from starlette.requests import HTTPConnection, Request
 
 from newel.clock import Clock
-from newel.db import CurrentWork, Database, Work, get_database
+from newel.db import CurrentWork, Database, Work, get_database, get_work
 from newel.passwords import Passwords
 from newel.principal import Principal
 from newel.tokens import AccessTokens, KeyRing, Signer
@@ -78,33 +79,42 @@ CursorSigner = Annotated[Signer, Depends(get_cursor_signer)]
 
 @asynccontextmanager
 async def resolve(
-    app: FastAPI, dependency: Callable[..., T], *, caller: Principal
+    app: FastAPI,
+    dependency: Callable[..., T],
+    *,
+    caller: Principal | None = None,
+    work: Work | None = None,
 ) -> AsyncGenerator[T]:
     """Build ``dependency`` as a request of ``caller`` would, and commit when the block ends.
 
-    An exception in the block rolls back and passes through. Dependencies that read a request
-    (headers, bodies, path parameters) raise ``RuntimeError``: there is none.
+    With ``work`` it is built on that unit, which stays its owner's to commit. An exception in the
+    block rolls back and passes through. Dependencies that read a request (headers, bodies, path
+    parameters) raise ``RuntimeError``: there is none.
     """
 
     async def entry(
-        value: Annotated[Any, Depends(dependency)], work: CurrentWork
+        value: Annotated[Any, Depends(dependency)], used: CurrentWork
     ) -> tuple[T, Work]:
-        return value, work
+        return value, used
 
+    overrides: dict[Callable[..., Any], Callable[..., Any]] = dict(app.dependency_overrides)
+    if work is not None:
+        overrides[get_work] = lambda: work
     async with AsyncExitStack() as outer, AsyncExitStack() as inner:
         request = Request(_request_scope(app, outer, inner))
         solved = await solve_dependencies(
             request=request,
             dependant=get_dependant(path="/", call=entry),
-            dependency_overrides_provider=app,
+            dependency_overrides_provider=SimpleNamespace(dependency_overrides=overrides),
             async_exit_stack=outer,
             embed_body_fields=False,
         )
         if solved.errors:
             missing = ", ".join(str(error["loc"][-1]) for error in solved.errors)
             raise RuntimeError(f"{dependency} needs a request: it reads {missing}")
-        value, work = await entry(**solved.values)
-        work.caller = caller
+        value, used = await entry(**solved.values)
+        if work is None:
+            used.caller = caller
         yield value
 
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
+from typing import Any
 
 from fastapi import APIRouter, FastAPI, params
 
 from newel.auth import Authenticator
+from newel.handlers import Handler
+from newel.jobs import Job
+from newel.schedules import Schedule
 
 __all__ = ["Module"]
 
@@ -20,6 +24,8 @@ class Module:
     unchanged: ``Module("old", routers=[router], dependencies=[requires("old:read")])``.
     ``root_routers`` are mounted without the prefix, for addresses that a standard fixes.
     ``authenticator`` builds what turns tokens into principals; one module of a service has it.
+    ``jobs``, ``handlers`` and ``schedules`` are what it does in the background: a worker runs no
+    job that no module names.
     """
 
     name: str
@@ -28,4 +34,7 @@ class Module:
     root_routers: Sequence[APIRouter] = ()
     dependencies: Sequence[params.Depends] = ()
     description: str = ""
+    jobs: Sequence[Job[..., Any]] = ()
+    handlers: Sequence[Handler[Any]] = ()
+    schedules: Sequence[Schedule] = ()
     authenticator: Callable[[FastAPI], Authenticator] | None = None

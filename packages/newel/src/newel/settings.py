@@ -77,6 +77,12 @@ class Settings(BaseSettings):
     login_limit: str = "5/minute"
     api_limit: str = "100/minute"
 
+    role: Literal["all", "web", "worker"] = "all"
+    job_concurrency: PositiveInt = 10
+    job_lease_seconds: PositiveFloat = 30.0
+    job_keep_days: PositiveFloat = 7.0
+    job_keep_dead_days: PositiveFloat = 90.0
+
     max_body_bytes: PositiveInt = 1_048_576
     request_timeout_seconds: PositiveFloat = 30.0
 
@@ -110,6 +116,11 @@ class Settings(BaseSettings):
         if self.docs_enabled is None:
             return self.environment != "production"
         return self.docs_enabled
+
+    @property
+    def runs_jobs(self) -> bool:
+        """Whether this process works on jobs; tests run them when they want to."""
+        return self.role != "web" and self.environment != "test"
 
     @field_validator("trusted_proxies")
     @classmethod

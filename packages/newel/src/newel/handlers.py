@@ -1,0 +1,114 @@
+"""Handlers: what a service does about an event, durably, as a job of its own.
+
+    @on(AgentCreated)
+    async def announce(job: JobRun, event: AgentCreated) -> None: ...
+
+    module = Module("agents", handlers=[announce])
+
+Each handler of an event gets a job. A handler sees the events of one entity one at a time and in
+their order: while one waits for its retry the later ones wait too, and those of others go on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
+
+from sqlalchemy import func, select, text, update
+
+from newel.db import Database
+from newel.events import Event, OutboxEvent
+from newel.job_queue import from_now, write_jobs
+from newel.jobs import Backoff, Job, JobRun, job
+from newel.principal import load_principal
+
+__all__ = ["Handler", "on", "relay"]
+
+E = TypeVar("E", bound=Event)
+
+_ONE_RELAY: Final = 7_310_225_022
+"""The advisory lock's number; any constant that only we use."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Handler(Generic[E]):
+    """A function for the events of one type, and the job that runs it."""
+
+    event: type[E]
+    job: Job[[E], None]
+
+    async def __call__(self, run: JobRun, event: E) -> None:
+        await self.job(run, event)
+
+    def delivery(self, row: OutboxEvent) -> dict[str, Any]:
+        """Return the columns of the job that delivers ``row`` to this handler."""
+        caller = None if row.caller is None else load_principal(row.caller)
+        arguments = json.dumps({self.job.arguments[0]: row.payload})
+        return {
+            **self.job.columns(caller, arguments=arguments),
+            "concurrency_key": f"{self.job.name}:{row.aggregate_id}",
+            "place": row.position,
+            "request_id": row.request_id,
+        }
+
+
+def on(
+    event: type[E],
+    *,
+    name: str | None = None,
+    queue: str = "default",
+    priority: int = 0,
+    retries: int = 10,
+    backoff: Backoff | None = None,
+    timeout_seconds: float = 300.0,
+    as_system: str | None = None,
+) -> Callable[[Callable[[JobRun, E], Awaitable[None]]], Handler[E]]:
+    """Declare an ``async`` function as a handler of ``event``; the options are those of a job.
+
+    It runs with the permissions of who published the event.
+    """
+    declare = job(
+        name=name,
+        queue=queue,
+        priority=priority,
+        retries=retries,
+        backoff=backoff,
+        timeout_seconds=timeout_seconds,
+        as_system=as_system,
+    )
+
+    def handler(function: Callable[[JobRun, E], Awaitable[None]]) -> Handler[E]:
+        return Handler(event=event, job=declare(function))
+
+    return handler
+
+
+async def relay(
+    database: Database, handlers: Mapping[str, Sequence[Handler[Any]]], *, most: int = 500
+) -> int:
+    """Make the jobs that deliver up to ``most`` events; return how many events.
+
+    ``handlers`` are by the name of their event. One process does it at a time, so that the jobs of
+    one entity appear in the order of its events.
+    """
+    waiting = select(OutboxEvent).where(OutboxEvent.published_at.is_(None))
+    async with database.write(None) as work:
+        if not database.is_sqlite:
+            # Who is stopped in here, with SIGSTOP for example, does not stop all others for long.
+            await work.session.execute(text("SET LOCAL idle_in_transaction_session_timeout = 5000"))
+            if not await work.session.scalar(select(func.pg_try_advisory_xact_lock(_ONE_RELAY))):
+                return 0
+        found = await work.session.scalars(waiting.order_by(OutboxEvent.position).limit(most))
+        rows = found.all()
+        jobs = [handler.delivery(row) for row in rows for handler in handlers.get(row.name, ())]
+        connection = await work.session.connection()
+        await connection.run_sync(write_jobs, jobs)
+        await work.session.execute(
+            update(OutboxEvent)
+            .where(OutboxEvent.id.in_([row.id for row in rows]))
+            .values(published_at=from_now())
+            .execution_options(synchronize_session=False)
+        )
+    return len(rows)

@@ -1,0 +1,360 @@
+"""The worker: claims jobs, runs them, and takes care of what others left behind.
+
+    async with working(app):       # what the lifespan does, as ROLE says
+        ...
+
+Every worker does all of it: claims in batches, renews its leases, makes due jobs ready, takes jobs
+from workers that are gone, hands events to their handlers, moves schedules on, and removes old
+rows. It stops cleanly: what is not finished in time is handed back for others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import socket
+import time
+import traceback
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+import structlog
+from fastapi import FastAPI
+from sqlalchemy.exc import SQLAlchemyError
+
+from newel.context import request_id
+from newel.db import Database
+from newel.errors import AppError
+from newel.handlers import Handler, relay
+from newel.job_queue import PURGE_ROWS, Claimed, JobQueue, JobState, Outcome
+from newel.jobs import GiveUp, Job, JobRun, LeaseLost, TryAgain
+from newel.schedules import Schedule, tick
+
+__all__ = ["Background", "Worker", "WorkerLimits", "working"]
+
+CHANNEL: Final = "newel_jobs"
+"""PostgreSQL's channel on which processes tell each other that there are new jobs."""
+
+_TRACE_CHARACTERS: Final = 8000
+_UNKNOWN_SECONDS: Final = 30.0
+_GATHER_SECONDS: Final = 0.005
+_HAND_BACK_SECONDS: Final = 5.0
+_PURGE_SECONDS: Final = 60.0
+_log = structlog.get_logger("newel.worker")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Background:
+    """What an application does in the background, by name: jobs, those of handlers included."""
+
+    jobs: Mapping[str, Job[..., Any]]
+    handlers: Mapping[str, Sequence[Handler[Any]]]
+    schedules: Sequence[Schedule]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerLimits:
+    """How much a worker does at once, and how long things may take."""
+
+    concurrency: int = 10
+    lease_seconds: float = 30.0
+    poll_seconds: float = 1.0
+    stop_seconds: float = 25.0
+    keep_days: float = 7.0
+    keep_dead_days: float = 90.0
+
+
+@dataclass(slots=True, kw_only=True)
+class _Attempt:
+    """A job that this worker runs now."""
+
+    claimed: Claimed
+    run: JobRun
+    task: asyncio.Task[None]
+
+
+class Worker:
+    """Runs the jobs of ``app`` in this process; ``run`` returns some time after ``stop``."""
+
+    def __init__(
+        self,
+        app: FastAPI,
+        background: Background,
+        *,
+        limits: WorkerLimits | None = None,
+        queues: Sequence[str] | None = None,
+    ) -> None:
+        self.name: str = f"{socket.gethostname()[:64]}:{os.getpid()}:{secrets.token_hex(4)}"
+        self.limits: WorkerLimits = limits or WorkerLimits()
+        self._app = app
+        self._background = background
+        self._database: Database = app.state.database
+        self._queue = JobQueue(self._database, lease_seconds=self.limits.lease_seconds)
+        declared = {job.queue for job in background.jobs.values()}
+        self._queues = list(queues or sorted(declared | {"default"}))
+        self._attempts: dict[UUID, _Attempt] = {}
+        self._outcomes: list[Outcome] = []
+        self._wake = asyncio.Event()  # there may be jobs
+        self._slot = asyncio.Event()  # there is room for one more
+        self._ended = asyncio.Event()
+        self._stopping = False
+        self._purged_at = 0.0
+
+    def stop(self) -> None:
+        """Claim nothing more; ``run`` returns when what is running has finished."""
+        self._stopping = True
+        self._wake.set()
+        self._slot.set()
+
+    async def run(self) -> None:
+        """Work until ``stop``, whatever the database does meanwhile."""
+        _log.info("worker_started", worker=self.name, queues=self._queues)
+        async with self._database.bell.listening(self._wake):
+            loops = [
+                asyncio.create_task(self._repeat(action, every_seconds=seconds))
+                for action, seconds in (
+                    (self._write_outcomes, 0.0),
+                    (self._beat, min(1.0, self.limits.lease_seconds / 3)),
+                    (self._care, self.limits.poll_seconds),
+                )
+            ]
+            try:
+                await self._repeat(self._claim_or_wait)
+                await self._finish_up()
+            finally:
+                for loop in loops:
+                    loop.cancel()
+                await asyncio.gather(*loops, return_exceptions=True)
+        _log.info("worker_stopped", worker=self.name)
+
+    async def drain(self) -> int:
+        """Run what is due, and what comes of it, until nothing is left; return how many jobs."""
+        ran = 0
+        while True:
+            moved = await self._care()
+            found = await self._claim_some()
+            await asyncio.gather(*(attempt.task for attempt in self._attempts.values()))
+            if self._outcomes:
+                await self._write_outcomes()
+            ran += found
+            if not moved and not found:
+                return ran
+
+    async def _repeat(
+        self, action: Callable[[], Awaitable[object]], *, every_seconds: float = 0.0
+    ) -> None:
+        """Do ``action`` again and again; the claiming ends with ``stop``, the rest is cancelled."""
+        while not (self._stopping and action == self._claim_or_wait):
+            try:
+                await action()
+            except (AppError, SQLAlchemyError, OSError) as error:
+                _log.warning("worker_hindered", exc_info=error)
+                await asyncio.sleep(self.limits.poll_seconds)
+            if every_seconds:
+                await asyncio.sleep(every_seconds)
+
+    # ------------------------------------------------------------ claiming
+
+    async def _claim_or_wait(self) -> None:
+        room = self.limits.concurrency - len(self._attempts)
+        if room == 0:
+            self._slot.clear()
+            await self._slot.wait()
+            await asyncio.sleep(_GATHER_SECONDS)  # more will end: one claim for all of them
+            return
+        self._wake.clear()
+        if await self._claim_some() < room:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.limits.poll_seconds):
+                    await self._wake.wait()
+
+    async def _claim_some(self) -> int:
+        """Start as many jobs as there is room for; each queue is first in turn."""
+        room = self.limits.concurrency - len(self._attempts)
+        self._queues.append(self._queues.pop(0))
+        found = 0
+        for queue in self._queues:
+            if found < room:
+                claimed = await self._queue.claim(queue, most=room - found, worker=self.name)
+                found += len(claimed)
+                for job in claimed:
+                    self._start(job)
+        return found
+
+    def _start(self, claimed: Claimed) -> None:
+        declared = self._background.jobs.get(claimed.name)
+        if declared is None:  # a newer release enqueued it, whose workers will know it
+            _log.warning("job_unknown", job=claimed.name, job_id=str(claimed.id))
+            self._end(claimed, "scheduled", delay_seconds=_UNKNOWN_SECONDS, extra_attempts=1)
+            return
+        run = JobRun(self._app, self._queue, declared, claimed)
+        task = asyncio.create_task(self._attempt(declared, claimed, run))
+        self._attempts[claimed.id] = _Attempt(claimed=claimed, run=run, task=task)
+
+    # ------------------------------------------------------------ running
+
+    async def _attempt(self, declared: Job[..., Any], claimed: Claimed, run: JobRun) -> None:
+        request_id.set(claimed.request_id)  # of this task alone
+        try:
+            async with asyncio.timeout(declared.timeout_seconds), run.held:
+                result = await declared.run(run, claimed.arguments)
+            done = Outcome(claimed.id, claimed.attempt, "done", result)
+            if not await run.commit(done):
+                self._end(claimed, "done", result=result)
+        except LeaseLost:
+            _log.warning("lease_lost", job=claimed.name, job_id=str(claimed.id))
+        except asyncio.CancelledError:
+            self._cancelled(claimed, run)
+        except Exception as error:  # noqa: BLE001 - whatever a job raises is its failure
+            self._failed(declared, claimed, error)
+        finally:
+            await run.abandon()
+            self._attempts.pop(claimed.id, None)
+            self._slot.set()
+            if claimed.concurrency_key is not None:
+                self._wake.set()
+
+    def _cancelled(self, claimed: Claimed, run: JobRun) -> None:
+        if run.cancel_requested:
+            self._end(claimed, "cancelled")
+        elif self._stopping:
+            self._end(claimed, "ready", extra_attempts=1)
+        else:
+            _log.warning("lease_lost", job=claimed.name, job_id=str(claimed.id))
+
+    def _failed(self, declared: Job[..., Any], claimed: Claimed, error: Exception) -> None:
+        dead = isinstance(error, GiveUp) or claimed.attempt >= claimed.max_attempts
+        delay = (
+            error.after_seconds
+            if isinstance(error, TryAgain)
+            else declared.backoff.seconds(claimed.attempt)
+        )
+        (_log.error if dead else _log.warning)(
+            "job_dead" if dead else "job_failed",
+            job=claimed.name,
+            job_id=str(claimed.id),
+            attempt=claimed.attempt,
+            exc_info=error,
+        )
+        state: JobState = "dead" if dead else "scheduled"
+        self._end(claimed, state, error=_described(error), delay_seconds=delay)
+
+    def _end(self, claimed: Claimed, state: JobState, **details: Any) -> None:
+        self._outcomes.append(Outcome(claimed.id, claimed.attempt, state, **details))
+        self._ended.set()
+
+    async def _write_outcomes(self) -> None:
+        """Write what has ended since the last time, in one statement."""
+        await self._ended.wait()
+        self._ended.clear()
+        outcomes, self._outcomes = self._outcomes, []
+        try:
+            await self._queue.finish(outcomes)
+        except BaseException:
+            self._outcomes = outcomes + self._outcomes
+            self._ended.set()
+            raise
+
+    async def _finish_up(self) -> None:
+        """Wait for what is running, hand the rest back, and write how everything ended."""
+        tasks = [attempt.task for attempt in self._attempts.values()]
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=self.limits.stop_seconds)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late, timeout=_HAND_BACK_SECONDS)
+        if self._outcomes:
+            async with asyncio.timeout(_HAND_BACK_SECONDS):
+                await self._write_outcomes()
+
+    # ------------------------------------------------------------ leases
+
+    async def _beat(self) -> None:
+        """Renew the leases of what is running; stop what was taken away or is to be cancelled."""
+        attempts = dict(self._attempts)
+        if not attempts:
+            return
+        held = await self._queue.beat(self.name, attempts)
+        for id, attempt in attempts.items():
+            number, cancel = held.get(id, (0, False))
+            if number != attempt.claimed.attempt:
+                attempt.task.cancel()
+            elif cancel:
+                attempt.run.cancel_requested = True
+                attempt.task.cancel()
+        reports = [
+            (id, attempt.claimed.attempt, *attempt.run.take_report())
+            for id, attempt in attempts.items()
+            if attempt.run.progress is not None
+        ]
+        if reports:
+            await self._queue.report(reports)
+
+    # ------------------------------------------------------------ care
+
+    async def _care(self) -> bool:
+        """Do what any worker has to do for all; tell whether something moved."""
+        due = await self._queue.due()
+        moved = 0
+        if due.scheduled:
+            moved += await self._queue.promote()
+        if due.expired:
+            reaped = await self._queue.reap()
+            _log.warning("jobs_reaped", jobs=reaped)
+            moved += reaped
+        if due.events:
+            moved += await relay(self._database, self._background.handlers)
+        if self._background.schedules:
+            moved += await tick(self._database, self._background.schedules)
+        if moved:
+            self._wake.set()
+        if time.monotonic() - self._purged_at > _PURGE_SECONDS:
+            await self._purge()
+        return moved > 0
+
+    async def _purge(self) -> None:
+        """Remove some of what is old; soon again when there is more."""
+        kept: dict[JobState, float] = dict.fromkeys(
+            ("done", "cancelled", "duplicate"), self.limits.keep_days
+        )
+        kept["dead"] = self.limits.keep_dead_days
+        counts = [await self._queue.purge(state, days=days) for state, days in kept.items()]
+        counts.append(await self._queue.purge_events(days=self.limits.keep_days))
+        if max(counts) < PURGE_ROWS:
+            self._purged_at = time.monotonic()
+
+
+def _described(error: Exception) -> str:
+    """Return an error as JSON: what its owner may read, and the trace for administrators."""
+    if isinstance(error, GiveUp | TryAgain):
+        code, detail = "gave_up" if isinstance(error, GiveUp) else "try_again", str(error)
+    elif isinstance(error, AppError) and error.status != 500:
+        code, detail = error.code, error.detail
+    elif isinstance(error, TimeoutError):
+        code, detail = "timeout", "It took too long and was stopped."
+    else:
+        code, detail = AppError.code, AppError.advice
+    trace = "".join(traceback.format_exception(error))[-_TRACE_CHARACTERS:]
+    return json.dumps({"code": code, "detail": detail, "trace": trace})
+
+
+@asynccontextmanager
+async def working(app: FastAPI) -> AsyncGenerator[None]:
+    """Run what ``app.state.background`` says as long as the block lasts, if this process should."""
+    background: Background = app.state.background
+    if not (app.state.runs_jobs and background.jobs):
+        yield
+        return
+    worker = Worker(app, background, limits=app.state.worker_limits)
+    task = asyncio.create_task(worker.run())
+    try:
+        yield
+    finally:
+        worker.stop()
+        await task
