@@ -11,7 +11,7 @@ import pytest
 from fastapi import APIRouter, FastAPI, Request, WebSocket, routing
 from fastapi.testclient import TestClient
 from starlette.responses import PlainTextResponse
-from starlette.routing import Match, Mount, Route
+from starlette.routing import Mount, Route
 
 from newel import context
 from newel.routing import RouteIndex
@@ -69,7 +69,7 @@ def build() -> FastAPI:
 
 def indexed() -> FastAPI:
     app = build()
-    app.router.routes.insert(0, RouteIndex(app.routes))
+    app.router.middleware_stack = RouteIndex(app)
     return app
 
 
@@ -130,9 +130,9 @@ async def test_form_limits_of_a_router_are_kept() -> None:
 
     router.add_api_route("/form", form, methods=["POST"])
     app.include_router(router)
-    app.router.routes.insert(0, RouteIndex(app.routes))
+    app.router.middleware_stack = RouteIndex(app)
     scope = {"type": "http", "method": "POST", "path": "/form", "headers": []}
-    assert app.router.routes[0].matches(scope) == (Match.NONE, {})
+    assert RouteIndex(app).find(scope) is None
 
 
 async def test_dependencies_overrides_and_documentation_stay_as_they_are() -> None:
@@ -142,11 +142,9 @@ async def test_dependencies_overrides_and_documentation_stay_as_they_are() -> No
 
 
 def test_fastapi_still_has_the_names_that_the_index_stands_on() -> None:
-    app = indexed()
-    index = app.router.routes[0]
     scope = {"type": "http", "method": "GET", "path": "/api/users/me", "headers": []}
-    match, child = index.matches(scope)
-    assert match is Match.FULL
+    child = RouteIndex(build()).find(scope)
+    assert child is not None
     effective = child["fastapi"]["effective_route_context"]
     assert routing._FASTAPI_SCOPE_KEY == "fastapi"
     assert routing._FASTAPI_EFFECTIVE_ROUTE_CONTEXT_KEY == "effective_route_context"
@@ -168,7 +166,7 @@ def test_the_last_of_200_routes_is_looked_at_as_rarely_as_the_first_of_10(depth:
             router = outer
         app = FastAPI()
         app.include_router(router)
-        index = RouteIndex(app.routes)
+        index = RouteIndex(app)
         path = "".join(f"/level{level}" for level in reversed(range(depth))) + f"/r{wanted}/1"
         counted = 0
         original = routing._EffectiveRouteContext.matches
@@ -180,8 +178,8 @@ def test_the_last_of_200_routes_is_looked_at_as_rarely_as_the_first_of_10(depth:
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(routing._EffectiveRouteContext, "matches", count)
-            match, _ = index.matches({"type": "http", "method": "GET", "path": path, "headers": []})
-        assert match is Match.FULL
+            found = index.find({"type": "http", "method": "GET", "path": path, "headers": []})
+        assert found is not None
         return counted
 
     assert looks(10, 0) == looks(200, 199) == 1
@@ -196,7 +194,7 @@ async def test_path_parameters_are_converted_once() -> None:
         return str(user_id)
 
     app.include_router(router, prefix="/users")
-    app.router.routes.insert(0, RouteIndex(app.routes))
+    app.router.middleware_stack = RouteIndex(app)
     wanted = "01890000-0000-7000-8000-000000000000"
     assert (await ask(app, "GET", f"/users/{wanted}"))[1] == wanted
     assert (await ask(app, "GET", "/users/x"))[0] == 422

@@ -1,10 +1,10 @@
 """Finds a request's route in one step, however many routes there are and however deep they lie.
 
 FastAPI tries one route after the other, at each level of inclusion anew: the last of 200 routes at
-depth 3 costs a millisecond. ``RouteIndex`` is an ordinary Starlette route, in front of the others,
-that looks the path up in a tree and asks FastAPI's own object of the route found to match and to
-handle. What it does not find, or could find differently, is left to FastAPI: 404, 405, redirects,
-websockets, mounts, and routes that are added later.
+depth 3 costs a millisecond. ``RouteIndex`` stands in front of that search, looks the path up in a
+tree, and asks FastAPI's own object of the route it finds to match and to handle. What it does not
+find, or could find differently, is left to FastAPI: 404, 405, redirects, websockets, mounts, and
+routes that are added later.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, cast
 
+from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette._utils import get_route_path
-from starlette.routing import BaseRoute, Match, NoMatchFound, Route
+from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Receive, Scope, Send
 
 # FastAPI has no public name for a route as it is after the inclusion of its routers. Each of these
@@ -68,42 +69,48 @@ class _Node:
             yield from self.anything.find(segments, depth + 1)
 
 
-class RouteIndex(BaseRoute):
-    """The HTTP routes of an application as a tree, to be put in front of ``app.router.routes``.
+class RouteIndex:
+    """The HTTP routes of an application as a tree, as its ``app.router.middleware_stack``.
 
     Of several routes that match, the one that was registered first answers, as ever.
     """
 
-    def __init__(self, routes: Sequence[BaseRoute]) -> None:
+    def __init__(self, app: FastAPI) -> None:
+        self._router = app.router
+        self._search = app.router.middleware_stack
         self._root = _Node()
         self._opaque: list[tuple[int, BaseRoute]] = []
-        for order, route in enumerate(_flat(routes)):
+        for order, route in enumerate(_flat(app.router.routes)):
             if isinstance(route, _EffectiveRouteContext | Route):
-                self._root.place(_pattern(route).split("/"), (order, route))
+                # `path` still has the convertors ("{path:path}"), which `path_format` leaves out.
+                self._root.place(route.path.split("/"), (order, route))
             else:
                 self._opaque.append((order, route))
 
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        if scope["type"] != "http":
-            return Match.NONE, {}
-        candidates = sorted(self._root.find(get_route_path(scope).split("/"), 0), key=_order)
-        for order, route in candidates:
-            match, child = route.matches(scope)
-            if match is Match.FULL:
-                if self._is_preceded(order, scope):
-                    break
-                return match, _scope_of(route, child)
-        return Match.NONE, {}
-
-    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        context: Any = scope.get(_SCOPE_KEY, {}).get(_CONTEXT_KEY)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        found = self.find(scope)
+        if found is None:
+            await self._search(scope, receive, send)
+            return
+        scope.setdefault("router", self._router)
+        scope.update(found)
         route: BaseRoute = scope["route"]
-        _route_selected(scope=scope, path=getattr(context or route, "path_format", None))
+        named: Any = scope.get(_SCOPE_KEY, {}).get(_CONTEXT_KEY) or route
+        _route_selected(scope=scope, path=named.path_format)
         await route.handle(scope, receive, send)
 
-    def url_path_for(self, name: str, /, **path_params: Any) -> Any:
-        """Leave it to the routes themselves."""
-        raise NoMatchFound(name, path_params)
+    def find(self, scope: Scope) -> Scope | None:
+        """Return what FastAPI would put into the scope on its way; ``None``: ask it."""
+        if scope["type"] != "http" or self._router.form_limits:
+            return None
+        for order, route in sorted(self._candidates(scope), key=_order):
+            match, child = route.matches(scope)
+            if match is Match.FULL:
+                return None if self._is_preceded(order, scope) else _scope_of(route, child)
+        return None
+
+    def _candidates(self, scope: Scope) -> Iterator[_Found]:
+        return self._root.find(get_route_path(scope).split("/"), 0)
 
     def _is_preceded(self, order: int, scope: Scope) -> bool:
         """Tell whether something that is no route, such as a mount, answers this path before."""
@@ -115,11 +122,6 @@ class RouteIndex(BaseRoute):
 
 def _order(found: _Found) -> int:
     return found[0]
-
-
-def _pattern(route: Route | _EffectiveRouteContext) -> str:
-    # `path` still has the convertors ("{path:path}"), which `path_format` leaves out.
-    return route.path
 
 
 def _scope_of(route: BaseRoute | _EffectiveRouteContext, child: Scope) -> Scope:
