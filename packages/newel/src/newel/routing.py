@@ -10,7 +10,7 @@ routes that are added later.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
@@ -23,7 +23,9 @@ from starlette.types import Receive, Scope, Send
 from fastapi.routing import (  # isort: skip
     _EffectiveRouteContext,  # pyright: ignore[reportPrivateUsage] - see above
     _IncludedRouter,  # pyright: ignore[reportPrivateUsage] - see above
-    _route_selected,  # pyright: ignore[reportPrivateUsage] - see above
+)
+from fastapi.telemetry._api import (  # isort: skip
+    _route_selected,  # pyright: ignore[reportPrivateUsage] - as above
 )
 
 __all__ = ["RouteIndex"]
@@ -142,6 +144,6 @@ def _flat(routes: Iterable[Any]) -> Iterator[BaseRoute | _EffectiveRouteContext]
         elif isinstance(route, _EffectiveRouteContext) and not isinstance(
             route.original_route, APIRoute
         ):
-            yield cast("BaseRoute", route.starlette_route or route.original_route)
+            yield route.starlette_route or route.original_route
         else:
             yield route
