@@ -1,0 +1,88 @@
+"""Routes as the source declares them."""
+
+from newel_tools.facts.files import python_files
+from newel_tools.facts.source import read_source
+from newel_tools.facts.source_routes import source_routes
+
+FILES = {
+    "app/__init__.py": "",
+    "app/main.py": """
+from fastapi import FastAPI
+from app.items import router as items
+from app import users
+
+app = FastAPI()
+api = APIRouter(prefix="/v1")
+api.include_router(items, prefix="/shop")
+app.include_router(api, prefix="/api")
+app.include_router(users.router)
+
+@app.websocket("/live")
+async def live(socket): ...
+
+@app.get(computed())
+def unseen(): ...
+
+@cache.get("/not-a-route")
+def cached(): ...
+""",
+    "app/deps.py": """
+from typing import Annotated
+from fastapi import Depends
+
+def current_user(): ...
+User = Annotated[str, Depends(current_user)]
+""",
+    "app/items.py": """
+from fastapi import APIRouter, Depends
+from app.deps import User, current_user
+
+router = APIRouter(prefix="/items")
+
+@router.get("/{item_id}")
+@router.head("/{item_id}")
+async def read(item_id: int, user: User): ...
+
+@router.api_route("", methods=["GET", "POST"], dependencies=[Depends(current_user)])
+def both(): ...
+""",
+    "app/users.py": """
+from fastapi import APIRouter
+router = APIRouter()
+@router.post('/users')
+def create(): ...
+""",
+    "tests/test_app.py": "@app.get('/test')\ndef test(): ...\n",
+}
+
+
+def routes(write):
+    root = write(FILES)
+    found = source_routes(read_source(root, python_files(root), [root]))
+    return {route.label: route for route in found}
+
+
+def test_prefixes_are_followed(write):
+    assert set(routes(write)) == {
+        "GET /api/v1/shop/items/{item_id}",
+        "HEAD /api/v1/shop/items/{item_id}",
+        "GET,POST /api/v1/shop/items",
+        "POST /users",
+        "WS /live",
+    }
+
+
+def test_dependencies_are_read(write):
+    found = routes(write)
+
+    for label in ("GET /api/v1/shop/items/{item_id}", "GET,POST /api/v1/shop/items"):
+        assert [node.call.full_name for node in found[label].dependencies] == [
+            "app.deps.current_user"
+        ]
+    assert found["POST /users"].dependencies == ()
+
+
+def test_an_endpoint_has_its_place(write):
+    place = routes(write)["POST /users"].endpoint
+
+    assert (place.file, place.line, place.kind) == ("app/users.py", 5, "function")
