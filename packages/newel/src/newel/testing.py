@@ -16,7 +16,7 @@ import asyncio
 import os
 import secrets
 import shutil
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ import httpx2
 import pytest
 from fastapi import FastAPI
 from sqlalchemy import event, make_url, text
-from sqlalchemy.engine import URL
+from sqlalchemy.engine import URL, Engine
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -37,6 +37,7 @@ from newel.account_routes import sessions_of
 from newel.db import Database, UnitSession, Work
 from newel.embedded import embedded_postgres
 from newel.entity import Entity
+from newel.identity import AuthSession
 from newel.limits import MemoryLimiter
 from newel.migrations import Migrations
 from newel.principal import ANYONE
@@ -50,12 +51,16 @@ __all__ = [
     "MakeApp",
     "PostgresDatabases",
     "SqliteDatabases",
+    "StatementsOf",
     "log_in",
     "make_user",
     "open_databases",
 ]
 
 T = TypeVar("T")
+StatementsOf = Callable[[Awaitable[object]], Awaitable[list[str]]]
+"""What awaits a request and returns the SQL statements that it took."""
+
 _PREFIX = "newel_test_"
 
 
@@ -354,6 +359,30 @@ async def test_user(app: FastAPI, client: httpx2.AsyncClient) -> KnownUser:
 async def auth_headers(app: FastAPI, test_user: KnownUser) -> dict[str, str]:
     """The headers of a request by ``test_user``."""
     return await log_in(app, test_user)
+
+
+@pytest.fixture
+def statements_of() -> Generator[StatementsOf]:
+    """Return what awaits a request and tells the SQL it took, but for finding out who calls.
+
+    A list that takes more statements for more rows will be slow:
+    ``few, many = [len(await statements_of(client.get(f"/a?page_size={n}"))) for n in (1, 3)]``.
+    """
+    seen: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        # Sessions are remembered, so looking them up comes and goes; only SQLite's BEGIN is seen.
+        if AuthSession.__tablename__ not in statement and not statement.startswith("BEGIN"):
+            seen.append(statement)
+
+    async def statements_of(request: Awaitable[object]) -> list[str]:
+        seen.clear()
+        await request
+        return seen.copy()
+
+    event.listen(Engine, "before_cursor_execute", note)
+    yield statements_of
+    event.remove(Engine, "before_cursor_execute", note)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from newel.db import Database, Work
 from newel.identity import AuthSession
 from newel.ids import uuid7
 from newel.principal import ANYONE
-from newel.testing import PASSWORD, KnownUser, log_in, make_user
+from newel.testing import PASSWORD, KnownUser, StatementsOf, log_in, make_user
 
 pytestmark = pytest.mark.anyio
 ROW = {"text": "by hand", "created_at": utc_now(), "updated_at": utc_now(), "version": 1}
@@ -50,6 +50,21 @@ async def test_the_test_and_the_app_see_each_others_rows(
     ).status_code == 201
     found = await test_db.session.scalars(select(Note).order_by(Note.text))
     assert [note.text for note in found] == ["from the app", "from the test"]
+
+
+async def test_the_statements_of_a_request_are_told(
+    client: httpx2.AsyncClient, auth_headers: dict[str, str], statements_of: StatementsOf
+):
+    async def add(text: str) -> None:
+        await client.post(f"/api/v1/notes?text={text}", headers=auth_headers)
+
+    [added] = await statements_of(add("one"))
+    assert added.startswith("INSERT INTO notes"), "and not how the session was looked up"
+    [whole] = await statements_of(client.get("/api/v1/notes"))
+    assert await statements_of(client.get("/api/v1/notes/one-by-one")) == [whole]
+    await add("two")
+    assert await statements_of(client.get("/api/v1/notes")) == [whole]
+    assert len(await statements_of(client.get("/api/v1/notes/one-by-one"))) == 2
 
 
 async def test_a_row_is_read_afresh(database: Database, test_db: Work):

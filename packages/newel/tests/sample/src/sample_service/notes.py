@@ -26,6 +26,14 @@ async def list_notes(work: CurrentWork) -> list[str]:
     return list(await work.session.scalars(select(Note.text)))
 
 
+@router.get("/one-by-one", dependencies=[public()])
+async def list_badly(work: CurrentWork) -> list[str | None]:
+    """Take a statement for each row but one."""
+    first, *others = await work.session.scalars(select(Note.text))
+    text = select(Note.text)
+    return [first, *[await work.session.scalar(text.where(Note.text == each)) for each in others]]
+
+
 @router.post("", status_code=201, dependencies=[requires("notes:write")])
 async def create_note(work: CurrentWork, text: str) -> None:
     work.session.add(Note(text=text))
