@@ -20,7 +20,7 @@ from sqlalchemy import func, select, text, update
 
 from newel.db import Database
 from newel.events import Event, OutboxEvent
-from newel.job_queue import from_now, write_jobs
+from newel.job_rows import from_now, write_jobs
 from newel.jobs import Backoff, Job, JobRun, job
 from newel.principal import load_principal
 

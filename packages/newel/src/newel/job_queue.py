@@ -1,4 +1,4 @@
-"""The table of jobs and what is done to it: one SQL for SQLite and PostgreSQL.
+"""The queue of jobs: what is done to their rows, with one SQL for SQLite and PostgreSQL.
 
 A job is claimed under a lease that the worker renews; the number of its attempt is the fencing
 token, so who has lost the lease changes nothing any more. Leases and delays are on the database's
@@ -10,205 +10,44 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, Literal, NamedTuple, cast, get_args
+from typing import Any, Final, NamedTuple, cast, get_args
 from uuid import UUID
 
 from sqlalchemy import (
     Boolean,
-    Column,
     ColumnElement,
-    Connection,
     Float,
-    ForeignKey,
-    Index,
     Integer,
-    String,
     Table,
-    Text,
-    Uuid,
     bindparam,
     case,
     delete,
     exists,
-    false,
     insert,
     literal_column,
     null,
     or_,
     select,
-    text,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.orm import Mapped, aliased, mapped_column
-from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.functions import FunctionElement
-from sqlalchemy.types import TypeEngine
+from sqlalchemy.orm import aliased
 
-from newel.clock import utc_now
 from newel.db import Database
-from newel.entity import Entity, UTCDateTime
 from newel.errors import Conflict
 from newel.events import OutboxEvent
-from newel.principal import Principal
+from newel.job_rows import FINISHED, JOBS, STEPS, JobRow, JobState, from_now
 
-__all__ = [
-    "FINISHED",
-    "PURGE_ROWS",
-    "SEE_ALL",
-    "Claimed",
-    "Due",
-    "JobQueue",
-    "JobRow",
-    "JobState",
-    "Outcome",
-    "from_now",
-    "write_jobs",
-]
+__all__ = ["PURGE_ROWS", "Claimed", "Due", "JobQueue", "Outcome"]
 
-JobState = Literal["scheduled", "ready", "running", "done", "dead", "cancelled", "duplicate"]
-"""``scheduled`` waits for its time, ``ready`` for a worker; the last four are final."""
+PURGE_ROWS: Final = 1000
+"""How many rows are removed at once, so that nobody waits for it."""
 
 # In the text of a statement, because no database uses a partial index for a parameter.
 _SAID: Final[Mapping[str, ColumnElement[str]]] = {
     state: literal_column(f"'{state}'") for state in get_args(JobState)
 }
-FINISHED: Final[tuple[JobState, ...]] = ("done", "dead", "cancelled", "duplicate")
-PURGE_ROWS: Final = 1000
-"""How many rows are removed at once, so that nobody waits for it."""
-
-SEE_ALL: Final = "jobs:all"
-"""The permission that shows every job (of the caller's tenant, if they have one)."""
-
-
-class from_now(FunctionElement[datetime]):  # noqa: N801 - it is used as a function, like func.now
-    """The database's own clock, so many seconds from now: ``from_now(30)``."""
-
-    type: TypeEngine[datetime] = UTCDateTime()
-    inherit_cache: bool | None = True
-
-    def __init__(self, seconds: float | ColumnElement[float] = 0.0) -> None:
-        super().__init__(seconds if isinstance(seconds, ColumnElement) else _seconds(seconds))
-
-
-def _seconds(value: float) -> ColumnElement[float]:
-    return bindparam(None, float(value), type_=Float, unique=True)
-
-
-@compiles(from_now, "sqlite")
-def _sqlite_clock(element: from_now, compiler: SQLCompiler, **options: Any) -> str:
-    # As SQLAlchemy stores times, so that texts compare like times.
-    seconds = compiler.process(element.clauses, **options)
-    return f"strftime('%Y-%m-%d %H:%M:%f000', 'now', {seconds} || ' seconds')"
-
-
-@compiles(from_now, "postgresql")
-def _postgresql_clock(element: from_now, compiler: SQLCompiler, **options: Any) -> str:
-    seconds = compiler.process(element.clauses, **options)
-    return f"(statement_timestamp() + make_interval(secs => {seconds}))"
-
-
-def _partial(name: str, *columns: str, where: str, unique: bool = False) -> Index:
-    condition = text(where)
-    return Index(name, *columns, unique=unique, sqlite_where=condition, postgresql_where=condition)
-
-
-class JobRow(Entity):
-    """A job: what is to be done, for whom, how far it is, and what came out.
-
-    ``arguments``, ``caller``, ``result`` and ``error`` are JSON. Its owner sees it, and who holds
-    ``jobs:all``. A job whose ``concurrency_key`` is another running one's waits; with a
-    ``place`` it also waits for the unfinished ones of a smaller place.
-    """
-
-    __tablename__ = "jobs"
-
-    name: Mapped[str] = mapped_column(String(128))
-    queue: Mapped[str] = mapped_column(String(64))
-    priority: Mapped[int]
-    state: Mapped[str] = mapped_column(String(16))
-    arguments: Mapped[str] = mapped_column(Text)
-    caller: Mapped[str | None] = mapped_column(Text)
-    owner_id: Mapped[UUID | None]
-    tenant_id: Mapped[UUID | None]
-    request_id: Mapped[str | None] = mapped_column(String(64))
-    run_at: Mapped[datetime]
-    unique_key: Mapped[str | None]
-    concurrency_key: Mapped[str | None]
-    place: Mapped[int | None]
-    attempt: Mapped[int]
-    max_attempts: Mapped[int]
-    worker: Mapped[str | None] = mapped_column(String(128))
-    leased_until: Mapped[datetime | None]
-    cancel_requested: Mapped[bool]
-    progress: Mapped[float | None]
-    note: Mapped[str | None]
-    result: Mapped[str | None] = mapped_column(Text)
-    error: Mapped[str | None] = mapped_column(Text)
-    started_at: Mapped[datetime | None]
-    finished_at: Mapped[datetime | None]
-
-    @classmethod
-    def resource_name(cls) -> str:
-        return "job"
-
-    @classmethod
-    def visible_to(cls, caller: Principal) -> ColumnElement[bool] | None:
-        """Their own; with ``jobs:all`` everyone's, or everyone's of their tenant."""
-        if not caller.can(SEE_ALL):
-            return false() if caller.id is None else cls.owner_id == caller.id
-        return None if caller.tenant_id is None else cls.tenant_id == caller.tenant_id
-
-    @classmethod
-    def changeable_by(cls, caller: Principal) -> ColumnElement[bool] | None:
-        return cls.visible_to(caller)
-
-    def is_changeable_by(self, caller: Principal) -> bool:  # noqa: ARG002 - nobody's
-        """Nobody changes a job as an entity: the queue does it, by statements that are fenced."""
-        return False
-
-    __table_args__ = (
-        _partial("ix_jobs_ready", "queue", "priority", "id", where="state = 'ready'"),
-        _partial("ix_jobs_scheduled", "run_at", where="state = 'scheduled'"),
-        _partial("ix_jobs_running", "worker", where="state = 'running'"),
-        _partial("uq_jobs_running_key", "concurrency_key", where="state = 'running'", unique=True),
-        _partial(
-            "uq_jobs_unique_key",
-            "unique_key",
-            where="unique_key IS NOT NULL AND finished_at IS NULL",
-            unique=True,
-        ),
-        _partial(
-            "ix_jobs_key",
-            "concurrency_key",
-            "id",
-            where="concurrency_key IS NOT NULL AND finished_at IS NULL",
-        ),
-        _partial("ix_jobs_finished", "state", "finished_at", where="finished_at IS NOT NULL"),
-        {
-            "info": {"kernel": True},
-            # A queue's table changes a hundred times as fast as others: the default leaves
-            # claiming to step over the dead rows of a fifth of it.
-            "postgresql_with": {
-                "autovacuum_vacuum_scale_factor": 0.01,
-                "autovacuum_vacuum_cost_delay": 0,
-            },
-        },
-    )
-
-
-_JOBS: Final = cast("Table", JobRow.__table__)
 _OUTBOX: Final = cast("Table", OutboxEvent.__table__)
-_STEPS: Final = Table(
-    "job_steps",
-    Entity.metadata,
-    Column("job_id", Uuid, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
-    Column("name", String(128), primary_key=True),
-    Column("result", Text, nullable=False),
-    info={"kernel": True},
-)
 
 
 class Claimed(NamedTuple):
@@ -249,25 +88,6 @@ class Due(NamedTuple):
     events: bool
 
 
-def write_jobs(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert jobs; one whose unique key an unfinished job has already is a ``duplicate`` of it."""
-    if plain := [row for row in rows if row["unique_key"] is None]:
-        connection.execute(insert(_JOBS), plain)
-    for row in rows:
-        if row["unique_key"] is not None:
-            _write_unique(connection, row)
-
-
-def _write_unique(connection: Connection, row: Mapping[str, Any]) -> None:
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    if connection.execute(dialect.insert(_JOBS).on_conflict_do_nothing(), row).rowcount:
-        return
-    first = select(_JOBS.c.id).where(_JOBS.c.unique_key == row["unique_key"])
-    found = connection.scalar(first.order_by(_JOBS.c.finished_at.is_(None).desc(), _JOBS.c.id))
-    values = {"state": "duplicate", "finished_at": utc_now(), "result": f'{{"job_id":"{found}"}}'}
-    connection.execute(insert(_JOBS), {**row, **values})
-
-
 # ---------------------------------------------------------------- statements
 
 
@@ -287,7 +107,9 @@ def _claim() -> Any:
     job = aliased(JobRow)
     picked = (
         select(job.id)
-        .where(job.state == _SAID["ready"], job.queue == bindparam("b_queue"), _head_of_its_line(job))
+        .where(
+            job.state == _SAID["ready"], job.queue == bindparam("b_queue"), _head_of_its_line(job)
+        )
         .order_by(job.priority, job.id)
         # A number in the text: PostgreSQL takes an unknown limit for a tenth of the table.
         .limit(bindparam("b_most", type_=Integer, literal_execute=True))
@@ -295,16 +117,16 @@ def _claim() -> Any:
         .cte("picked")
     )
     return (
-        update(_JOBS)
-        .where(_JOBS.c.id.in_(select(picked.c.id)))
+        update(JOBS)
+        .where(JOBS.c.id.in_(select(picked.c.id)))
         .values(
             state="running",
-            attempt=_JOBS.c.attempt + 1,
+            attempt=JOBS.c.attempt + 1,
             worker=bindparam("b_worker"),
             leased_until=from_now(bindparam("b_lease", type_=Float)),
             started_at=from_now(),
         )
-        .returning(*(_JOBS.c[name] for name in Claimed._fields))
+        .returning(*(JOBS.c[name] for name in Claimed._fields))
     )
 
 
@@ -317,16 +139,16 @@ def _ours(table: Table) -> ColumnElement[bool]:
 def _finish() -> Any:
     final: ColumnElement[bool] = bindparam("b_final", type_=Boolean)
     return (
-        update(_JOBS)
-        .where(_ours(_JOBS))
+        update(JOBS)
+        .where(_ours(JOBS))
         .values(
             state=bindparam("b_state"),
             result=bindparam("b_result"),
             error=bindparam("b_error"),
-            run_at=case((final, _JOBS.c.run_at), else_=from_now(bindparam("b_delay", type_=Float))),
+            run_at=case((final, JOBS.c.run_at), else_=from_now(bindparam("b_delay", type_=Float))),
             finished_at=case((final, from_now()), else_=null()),
             leased_until=None,
-            max_attempts=_JOBS.c.max_attempts + bindparam("b_extra"),
+            max_attempts=JOBS.c.max_attempts + bindparam("b_extra"),
         )
     )
 
@@ -386,14 +208,14 @@ class JobQueue:
     async def beat(self, worker: str, ids: Iterable[UUID]) -> dict[UUID, tuple[int, bool]]:
         """Renew leases; return, of those still held, the attempt and whether to cancel it."""
         renewed = (
-            update(_JOBS)
+            update(JOBS)
             .where(
-                _JOBS.c.state == _SAID["running"],
-                _JOBS.c.worker == worker,
-                _JOBS.c.id.in_(list(ids)),
+                JOBS.c.state == _SAID["running"],
+                JOBS.c.worker == worker,
+                JOBS.c.id.in_(list(ids)),
             )
             .values(leased_until=from_now(self.lease_seconds))
-            .returning(_JOBS.c.id, _JOBS.c.attempt, _JOBS.c.cancel_requested)
+            .returning(JOBS.c.id, JOBS.c.attempt, JOBS.c.cancel_requested)
         )
         async with self._engine.begin() as connection:
             rows = (await connection.execute(renewed)).all()
@@ -405,7 +227,7 @@ class JobQueue:
             {"b_id": id, "b_attempt": attempt, "b_progress": progress, "b_note": note}
             for id, attempt, progress, note in reports
         ]
-        changed = update(_JOBS).where(_ours(_JOBS))
+        changed = update(JOBS).where(_ours(JOBS))
         statement = changed.values(progress=bindparam("b_progress"), note=bindparam("b_note"))
         async with self._engine.begin() as connection:
             await connection.execute(statement, named)
@@ -415,8 +237,8 @@ class JobQueue:
     def _expired(self) -> ColumnElement[bool]:
         """A lease that has ended, or that ends later than any can: the clock was put back."""
         return or_(
-            _JOBS.c.leased_until < from_now(),
-            _JOBS.c.leased_until > from_now(self.lease_seconds + 1.0),
+            JOBS.c.leased_until < from_now(),
+            JOBS.c.leased_until > from_now(self.lease_seconds + 1.0),
         )
 
     async def due(self) -> Due:
@@ -424,10 +246,8 @@ class JobQueue:
         async with self.database.reading_engine.connect() as connection:
             row = await connection.execute(
                 select(
-                    exists().where(
-                        _JOBS.c.state == _SAID["scheduled"], _JOBS.c.run_at <= from_now()
-                    ),
-                    exists().where(_JOBS.c.state == _SAID["running"], self._expired()),
+                    exists().where(JOBS.c.state == _SAID["scheduled"], JOBS.c.run_at <= from_now()),
+                    exists().where(JOBS.c.state == _SAID["running"], self._expired()),
                     exists().where(_OUTBOX.c.published_at.is_(None)),
                 )
             )
@@ -435,25 +255,25 @@ class JobQueue:
 
     async def promote(self) -> int:
         """Make ready what was scheduled for a time that has come."""
-        due = select(_JOBS.c.id).where(
-            _JOBS.c.state == _SAID["scheduled"], _JOBS.c.run_at <= from_now()
+        due = select(JOBS.c.id).where(
+            JOBS.c.state == _SAID["scheduled"], JOBS.c.run_at <= from_now()
         )
         statement = (
-            update(_JOBS)
-            .where(_JOBS.c.id.in_(due.order_by(_JOBS.c.run_at).limit(1000)))
-            .where(_JOBS.c.state == _SAID["scheduled"])
+            update(JOBS)
+            .where(JOBS.c.id.in_(due.order_by(JOBS.c.run_at).limit(1000)))
+            .where(JOBS.c.state == _SAID["scheduled"])
             .values(state="ready")
         )
         return await self._execute(statement)
 
     async def reap(self) -> int:
         """Take jobs from workers whose lease has ended; the last attempt makes a dead letter."""
-        ended = or_(_JOBS.c.cancel_requested, _JOBS.c.attempt >= _JOBS.c.max_attempts)
+        ended = or_(JOBS.c.cancel_requested, JOBS.c.attempt >= JOBS.c.max_attempts)
         statement = (
-            update(_JOBS)
-            .where(_JOBS.c.state == _SAID["running"], self._expired())
+            update(JOBS)
+            .where(JOBS.c.state == _SAID["running"], self._expired())
             .values(
-                state=case((_JOBS.c.cancel_requested, "cancelled"), (ended, "dead"), else_="ready"),
+                state=case((JOBS.c.cancel_requested, "cancelled"), (ended, "dead"), else_="ready"),
                 error=_WORKER_LOST,
                 leased_until=None,
                 finished_at=case((ended, from_now()), else_=null()),
@@ -463,12 +283,12 @@ class JobQueue:
 
     async def purge(self, state: JobState, *, days: float) -> int:
         """Delete up to ``PURGE_ROWS`` jobs that ended in ``state`` more than ``days`` ago."""
-        old = select(_JOBS.c.id).where(
-            _JOBS.c.state == state,
-            _JOBS.c.finished_at.is_not(None),
-            _JOBS.c.finished_at < from_now(-86_400 * days),
+        old = select(JOBS.c.id).where(
+            JOBS.c.state == state,
+            JOBS.c.finished_at.is_not(None),
+            JOBS.c.finished_at < from_now(-86_400 * days),
         )
-        return await self._execute(delete(_JOBS).where(_JOBS.c.id.in_(old.limit(PURGE_ROWS))))
+        return await self._execute(delete(JOBS).where(JOBS.c.id.in_(old.limit(PURGE_ROWS))))
 
     async def purge_events(self, *, days: float) -> int:
         """Delete up to ``PURGE_ROWS`` events that were handed over more than ``days`` ago."""
@@ -479,12 +299,12 @@ class JobQueue:
 
     async def cancel(self, id: UUID) -> bool:
         """End a job that waits; ask a running one to end. ``False``: it has ended already."""
-        running = _JOBS.c.state == _SAID["running"]
+        running = JOBS.c.state == _SAID["running"]
         statement = (
-            update(_JOBS)
-            .where(_JOBS.c.id == id, _JOBS.c.finished_at.is_(None))
+            update(JOBS)
+            .where(JOBS.c.id == id, JOBS.c.finished_at.is_(None))
             .values(
-                state=case((running, _JOBS.c.state), else_="cancelled"),
+                state=case((running, JOBS.c.state), else_="cancelled"),
                 finished_at=case((running, null()), else_=from_now()),
                 cancel_requested=True,
             )
@@ -497,14 +317,14 @@ class JobQueue:
             "state": "ready",
             "finished_at": None,
             "cancel_requested": False,
-            "max_attempts": _JOBS.c.attempt + 1,
+            "max_attempts": JOBS.c.attempt + 1,
         }
-        ended = _JOBS.c.state.in_(["dead", "cancelled"])
-        return await self._execute(update(_JOBS).where(_JOBS.c.id == id, ended).values(values)) == 1
+        ended = JOBS.c.state.in_(["dead", "cancelled"])
+        return await self._execute(update(JOBS).where(JOBS.c.id == id, ended).values(values)) == 1
 
     async def discard(self, id: UUID) -> bool:
         """Give up on a dead job: it is cancelled, and removed like others that have ended."""
-        dead = update(_JOBS).where(_JOBS.c.id == id, _JOBS.c.state == _SAID["dead"])
+        dead = update(JOBS).where(JOBS.c.id == id, JOBS.c.state == _SAID["dead"])
         return await self._execute(dead.values(state="cancelled")) == 1
 
     async def _execute(self, statement: Any) -> int:
@@ -516,7 +336,7 @@ class JobQueue:
     async def steps(self, id: UUID) -> dict[str, str]:
         """Return the results, as JSON, of the steps that a job has finished."""
         async with self.database.reading_engine.connect() as connection:
-            found = select(_STEPS.c.name, _STEPS.c.result).where(_STEPS.c.job_id == id)
+            found = select(STEPS.c.name, STEPS.c.result).where(STEPS.c.job_id == id)
             return dict((await connection.execute(found)).tuples().all())
 
     async def finish_step(
@@ -524,12 +344,12 @@ class JobQueue:
     ) -> bool:
         """Record a step in the transaction of its effects; ``False``: the lease is lost."""
         connection = await session.connection()
-        held = update(_JOBS).where(_ours(_JOBS)).values(leased_until=from_now(self.lease_seconds))
+        held = update(JOBS).where(_ours(JOBS)).values(leased_until=from_now(self.lease_seconds))
         fence = {"b_id": job.id, "b_attempt": job.attempt}
         if (await connection.execute(held, fence)).rowcount != 1:
             return False
         row = {"job_id": job.id, "name": name, "result": result}
-        await connection.execute(insert(_STEPS), row)
+        await connection.execute(insert(STEPS), row)
         return True
 
 

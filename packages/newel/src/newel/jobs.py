@@ -45,7 +45,8 @@ from newel.context import request_id
 from newel.db import Work
 from newel.depends import resolve
 from newel.ids import uuid7
-from newel.job_queue import Claimed, JobQueue, Outcome, write_jobs
+from newel.job_queue import Claimed, JobQueue, Outcome
+from newel.job_rows import write_jobs
 from newel.outbox import record
 from newel.principal import ANYONE, Principal, dump_principal, load_principal
 from newel.scope import SystemScope

@@ -21,7 +21,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from newel.db import Database
 from newel.entity import Entity, UTCDateTime
-from newel.job_queue import from_now, write_jobs
+from newel.job_rows import from_now, write_jobs
 from newel.jobs import Job
 from newel.outbox import Enqueueable
 

@@ -31,7 +31,8 @@ from newel.context import request_id
 from newel.db import Database
 from newel.errors import AppError
 from newel.handlers import Handler, relay
-from newel.job_queue import PURGE_ROWS, Claimed, JobQueue, JobState, Outcome
+from newel.job_queue import PURGE_ROWS, Claimed, JobQueue, Outcome
+from newel.job_rows import JobState
 from newel.jobs import GiveUp, Job, JobRun, LeaseLost, TryAgain
 from newel.schedules import Schedule, tick
 
@@ -42,7 +43,8 @@ CHANNEL: Final = "newel_jobs"
 
 _TRACE_CHARACTERS: Final = 8000
 _UNKNOWN_SECONDS: Final = 30.0
-_GATHER_SECONDS: Final = 0.005
+_AHEAD_SECONDS: Final = 0.1
+_MOST_AHEAD: Final = 200
 _HAND_BACK_SECONDS: Final = 5.0
 _PURGE_SECONDS: Final = 60.0
 _log = structlog.get_logger("newel.worker")
@@ -100,7 +102,9 @@ class Worker:
         self._attempts: dict[UUID, _Attempt] = {}
         self._outcomes: list[Outcome] = []
         self._wake = asyncio.Event()  # there may be jobs
-        self._slot = asyncio.Event()  # there is room for one more
+        self._slot = asyncio.Event()  # a job has ended
+        self._slots = asyncio.Semaphore(self.limits.concurrency)
+        self._ran, self._lately, self._counted_at = 0, 0, time.monotonic()
         self._ended = asyncio.Event()
         self._stopping = False
         self._purged_at = 0.0
@@ -137,7 +141,7 @@ class Worker:
         ran = 0
         while True:
             moved = await self._care()
-            found = await self._claim_some()
+            found = await self._claim_some(self.limits.concurrency)
             await asyncio.gather(*(attempt.task for attempt in self._attempts.values()))
             if self._outcomes:
                 await self._write_outcomes()
@@ -161,21 +165,33 @@ class Worker:
     # ------------------------------------------------------------ claiming
 
     async def _claim_or_wait(self) -> None:
-        room = self.limits.concurrency - len(self._attempts)
-        if room == 0:
+        """Claim when a job could start at once, or when half of those claimed ahead have."""
+        most = self.limits.concurrency + self._ahead()
+        if len(self._attempts) >= self.limits.concurrency and 2 * len(self._attempts) > most:
             self._slot.clear()
             await self._slot.wait()
-            await asyncio.sleep(_GATHER_SECONDS)  # more will end: one claim for all of them
             return
         self._wake.clear()
-        if await self._claim_some() < room:
+        room = most - len(self._attempts)
+        if await self._claim_some(room) < room:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self.limits.poll_seconds):
                     await self._wake.wait()
 
-    async def _claim_some(self) -> int:
-        """Start as many jobs as there is room for; each queue is first in turn."""
-        room = self.limits.concurrency - len(self._attempts)
+    def _ahead(self) -> int:
+        """Return how many jobs to claim before there is room to run them.
+
+        As many as were run lately in a tenth of a second: quick jobs come in large batches, and
+        slow ones are left to who has time.
+        """
+        now = time.monotonic()
+        if now - self._counted_at >= _AHEAD_SECONDS:
+            lately = self._ran / (now - self._counted_at) * _AHEAD_SECONDS
+            self._ran, self._counted_at, self._lately = 0, now, int(lately)
+        return min(self._lately, _MOST_AHEAD)
+
+    async def _claim_some(self, room: int) -> int:
+        """Claim up to ``room`` jobs and return how many; each queue is first in turn."""
         self._queues.append(self._queues.pop(0))
         found = 0
         for queue in self._queues:
@@ -201,11 +217,12 @@ class Worker:
     async def _attempt(self, declared: Job[..., Any], claimed: Claimed, run: JobRun) -> None:
         request_id.set(claimed.request_id)  # of this task alone
         try:
-            async with asyncio.timeout(declared.timeout_seconds), run.held:
-                result = await declared.run(run, claimed.arguments)
-            done = Outcome(claimed.id, claimed.attempt, "done", result)
-            if not await run.commit(done):
-                self._end(claimed, "done", result=result)
+            async with self._slots:
+                async with asyncio.timeout(declared.timeout_seconds), run.held:
+                    result = await declared.run(run, claimed.arguments)
+                done = Outcome(claimed.id, claimed.attempt, "done", result)
+                if not await run.commit(done):
+                    self._end(claimed, "done", result=result)
         except LeaseLost:
             _log.warning("lease_lost", job=claimed.name, job_id=str(claimed.id))
         except asyncio.CancelledError:
@@ -215,6 +232,7 @@ class Worker:
         finally:
             await run.abandon()
             self._attempts.pop(claimed.id, None)
+            self._ran += 1
             self._slot.set()
             if claimed.concurrency_key is not None:
                 self._wake.set()
