@@ -34,7 +34,10 @@ from newel.settings import Settings
 
 pytestmark = pytest.mark.anyio
 
-FORBIDDEN = ["id", "roles", "is_active", "epoch", "password_hash", "version", "created_at"]
+FORBIDDEN = [
+    *("id", "roles", "is_active", "epoch", "password_hash", "version", "created_at"),
+    "email_verified_at",
+]
 
 
 @pytest.fixture
@@ -57,7 +60,7 @@ class TestRegister:
         assert body["roles"] == ["user"]
         assert body.keys() == {
             *("id", "created_at", "updated_at", "version"),
-            *("email", "roles", "is_active", "full_name"),
+            *("email", "email_verified_at", "roles", "is_active", "full_name"),
         }
 
     async def test_only_a_hash_is_stored_and_nothing_shows_it(self, world: World) -> None:

@@ -39,8 +39,16 @@ from newel.directory import AccountRead, Register, UserRegistered
 from newel.entity import Tenanted
 from newel.errors import ConfigurationError, FieldError, Invalid
 from newel.identity import Account, AccountKind, AuthSession, Email
+from newel.mail import send_mail
 from newel.modules import Module
 from newel.principal import ANYONE, grants
+from newel.recovery import (
+    AccountMails,
+    mail_reset,
+    mail_verification,
+    recovery_router,
+    welcome,
+)
 from newel.schemas import InputModel
 from newel.sessions import SessionMemory, Sessions
 from newel.tokens import RefreshTokens
@@ -48,6 +56,7 @@ from newel.tokens import RefreshTokens
 __all__ = [
     "REFRESH_COOKIE",
     "Account",
+    "AccountMails",
     "AccountRead",
     "AuthSession",
     "Register",
@@ -62,6 +71,7 @@ _SERVER_OWNED: Final = frozenset(
     {
         "created_at",
         "deleted_at",
+        "email_verified_at",
         "epoch",
         "id",
         "is_active",
@@ -90,13 +100,14 @@ def module(
     register: type[Register] = Register,
     read: type[AccountRead] = AccountRead,
     update: type[InputModel] | None = None,
+    mails: AccountMails | None = None,
 ) -> Module:
     """Return the module with the routes of accounts, for ``create_app``.
 
     ``roles`` maps each role to its permissions (``resource:verb``, ``resource:*`` or ``*``). The
     fields that ``register`` adds to ``Register`` go into the account; ``update`` is the body of
-    ``PATCH /auth/me``, which there is only with it. Raises ``ConfigurationError`` for what would
-    let anybody become more than they should.
+    ``PATCH /auth/me``, which there is only with it. ``mails`` are the words that it mails. Raises
+    ``ConfigurationError`` for what would let anybody become more than they should.
     """
     kind = AccountKind(
         user=user,
@@ -112,9 +123,11 @@ def module(
     return Module(
         "auth",
         description="Accounts, log-in and sessions",
-        routers=[account_router(register, read, update)],
+        routers=[account_router(register, read, update), recovery_router()],
         root_routers=[key_router()],
-        authenticator=partial(_new_sessions, kind),
+        jobs=[send_mail, mail_reset, mail_verification],
+        handlers=[welcome],
+        authenticator=partial(_new_sessions, kind, mails or AccountMails()),
     )
 
 
@@ -150,8 +163,9 @@ async def create_administrator(
     return account.id
 
 
-def _new_sessions(kind: AccountKind, app: FastAPI) -> Sessions:
+def _new_sessions(kind: AccountKind, mails: AccountMails, app: FastAPI) -> Sessions:
     state = app.state
+    state.account_mails = mails
     return Sessions(
         kind,
         database=state.database,

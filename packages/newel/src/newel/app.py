@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import structlog
 from fastapi import FastAPI
@@ -29,6 +30,7 @@ from newel.errors import ConfigurationError, Unavailable
 from newel.handlers import Handler
 from newel.limits import MemoryLimiter, Rate
 from newel.logs import configure_logs
+from newel.mail import open_mailer, preview_router
 from newel.middleware import default_middleware
 from newel.modules import Module
 from newel.passwords import Passwords
@@ -74,6 +76,8 @@ def create_app(
     _fill_state(app, settings, clock or SystemClock())
     app.state.background = _background(modules)
     app.include_router(health.router)
+    if settings.environment == "development":
+        app.include_router(preview_router())
     for module in modules:
         _mount(app, module, settings.api_prefix)
     problems.install(app)
@@ -123,6 +127,9 @@ def _fill_state(app: FastAPI, settings: Settings, clock: Clock) -> None:
     state.trusted_proxies = settings.trusted_proxies
     state.cors_origins = settings.cors_origins
     state.auth_cookies = settings.auth_cookies
+    state.mailer = open_mailer(settings.mail_url, shows_text=settings.environment != "production")
+    state.mail_from = settings.mail_from
+    state.site_url = settings.site_url
     state.draining = False
     state.runs_jobs = settings.runs_jobs
     state.worker_limits = WorkerLimits(
@@ -246,6 +253,8 @@ def _secrets(settings: Settings) -> Iterator[str]:
         password = None if url is None else make_url(url).password
         if password:
             yield password
+    if password := urlsplit(settings.mail_url).password:
+        yield from {password, unquote(password)}
 
 
 async def _check_schema(app: FastAPI) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 from fastapi import Form
@@ -79,6 +80,7 @@ class AccountRead(EntityRead):
     """An account as its holder sees it. A service that shows more makes a subclass."""
 
     email: str
+    email_verified_at: datetime | None
     roles: list[str]
     is_active: bool
 

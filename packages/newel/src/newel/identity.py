@@ -69,22 +69,29 @@ class Account(Entity):
     """What can log in; a service's user is a subclass with the table ``users``.
 
     ``roles`` are names of sets of permissions. ``epoch`` counts the times that everything issued
-    so far was made worthless (a new password, "log out everywhere").
+    so far was made worthless (a new password, "log out everywhere"). ``email_verified_at`` is when
+    the holder has proved to read the mail of their address; another address is not verified.
     """
 
     __abstract__ = True
 
-    __guarding_columns__: ClassVar[frozenset[str]] = frozenset({"roles", "is_active", "tenant_id"})
+    __guarding_columns__: ClassVar[frozenset[str]] = frozenset(
+        {"roles", "is_active", "tenant_id", "email_verified_at"}
+    )
 
     email: Mapped[str] = mapped_column(String(EMAIL_CHARACTERS), unique=True)
     password_hash: Mapped[str] = mapped_column(String(255), repr=False)
     roles: Mapped[list[str]] = mapped_column(JSON, default_factory=list[str])
     is_active: Mapped[bool] = mapped_column(default=True)
     epoch: Mapped[int] = mapped_column(default=0)
+    email_verified_at: Mapped[datetime | None] = mapped_column(default=None)
 
     @validates("email")
     def _normalise_email(self, _: str, email: str) -> str:
-        return normal_email(email)
+        normal = normal_email(email)
+        if self.__dict__.get("email", normal) != normal:
+            self.email_verified_at = None
+        return normal
 
     @classmethod
     def visible_to(cls, caller: Principal) -> ColumnElement[bool] | None:

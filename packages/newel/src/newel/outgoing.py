@@ -16,6 +16,7 @@ from collections.abc import (
     AsyncGenerator,
     Awaitable,
     Callable,
+    Container,
     Generator,
     Iterable,
     Iterator,
@@ -177,7 +178,7 @@ class Destinations:
     """
 
     schemes: AbstractSet[str]
-    ports: AbstractSet[int]
+    ports: Container[int]
     hosts: AbstractSet[str] | None = None
     networks: Sequence[Network] | None = None
 
@@ -190,7 +191,7 @@ class Destinations:
             url = httpx2.URL(url)
         if url.scheme not in self.schemes:
             raise OutgoingError("scheme")
-        port = url.port or {"http": 80, "https": 443}.get(url.scheme)
+        port = url.port or {"http": 80, "https": 443}.get(url.scheme, 0)
         if port not in self.ports:
             raise OutgoingError("port")
         if not url.host or (self.hosts is not None and url.host.rstrip(".") not in self.hosts):
@@ -219,7 +220,7 @@ def public(
     *,
     hosts: AbstractSet[str] | None = None,
     schemes: AbstractSet[str] = frozenset({"https"}),
-    ports: AbstractSet[int] = frozenset({443}),
+    ports: Container[int] = frozenset({443}),
 ) -> Destinations:
     """Return the public internet, or of it only ``hosts``: what a user's URL may name."""
     return Destinations(schemes=schemes, ports=ports, hosts=hosts)
@@ -228,7 +229,7 @@ def public(
 def lan(
     networks: Iterable[str],
     *,
-    ports: AbstractSet[int],
+    ports: Container[int],
     schemes: AbstractSet[str] = frozenset({"http", "https"}),
 ) -> Destinations:
     """Return the ``networks`` (CIDRs) that an administrator has listed, and nothing else.

@@ -83,6 +83,11 @@ class Settings(BaseSettings):
     job_keep_days: PositiveFloat = 7.0
     job_keep_dead_days: PositiveFloat = 90.0
 
+    mail_url: str = "log:"
+    mail_from: str = "no-reply@localhost"
+    site_url: str = "http://localhost:8000"
+    webhook_networks: Annotated[tuple[str, ...], NoDecode] = ()
+
     max_body_bytes: PositiveInt = 1_048_576
     request_timeout_seconds: PositiveFloat = 30.0
 
@@ -96,7 +101,7 @@ class Settings(BaseSettings):
     log_format: Literal["json", "console"] = "json"
 
     _split_lists = field_validator(
-        "secret_key_previous", "cors_origins", "trusted_proxies", mode="before"
+        "secret_key_previous", "cors_origins", "trusted_proxies", "webhook_networks", mode="before"
     )(_split)
 
     def __init__(self, **values: Any) -> None:
@@ -122,7 +127,14 @@ class Settings(BaseSettings):
         """Whether this process works on jobs; tests run them when they want to."""
         return self.role != "web" and self.environment != "test"
 
-    @field_validator("trusted_proxies")
+    @field_validator("site_url")
+    @classmethod
+    def _without_slash(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")):
+            raise ValueError("it is the address of your front end: https://www.example.com")
+        return value.rstrip("/")
+
+    @field_validator("trusted_proxies", "webhook_networks")
     @classmethod
     def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(str(ip_network(entry, strict=False)) for entry in value)

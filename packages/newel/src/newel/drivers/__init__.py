@@ -1,0 +1,1 @@
+"""What only some services need: one file a technology, imported when its URL asks for it."""
