@@ -55,6 +55,12 @@ def plugins(monkeypatch: pytest.MonkeyPatch) -> Plugins:
     return held
 
 
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
 def hello(name: str) -> None:
     typer.echo(f"hello {name}")
 
@@ -139,6 +145,27 @@ def test_commands_of_other_packages_are_found(call: Any, plugins: Plugins):
     assert call("group", "one").out == "one\n"
 
 
+@pytest.mark.parametrize(
+    ("pyproject", "ours"),
+    [
+        ('dependencies = ["newel>=0.1,<0.2"]', True),
+        ('dependencies = ["httpx2", "newel[testing]"]', True),
+        ('dependencies = ["newel-tools", "newelish"]', False),
+        ('description = "not newel"', False),
+        ("dependencies = [", False),
+        (None, False),
+    ],
+)
+def test_of_two_commands_of_one_name_a_service_gets_ours(
+    call: Any, plugins: Plugins, folder: Path, pyproject: str | None, ours: bool
+):
+    plugins.add("routes", f"{__name__}:hello")
+    if pyproject is not None:
+        (folder / "pyproject.toml").write_text(f"[project]\n{pyproject}\n")
+    result = call("routes", "ada")
+    assert (result.out == "hello ada\n") is not ours
+
+
 def test_an_apps_error_is_two_lines(call: Any, plugins: Plugins):
     plugins.add("group", f"{__name__}:group")
     result = call("group", "fail")
@@ -188,7 +215,7 @@ def test_a_wanted_command_loads_its_own_modules_only():
 
 
 def test_configuration_errors_print_their_own_fix(
-    call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    call: Any, plugins: Plugins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
     result = call("routes")

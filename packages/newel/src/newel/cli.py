@@ -1,17 +1,22 @@
 """The command line: ``newel serve``, ``migrate``, ``routes``, ``doctor``, ``admin``, ``keys``.
 
 Other packages add commands by the entry points group ``newel.commands``: a name, and a function or
-a ``typer.Typer``. Whatever goes wrong on the user's side ends with two lines, what and how to mend
-it, and exit code 1; wrong usage ends with exit code 2.
+a ``typer.Typer``. Of two of one name, ours answers in the folder of a service, theirs elsewhere.
+
+Whatever goes wrong on the user's side ends with two lines, what and how to mend it, and exit code
+1; wrong usage ends with exit code 2.
 """
 
 from __future__ import annotations
 
 import importlib
+import re
 import sys
+import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Annotated, Any, NoReturn, cast
 
 import typer
@@ -52,7 +57,10 @@ _COMMANDS: dict[str, _Command] = {
     "admin": _Command(does="Create administrators.", place="newel.admin:admin"),
     "keys": _Command(does="Make and rotate secrets.", place="newel.keys:keys"),
 }
-_OF_TOOLS = {"add", "apply", "check", "new", "plan", "prove"}
+_OF_TOOLS = {
+    *("add", "apply", "auth", "check", "client", "contract", "mcp", "new", "plan", "prove"),
+    "schema",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -75,7 +83,8 @@ def _program(wanted: str | None) -> typer.Typer:
         help="Production FastAPI, proven.",
     )
     program.callback()(_options)
-    commands = _COMMANDS | _plugins()
+    plugins = _plugins()
+    commands = plugins | _COMMANDS if _in_service() else _COMMANDS | plugins
     if wanted in _OF_TOOLS and wanted not in commands:
         raise ConfigurationError(
             f"`newel {wanted}` comes with newel-tools, which is not installed here",
@@ -95,6 +104,20 @@ def _plugins() -> dict[str, _Command]:
         entry.name: _Command(does=f"From {entry.dist.name if entry.dist else '?'}.", place=entry)
         for entry in sorted(entry_points(group="newel.commands"), key=lambda entry: entry.name)
     }
+
+
+def _in_service() -> bool:
+    """Tell whether this is the folder of a service of the kernel's.
+
+    There `newel routes` is ours, which knows each permission; elsewhere another package's command
+    of the same name answers, for applications that never heard of us.
+    """
+    try:
+        table: dict[str, Any] = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    needed = table.get("project", {}).get("dependencies", [])
+    return any(re.match(r"newel(?![\w.-])", str(name)) for name in needed)
 
 
 def _unloaded() -> None:
