@@ -312,8 +312,9 @@ class Migrations:
 
         up, down = body(script.upgrade_ops), body(script.downgrade_ops)
         if ours:
-            up = f"kernel_tables.create({ours})\n    {up.removeprefix('pass')}".strip()
-            down = f"{down.removeprefix('pass')}\n    kernel_tables.drop({ours})".strip()
+            # Last, since some of them refer to the users.
+            up = f"{up.removeprefix('pass')}\n    kernel_tables.create({ours})".strip()
+            down = f"kernel_tables.drop({ours})\n    {down.removeprefix('pass')}".strip()
         return _Code(up=up, down=down, imports=frozenset(imports))
 
 
