@@ -16,11 +16,15 @@ Phase = Literal["request", "answered", "background"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
-    """One SQL statement; ``where`` is the project's line that issued it (`file:line in name`)."""
+    """One SQL statement; ``where`` is the project's line that issued it (`file:line in name`).
+
+    ``numbers`` are the integers among its values.
+    """
 
     sql: str
     writes: bool
     many: bool
+    numbers: tuple[int, ...] = ()
     where: str | None
     phase: Phase
 

@@ -136,6 +136,19 @@ class Lab:
         """Send a request as a caller; when it is asked too often, a new one goes on."""
         return self.service.send(request, caller)
 
+    def ask_everything(self) -> None:
+        """Send a valid request of every operation that has not succeeded yet."""
+        succeeded = (exchange for exchange in self.seen if exchange.answer.is_success)
+        named = (e for e in succeeded if not (self.has_log_in and e.caller.is_anonymous))
+        done = {exchange.request.label for exchange in named}
+        for operation in self.operations:
+            if operation.label not in done:
+                self.allowed(operation)
+
+    def stalls(self) -> list[dict[str, Any]]:
+        """Return the stalls of the event loop since the last time this was asked."""
+        return self.service.host.ask("stalls")["stalls"]
+
     def last_success(self, operation: Operation) -> Exchange | None:
         """Return the last request of an operation that succeeded."""
         found = (e for e in reversed(self.seen) if e.request.label == operation.label)

@@ -55,6 +55,7 @@ class Probe:
     """One probe, in a file of its own below `probes/`, named as its ``id`` in lower case.
 
     ``title`` is what the application promises. ``expected`` says what is left out on purpose.
+    ``stage`` says when it runs: those that look at what the others saw run after them.
     ``bad`` and ``good`` are small applications: its tests and its documentation. ``run`` yields
     results made by `kept`, `broke` and `skipped`.
     """
@@ -66,6 +67,7 @@ class Probe:
     fix: str
     seed: str
     expected: str
+    stage: Literal["first", "after", "last"] = "first"
     bad: str = field(repr=False)
     good: str = field(repr=False)
     run: Callable[[Lab], Iterable[Result]] = field(repr=False)
@@ -87,10 +89,12 @@ class Probe:
         severity: Severity | None = None,
         fix: str | None = None,
         details: Iterable[str] = (),
+        commands: Iterable[str] = (),
     ) -> Result:
         """Return that a route gave way; ``exchanges`` show it, the last one's answer is kept.
 
-        ``where`` is the project's line, as `file:line in function`.
+        ``where`` is the project's line, as `file:line in function`; ``commands`` are further shell
+        lines that show it.
         """
         last = exchanges[-1].answer if exchanges else None
         place = _LINE.match(where or (last.where if last is not None else None) or "")
@@ -110,11 +114,15 @@ class Probe:
         if last is not None:
             answer = f"{last.status or last.outcome} {last.text[:_ANSWER_CHARACTERS]}"
         evidence = Evidence(
-            curl=tuple(exchange.curl for exchange in exchanges),
+            curl=(*(exchange.curl for exchange in exchanges), *commands),
             answer=answer,
             details=tuple(details),
         )
         return Result(probe=self.id, route=route, state="broke", finding=finding, evidence=evidence)
+
+
+def _order(probe: Probe) -> tuple[int, str]:
+    return (("first", "after", "last").index(probe.stage), probe.id)
 
 
 def load_probes() -> dict[str, Probe]:
@@ -123,4 +131,4 @@ def load_probes() -> dict[str, Probe]:
     names = [module.name for module in pkgutil.iter_modules(package.__path__)]
     modules = [importlib.import_module(f"newel_tools.prove.probes.{name}") for name in names]
     probes: list[Probe] = [module.PROBE for module in modules]
-    return {probe.id: probe for probe in sorted(probes, key=lambda probe: probe.id)}
+    return {probe.id: probe for probe in sorted(probes, key=_order)}

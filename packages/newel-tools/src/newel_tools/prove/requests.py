@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from urllib.parse import quote, urlencode
@@ -15,12 +15,16 @@ __all__ = ["BASE_URL", "Request", "build", "curl"]
 
 BASE_URL: Final = "http://127.0.0.1:8000"
 _BOUNDARY: Final = "newel-prove-7d1f"
+_START: Final = b"--newel-prove-"
 _CURL_BODY: Final = 2_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One request: ``path`` includes the query; ``label`` is its operation's."""
+    """One request: ``path`` includes the query; ``label`` is its operation's.
+
+    ``parts`` are what curl is told instead of a multipart body.
+    """
 
     method: str
     path: str
@@ -29,6 +33,7 @@ class Request:
     body: bytes = b""
     fill_bytes: int = 0
     tail: bytes = b""
+    parts: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def with_headers(self, headers: Mapping[str, str]) -> Request:
@@ -36,6 +41,10 @@ class Request:
         names = {name.lower() for name in headers}
         kept = tuple(pair for pair in self.headers if pair[0].lower() not in names)
         return replace(self, headers=(*kept, *headers.items()))
+
+    def only(self, headers: Iterable[tuple[str, str]]) -> Request:
+        """Return the request with these headers alone."""
+        return replace(self, headers=tuple(headers))
 
     def with_options(self, **options: Any) -> Request:
         """Return the request with options of the host, such as ``fail_commits``."""
@@ -81,7 +90,15 @@ def build(
         label=operation.label,
         headers=tuple(said.items()),
         body=content,
+        parts=tuple(_parts(body or {}, files or {})) if content.startswith(_START) else (),
     )
+
+
+def _parts(fields: Mapping[str, Any], files: Mapping[str, tuple[str, str, bytes]]) -> Iterator[str]:
+    for name, value in fields.items():
+        yield shlex.quote(f"{name}={_text(value)}")
+    for name, (file_name, kind, _) in files.items():
+        yield shlex.quote(f"{name}=@-;filename={file_name};type={kind}")
 
 
 def _text(value: Any) -> str:
@@ -112,10 +129,10 @@ def curl(request: Request, *, secrets: Mapping[str, str] | None = None) -> str:
         words += ["-X", request.method]
     words.append(shlex.quote(BASE_URL + request.path))
     for name, value in request.headers:
-        if name.lower() != "content-length":
+        if name.lower() != "content-length" and not value.startswith("multipart/"):
             words += ["-H", _header(name, value, secrets or {})]
-    if request.fill_bytes:
-        return " ".join([*_filled(request), "|", *words, "--data-binary", "@-"])
+    if request.parts:
+        return _with_files(request, words)
     if request.body:
         text = request.body.decode("utf-8", "backslashreplace")
         if len(text) > _CURL_BODY:
@@ -138,8 +155,9 @@ def _quoted(text: str) -> str:
     return "$'" + text.encode("unicode_escape").decode("ascii").replace("'", "\\'") + "'"
 
 
-def _filled(request: Request) -> list[str]:
-    head = _quoted(request.body.decode("utf-8", "backslashreplace"))
-    tail = _quoted(request.tail.decode("utf-8", "backslashreplace"))
-    zeroes = f"head -c {request.fill_bytes} /dev/zero"
-    return [f"(printf %s {head};", f"{zeroes};", f"printf %s {tail})"]
+def _with_files(request: Request, words: list[str]) -> str:
+    """Return the line with the body as curl's `-F`; a file comes from its standard input."""
+    size = request.fill_bytes or 64
+    has_file = any("=@-" in part for part in request.parts)
+    source = [f"head -c {size} /dev/zero", "|"] if has_file else []
+    return " ".join([*source, *words, *(f"-F {part}" for part in request.parts)])

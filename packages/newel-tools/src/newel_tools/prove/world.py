@@ -77,6 +77,15 @@ class World:
         self._making: list[tuple[str, ...]] = []
         self._own_links = False
 
+    def serial(self) -> int:
+        """Return a number that was not used before."""
+        return self._maker.serial()
+
+    def value(self, operation: Operation, name: str, caller: Caller) -> Any:
+        """Return a valid value for a field of an operation's body, another one each time."""
+        maker = self._maker.wishing(lambda name, schema: self._wish(name, schema, caller))
+        return maker.value(operation.schemas, operation.fields[name], name=name)
+
     def resource_of(self, operation: Operation) -> Resource | None:
         """Return the resource whose collection, or whose items, an operation is on."""
         found = (r for r in self.resources if operation in (r.create, r.list, *r.items))

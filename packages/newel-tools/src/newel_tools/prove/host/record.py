@@ -39,12 +39,19 @@ class Record:
             return "background"
         return "answered" if self.answered else "request"
 
-    def add_statement(self, sql: str, *, writes: bool, many: bool, where: str | None) -> None:
-        """Count a statement, and keep it."""
+    def add_statement(
+        self, sql: str, *, writes: bool, many: bool, numbers: list[int], where: str | None
+    ) -> None:
+        """Count and keep a statement; of its values the integers alone: others may be secret."""
         self.count += 1
         if len(self.statements) < _STATEMENTS:
-            said = {"sql": sql[:_SQL_CHARACTERS], "writes": writes, "many": many, "where": where}
-            self.statements.append({**said, "phase": self.phase})
+            said = {
+                "sql": sql[:_SQL_CHARACTERS],
+                "writes": writes,
+                "many": many,
+                "numbers": numbers,
+            }
+            self.statements.append({**said, "where": where, "phase": self.phase})
 
     def add_error(self, error: BaseException, *, where: str | None) -> None:
         """Keep an error once, however often it passes by."""

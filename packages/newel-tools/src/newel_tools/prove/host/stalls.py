@@ -35,6 +35,7 @@ class Watchdog:
         self._task_id = 0
         self._handle: Any = None
         self._doing: dict[int, str] = {}
+        self._rounds = 0
 
     def start(self) -> None:
         """Watch the running loop; it has to run in this thread."""
@@ -53,6 +54,16 @@ class Watchdog:
         """Take the present for the last beat: the clock was moved."""
         self._beat = time.monotonic()
 
+    async def take(self) -> list[dict[str, Any]]:
+        """Return the stalls since the last time; those that are just over are waited for."""
+        wanted = self._rounds + 2
+        for _ in range(100):
+            if self._rounds >= wanted or self._stopped.is_set():
+                break
+            await asyncio.sleep(_BEAT_SECONDS / 2)
+        found, self.stalls = self.stalls, []
+        return found
+
     def begin(self, number: int, said: str) -> None:
         """Note that a request is being answered."""
         self._doing[number] = said
@@ -68,6 +79,7 @@ class Watchdog:
     def _watch(self) -> None:
         beat, queued, stack = self._beat, self._queued_seconds(), None
         while not self._stopped.wait(_BEAT_SECONDS):
+            self._rounds += 1
             if self._beat != beat:
                 if stack is not None:
                     self._note(self._beat - beat, queued, stack)

@@ -121,7 +121,7 @@ class Statements:
         self._armed[id(dialect)] = dialect
 
     def _before_execute(
-        self, connection: Any, _cursor: Any, sql: str, _values: Any, _context: Any, many: Any
+        self, connection: Any, _cursor: Any, sql: str, values: Any, _context: Any, many: Any
     ) -> None:
         if self.database_is_lost:
             connection.invalidate()
@@ -132,7 +132,9 @@ class Statements:
             connection.info[_WROTE] = True
         if record is None:
             return
-        record.add_statement(sql, writes=writes, many=bool(many), where=self._places.here())
+        where = self._places.here()
+        numbers = [] if many else _numbers(values)
+        record.add_statement(sql, writes=writes, many=bool(many), numbers=numbers, where=where)
         if writes and record.meeting is not None:
             _meet(record)
 
@@ -152,6 +154,14 @@ class Statements:
         record = current.get()
         if record is not None:
             record.add_error(context.original_exception, where=self._places.here())
+
+
+def _numbers(values: Any) -> list[int]:
+    """Return the integers among a statement's values."""
+    listed: Any = values or ()
+    if hasattr(listed, "values"):
+        listed = listed.values()
+    return [value for value in listed if type(value) is int][:20]
 
 
 def dial(options: dict[str, Any], server: dict[str, Any]) -> None:

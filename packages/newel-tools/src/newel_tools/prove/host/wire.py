@@ -101,8 +101,7 @@ class Host:
         return {}
 
     async def _do_stalls(self, _asked: dict[str, Any]) -> dict[str, Any]:
-        found, self._watchdog.stalls = self._watchdog.stalls, []
-        return {"stalls": found}
+        return {"stalls": await self._watchdog.take()}
 
     async def _do_memory(self, _asked: dict[str, Any]) -> dict[str, Any]:
         return {"peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
