@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from sample_entities import User
 from sample_runs import Service, make_service
+from structlog.testing import capture_logs
+from structlog.typing import EventDict
 
 from newel.db import Database
 from newel.testing import Databases, open_databases
@@ -54,6 +56,13 @@ async def database(database_url: str) -> AsyncGenerator[Database]:
     found = Database(database_url)
     yield found
     await found.close()
+
+
+@pytest.fixture
+def log_lines() -> Generator[list[EventDict]]:
+    """The log lines of this test, which are not rendered: a traceback takes a quarter second."""
+    with capture_logs() as lines:
+        yield lines
 
 
 @pytest.fixture(scope="session")

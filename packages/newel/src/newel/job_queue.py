@@ -337,7 +337,8 @@ class JobQueue:
         """Return the results, as JSON, of the steps that a job has finished."""
         async with self.database.reading_engine.connect() as connection:
             found = select(STEPS.c.name, STEPS.c.result).where(STEPS.c.job_id == id)
-            return dict((await connection.execute(found)).tuples().all())
+            rows = (await connection.execute(found)).all()
+            return {name: result for name, result in rows}
 
     async def finish_step(
         self, session: AsyncSession, job: Claimed, *, name: str, result: str

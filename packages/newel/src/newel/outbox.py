@@ -2,7 +2,8 @@
 
 A unit of work collects what is to happen later and writes it with its commit, in as few statements
 as there are kinds of it. A commit that fails leaves nothing; a savepoint that is rolled back takes
-its own with it. ``Bell`` tells this process's workers at once; everybody else looks every second.
+its own with it. ``Bell`` tells this process's workers at once, ``announce`` and ``hear`` carry that
+to other processes by PostgreSQL's NOTIFY; whoever misses it looks every second.
 """
 
 from __future__ import annotations
@@ -10,16 +11,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple, ParamSpec, Protocol, TypeVar
+from typing import Any, Final, NamedTuple, ParamSpec, Protocol, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, event, func, select
+from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.orm import Session, SessionTransaction
 
 from newel.principal import Principal
 from newel.scope import ScopedSession
 
-__all__ = ["Bell", "Enqueueable", "Write", "record", "write_recorded"]
+__all__ = ["Bell", "Enqueueable", "Write", "announce", "hear", "record", "write_recorded"]
+
+CHANNEL: Final = "newel_jobs"
+"""PostgreSQL's channel on which processes tell each other that something was recorded."""
+
+ANNOUNCE_SECONDS: Final = 0.02
+"""How far apart two notices of one process are at least."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -90,3 +98,43 @@ class Bell:
             yield
         finally:
             self._listeners.discard(listener)
+
+
+async def announce(engine: AsyncEngine, bell: Bell) -> None:
+    """Tell other processes, by NOTIFY, what rings ``bell``, until cancelled.
+
+    After the commit and not inside of it: PostgreSQL lets transactions that notify commit one after
+    the other, which would cost every writer more than a look every second costs a worker.
+    """
+    rung = asyncio.Event()
+    notice = select(func.pg_notify(CHANNEL, ""))
+    async with bell.listening(rung):
+        while True:
+            await rung.wait()
+            rung.clear()
+            async with engine.connect() as connection:
+                await connection.execute(notice)
+            await asyncio.sleep(ANNOUNCE_SECONDS)
+
+
+async def hear(engine: AsyncEngine, wake: Callable[[], None]) -> None:
+    """Call ``wake`` at every notice, until the connection is lost. asyncpg's alone can listen."""
+    lost = asyncio.Event()
+    async with engine.connect() as connection:
+        driver: Any = (await connection.get_raw_connection()).driver_connection
+        if not hasattr(driver, "add_listener"):
+            await lost.wait()
+
+        def at_notice(*_: object) -> None:
+            wake()
+
+        def at_end(*_: object) -> None:
+            lost.set()
+
+        driver.add_termination_listener(at_end)
+        await driver.add_listener(CHANNEL, at_notice)
+        wake()  # what happened before we listened
+        try:
+            await lost.wait()
+        finally:
+            await connection.invalidate()  # nobody else gets a connection that listens

@@ -111,7 +111,7 @@ async def tick(database: Database, schedules: Sequence[Schedule]) -> int:
         found = await connection.execute(
             select(_SCHEDULES.c.name, _SCHEDULES.c.cron, _SCHEDULES.c.due_at)
         )
-        rows = {name: (cron, due) for name, cron, due in found.tuples()}
+        rows = {name: (cron, due) for name, cron, due in found}
     enqueued = 0
     for one in schedules:
         said, due = rows.get(one.name, ("", now))

@@ -42,6 +42,7 @@ from newel.limits import MemoryLimiter
 from newel.migrations import Migrations
 from newel.principal import ANYONE
 from newel.sessions import Origin
+from newel.worker import Worker
 
 __all__ = [
     "PASSWORD",
@@ -55,6 +56,7 @@ __all__ = [
     "log_in",
     "make_user",
     "open_databases",
+    "run_jobs",
 ]
 
 T = TypeVar("T")
@@ -247,6 +249,14 @@ async def log_in(app: FastAPI, user: KnownUser) -> dict[str, str]:
         account = await work.session.get_one(sessions.kind.user, user.id)
         tokens = await sessions.open(work, user.id, epoch=account.epoch, origin=origin)
     return {"Authorization": f"Bearer {tokens.access_token}"}
+
+
+async def run_jobs(app: FastAPI) -> int:
+    """Hand published events over and run all jobs that are due, until none is; return how many.
+
+    A job that fails waits for its retry, as it would in a worker, and is not run again.
+    """
+    return await Worker(app, app.state.background).drain()
 
 
 # ---------------------------------------------------------------- fixtures

@@ -20,12 +20,12 @@ import traceback
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
 import structlog
 from fastapi import FastAPI
-from sqlalchemy.exc import SQLAlchemyError
 
 from newel.context import request_id
 from newel.db import Database
@@ -34,12 +34,10 @@ from newel.handlers import Handler, relay
 from newel.job_queue import PURGE_ROWS, Claimed, JobQueue, Outcome
 from newel.job_rows import JobState
 from newel.jobs import GiveUp, Job, JobRun, LeaseLost, TryAgain
+from newel.outbox import announce, hear
 from newel.schedules import Schedule, tick
 
 __all__ = ["Background", "Worker", "WorkerLimits", "working"]
-
-CHANNEL: Final = "newel_jobs"
-"""PostgreSQL's channel on which processes tell each other that there are new jobs."""
 
 _TRACE_CHARACTERS: Final = 8000
 _UNKNOWN_SECONDS: Final = 30.0
@@ -107,7 +105,7 @@ class Worker:
         self._ran, self._lately, self._counted_at = 0, 0, time.monotonic()
         self._ended = asyncio.Event()
         self._stopping = False
-        self._purged_at = 0.0
+        self._purged_at = time.monotonic()
 
     def stop(self) -> None:
         """Claim nothing more; ``run`` returns when what is running has finished."""
@@ -118,23 +116,32 @@ class Worker:
     async def run(self) -> None:
         """Work until ``stop``, whatever the database does meanwhile."""
         _log.info("worker_started", worker=self.name, queues=self._queues)
+        again = self.limits.poll_seconds
         async with self._database.bell.listening(self._wake):
             loops = [
-                asyncio.create_task(self._repeat(action, every_seconds=seconds))
+                asyncio.create_task(_repeat(action, every_seconds=seconds, again_seconds=again))
                 for action, seconds in (
                     (self._write_outcomes, 0.0),
                     (self._beat, min(1.0, self.limits.lease_seconds / 3)),
                     (self._care, self.limits.poll_seconds),
+                    (self._hear, 0.0),
                 )
             ]
             try:
-                await self._repeat(self._claim_or_wait)
+                await _repeat(
+                    self._claim_or_wait, again_seconds=again, until=lambda: self._stopping
+                )
                 await self._finish_up()
             finally:
                 for loop in loops:
                     loop.cancel()
                 await asyncio.gather(*loops, return_exceptions=True)
         _log.info("worker_stopped", worker=self.name)
+
+    async def _hear(self) -> None:
+        if self._database.is_sqlite:
+            await asyncio.Event().wait()  # until cancelled: there is nobody to hear
+        await hear(self._database.reading_engine, self._wake.set)
 
     async def drain(self) -> int:
         """Run what is due, and what comes of it, until nothing is left; return how many jobs."""
@@ -148,19 +155,6 @@ class Worker:
             ran += found
             if not moved and not found:
                 return ran
-
-    async def _repeat(
-        self, action: Callable[[], Awaitable[object]], *, every_seconds: float = 0.0
-    ) -> None:
-        """Do ``action`` again and again; the claiming ends with ``stop``, the rest is cancelled."""
-        while not (self._stopping and action == self._claim_or_wait):
-            try:
-                await action()
-            except (AppError, SQLAlchemyError, OSError) as error:
-                _log.warning("worker_hindered", exc_info=error)
-                await asyncio.sleep(self.limits.poll_seconds)
-            if every_seconds:
-                await asyncio.sleep(every_seconds)
 
     # ------------------------------------------------------------ claiming
 
@@ -333,10 +327,10 @@ class Worker:
         if moved:
             self._wake.set()
         if time.monotonic() - self._purged_at > _PURGE_SECONDS:
-            await self._purge()
+            await self.purge()
         return moved > 0
 
-    async def _purge(self) -> None:
+    async def purge(self) -> None:
         """Remove some of what is old; soon again when there is more."""
         kept: dict[JobState, float] = dict.fromkeys(
             ("done", "cancelled", "duplicate"), self.limits.keep_days
@@ -362,17 +356,41 @@ def _described(error: Exception) -> str:
     return json.dumps({"code": code, "detail": detail, "trace": trace})
 
 
+async def _repeat(
+    action: Callable[[], Awaitable[object]],
+    *,
+    every_seconds: float = 0.0,
+    again_seconds: float = 1.0,
+    until: Callable[[], bool] = lambda: False,
+) -> None:
+    """Do ``action`` again and again, whatever the database does meanwhile."""
+    while not until():
+        try:
+            await action()
+        except Exception as error:  # noqa: BLE001 - a worker that gives up is noticed by nobody
+            _log.warning("worker_hindered", exc_info=error)
+            await asyncio.sleep(again_seconds)
+        if every_seconds:
+            await asyncio.sleep(every_seconds)
+
+
 @asynccontextmanager
 async def working(app: FastAPI) -> AsyncGenerator[None]:
-    """Run what ``app.state.background`` says as long as the block lasts, if this process should."""
+    """Work as long as the block lasts, if ``app.state.runs_jobs``; else only wake who does."""
     background: Background = app.state.background
-    if not (app.state.runs_jobs and background.jobs):
-        yield
-        return
+    database: Database = app.state.database
     worker = Worker(app, background, limits=app.state.worker_limits)
-    task = asyncio.create_task(worker.run())
+    tasks: list[asyncio.Task[None]] = []
+    if background.jobs and not database.is_sqlite:
+        announcing = partial(announce, database.reading_engine, database.bell)
+        tasks.append(asyncio.create_task(_repeat(announcing)))
+    running = asyncio.create_task(worker.run()) if background.jobs and app.state.runs_jobs else None
     try:
         yield
     finally:
         worker.stop()
-        await task
+        if running is not None:
+            await running
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
