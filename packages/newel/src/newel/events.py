@@ -85,7 +85,12 @@ class OutboxEvent(Entity):
             sqlite_where=text("published_at IS NULL"),
             postgresql_where=text("published_at IS NULL"),
         ),
-        Index("ix_outbox_published_at", "published_at"),
+        Index(
+            "ix_outbox_published",
+            "published_at",
+            sqlite_where=text("published_at IS NOT NULL"),
+            postgresql_where=text("published_at IS NOT NULL"),
+        ),
         {"info": {"kernel": True}},
     )
 
