@@ -25,8 +25,9 @@ def visibility(view: ResourceView) -> Visible | None:
     movers = list(states.permissions) if states else []
     shown = states is not None and bool(states.visible) and not view.private
     if not view.owned:
-        write = f"{view.name}:write"
-        return _shared(view, [*movers, write]) if shown else None
+        # who moves a row on has to see it before it is shown
+        may_see = [*(move.permission for move in view.moves), f"{view.name}:write"]
+        return _shared(view, may_see) if shown else None
     may = " or ".join(f'caller.can("{permission}")' for permission in movers)
     if shown:
         also = f" or {may}" if may else ""
