@@ -241,3 +241,16 @@ def test_a_refusal_of_a_model_becomes_a_refusal_of_a_plan():
     with pytest.raises(ValidationError) as caught:
         _Numbers.model_validate({"number": []})
     assert "valid integer" in refusal(caught.value).message
+
+
+@pytest.mark.parametrize(
+    ("text", "default"),
+    [
+        ("str = 'new'", "new"),
+        ('str = "in stock"', "in stock"),
+        ("str = 'say \"no\"'", 'say "no"'),
+        ('str = "tab\\t"', "tab\t"),
+    ],
+)
+def test_either_kind_of_quotes_holds_a_default(text, default):
+    assert read_line("x", text).default == default

@@ -290,3 +290,23 @@ def test_a_plan_with_a_slip_of_the_pen_is_read_or_refused(place, slip):
         assert read_plan(write_plan(plan)) == plan
         return
     assert len(str(refused).splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "service: shop\nresources:\n",
+        "service: shop\nassumed:\nnot_understood:\n",
+        "service: shop\nusers:\n",
+    ],
+)
+def test_a_heading_with_nothing_below_says_nothing(text):
+    plan = read_plan(text)
+
+    assert (plan.resources, plan.assumed, plan.not_understood) == ((), (), ())
+
+
+def test_one_value_is_no_list():
+    with pytest.raises(PlanError, match="one value where a list belongs") as caught:
+        read_plan("service: shop\nassumed: nothing\n")
+    assert (caught.value.line, caught.value.fix) == (2, "write [a, b], or a line '- a' for each")

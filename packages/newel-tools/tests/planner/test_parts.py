@@ -90,3 +90,17 @@ def test_links_are_in_neither_of_both_twice():
     names = [relation.name for relation in plan.resource("books").relations]
 
     assert names == ["author", "authors"]
+
+
+def test_a_field_said_twice_is_one():
+    plan = plan_sentence("beasts (title, title str(9), weight int)")
+
+    assert fields(plan) == {"title": "str(200)", "weight": "int"}
+
+
+def test_what_every_row_has_is_not_said_again():
+    plan = plan_sentence("beasts (title, id, created_at)")
+
+    assert fields(plan) == {"title": "str(200)"}
+    assert "beasts have id already" in plan.assumed
+    assert "beasts have created_at already" in plan.assumed

@@ -270,3 +270,20 @@ def test_items_are_those_that_were_spoken_of():
 
     assert [resource.name for resource in plan.resources] == ["order_items", "orders"]
     assert "order: -> orders" in fields(plan, "order_items")
+
+
+def test_soft_delete_said_before_anything_is_for_everything():
+    plan = plan_sentence("API with soft delete for posts; tasks")
+
+    assert [resource.soft_delete for resource in plan.resources] == [True, True]
+
+
+def test_one_word_is_no_list_of_states():
+    plan = plan_sentence("orders with status open; items")
+
+    assert plan.resource("orders").states is None
+    assert fields(plan, "orders") == ["status_open: str(255)"]
+
+
+def test_what_can_be_nothing_is_not_changed():
+    assert plan_sentence("blog with posts; can be").resource("posts").states is None

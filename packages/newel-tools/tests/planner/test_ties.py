@@ -257,3 +257,33 @@ def test_private_and_moderated_behind_the_owner():
 
     assert plan.resource("playlists").read == "owner"
     assert plan.coverage == 1
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "users have many cages, beasts and zoos",
+        "users have many cages and beasts, zoos",
+    ],
+)
+def test_users_can_have_several(sentence):
+    plan = plan_sentence(sentence)
+
+    assert {each.name: each.owner for each in plan.resources} == {
+        "cages": "users",
+        "beasts": "users",
+        "zoos": "users",
+    }
+
+
+def test_what_is_said_twice_is_one_link():
+    plan = plan_sentence("beasts belong to cages; beasts belong to cages; cages have many beasts")
+
+    assert links(plan, "beasts") == ["cage: -> cages"]
+
+
+def test_a_preposition_before_users_makes_an_owner():
+    plan = plan_sentence("reviews on users")
+
+    assert plan.resource("reviews").owner == "users"
+    assert links(plan, "reviews") == []
