@@ -217,7 +217,7 @@ class TestReset:
         await world.register()
         await world.forget()
         token = await world.token()
-        for weak in ("password", EMAIL):
+        for weak in ("password", "password1"):
             answer = await world.reset(token, weak)
             assert answer.status_code == 422
             assert answer.json()["errors"][0]["pointer"] == "#/new_password"
