@@ -13,6 +13,7 @@ from typing import Any, Final, cast
 from newel_tools.openapi.document import Document, Node, Operation
 from newel_tools.openapi.examples import example_of
 from newel_tools.openapi.shape import Shape, Shapes
+from newel_tools.openapi.values import as_mapping
 
 __all__ = ["Content", "Described", "Field", "describe", "find_operation"]
 
@@ -118,7 +119,7 @@ def describe(document: Document, operation: Operation, *, needs: str) -> Describ
     body, _ = document.resolve(operation.content.get("requestBody"))
     request = _content(document, shapes, body, sent=True)
     answers: dict[str, tuple[str, Content | None]] = {}
-    for status, node in cast("Mapping[str, Any]", operation.content.get("responses") or {}).items():
+    for status, node in as_mapping(operation.content.get("responses")).items():
         answer, _ = document.resolve(node)
         said = str(answer.get("description", ""))
         answers[status] = (said, _content(document, shapes, answer, sent=False))
@@ -145,7 +146,7 @@ def _parameter(node: Node, shapes: Shapes) -> Field:
 
 
 def _content(document: Document, shapes: Shapes, node: Node, *, sent: bool) -> Content | None:
-    kinds = cast("Mapping[str, Node]", node.get("content") or {})
+    kinds = {kind: as_mapping(media) for kind, media in as_mapping(node.get("content")).items()}
     kind = next((name for name in kinds if "json" in name), next(iter(kinds), None))
     if kind is None or "schema" not in kinds[kind]:
         return None

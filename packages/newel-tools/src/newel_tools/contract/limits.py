@@ -52,8 +52,8 @@ def compare_types(old: Shape, new: Shape, direction: Direction, *, loose: bool) 
 def _format_fits(part: Shape, whole: Shape, *, loose: bool) -> bool:
     if whole.format in _SPELLED or whole.format in ("", part.format) or not whole.types:
         return True
-    if loose and "string" not in part.types:
-        return False
+    if loose and "string" in whole.types and "string" not in part.types:
+        return False  # a number is a text, but no date
     return part.format in _CONTAINED.get(whole.format, ())
 
 

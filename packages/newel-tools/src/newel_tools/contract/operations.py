@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
-from typing import Any, Final, cast
+from typing import Final
 
 from newel_tools.contract.changes import Change, change
 from newel_tools.contract.finding import Direction, Finding
@@ -13,6 +13,7 @@ from newel_tools.contract.rules import RULES, Level
 from newel_tools.contract.schemas import SchemaComparison
 from newel_tools.openapi.document import Document, Node, Operation
 from newel_tools.openapi.shape import Shapes
+from newel_tools.openapi.values import as_mapping, as_texts
 
 __all__ = ["OperationComparison", "removed_operation"]
 
@@ -78,8 +79,7 @@ class OperationComparison:
         elif is_now is not None and was is None:
             text = f"generated clients call it {is_now}"
             yield change("api-operation-id-added", operation=name, text=text)
-        tags_before: list[str] = old.content.get("tags") or []
-        tags_after: list[str] = new.content.get("tags") or []
+        tags_before, tags_after = (as_texts(op.content.get("tags")) for op in (old, new))
         for tag in tags_before:
             if tag not in tags_after:
                 yield change("api-tag-removed", operation=name, text=f"the tag {tag} is gone")
@@ -162,7 +162,10 @@ class OperationComparison:
             yield from self._media(before, after, "request", operation=name, where="body")
 
     def _answers(self, old: Operation, new: Operation) -> Iterator[Change]:
-        before, after = _mapping(old.content, "responses"), _mapping(new.content, "responses")
+        before, after = (
+            as_mapping(old.content.get("responses")),
+            as_mapping(new.content.get("responses")),
+        )
         for status in before:
             if status not in after:
                 kind = "success" if _is_success(status) else "non-success"
@@ -182,8 +185,8 @@ class OperationComparison:
             yield from self._media(one, other, "response", operation=new.name, where=status)
 
     def _headers(self, old: Node, new: Node, *, operation: str, status: str) -> Iterator[Change]:
-        before = {name.lower(): node for name, node in _mapping(old, "headers").items()}
-        after = {name.lower(): node for name, node in _mapping(new, "headers").items()}
+        before = {name.lower(): node for name, node in as_mapping(old.get("headers")).items()}
+        after = {name.lower(): node for name, node in as_mapping(new.get("headers")).items()}
         for name in sorted(before.keys() | after.keys()):
             one, _ = self._old.resolve(before.get(name))
             other, _ = self._new.resolve(after.get(name))
@@ -207,7 +210,7 @@ class OperationComparison:
     def _media(
         self, old: Node, new: Node, direction: Direction, *, operation: str, where: str
     ) -> Iterator[Change]:
-        before, after = _mapping(old, "content"), _mapping(new, "content")
+        before, after = as_mapping(old.get("content")), as_mapping(new.get("content"))
         scope = "request-body" if direction == "request" else "response"
         for kind in before:
             if kind not in after:
@@ -218,7 +221,7 @@ class OperationComparison:
                 rule, text = f"{scope}-media-type-added", f"{kind} is new"
                 yield change(rule, operation=operation, where=where, text=text)
                 continue
-            one, other = before[kind].get("schema"), node.get("schema")
+            one, other = (as_mapping(media).get("schema") for media in (before[kind], node))
             place = f"{where} {kind}"
             if (one is None) != (other is None):
                 text = "the schema is gone" if other is None else "the schema is new"
@@ -300,8 +303,8 @@ def _schema(node: Node) -> object:
     """Return the schema of a parameter or header, which may be that of its one media type."""
     if "schema" in node:
         return node["schema"]
-    for media in _mapping(node, "content").values():
-        return media.get("schema")
+    for media in as_mapping(node.get("content")).values():
+        return as_mapping(media).get("schema")
     return None
 
 
@@ -314,8 +317,3 @@ def _style(parameter: Node) -> str:
 
 def _is_success(status: str) -> bool:
     return status.startswith("2")
-
-
-def _mapping(node: Node, key: str) -> Mapping[str, Any]:
-    value = node.get(key)
-    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}

@@ -71,7 +71,7 @@ class SchemaComparison:
         yield from compare_limits(old, new, direction)
         yield from _discriminators(old, new)
         yield from self._others(old, new, direction)
-        yield from self._properties(old, new, direction)
+        yield from self._properties(old, new, direction, loose=loose)
         yield from self._rest(old, new, direction)
         yield from _below(self._nodes(old.items, new.items, direction, loose=loose), "items")
         yield from self._prefix(old, new, direction)
@@ -117,7 +117,9 @@ class SchemaComparison:
                 level = Level.ERROR
             yield Finding(aspect=f"{word}-added", text=f"it may also be {other} now", level=level)
 
-    def _properties(self, old: Shape, new: Shape, direction: Direction) -> Iterator[Finding]:
+    def _properties(
+        self, old: Shape, new: Shape, direction: Direction, *, loose: bool
+    ) -> Iterator[Finding]:
         gone = [name for name in old.properties if name not in new.properties]
         fresh = [name for name in new.properties if name not in old.properties]
         renames = guess_renames(
@@ -135,7 +137,11 @@ class SchemaComparison:
                 yield found.below(name)
         for name, node in old.properties.items():
             if name in new.properties:
-                yield from self._kept(name, node, old, new, direction)
+                pair = (self._old.of(node), self._new.of(new.properties[name]))
+                if not _is_unseen(*pair, direction):
+                    yield from _requiredness(name, pair[1], old, new, direction)
+                    yield from _below(_modes(*pair, direction, required=name in new.required), name)
+                    yield from _below(self._shapes(*pair, direction, loose=loose), name)
 
     def _removed(
         self, name: str, old: Shape, new: Shape, direction: Direction, *, guess: str | None
@@ -173,26 +179,6 @@ class SchemaComparison:
         aspect = "new-required-request-property"
         aspect += "" if shape.default is None else "-with-default"
         return Finding(aspect=aspect, text=f"`{name}` has to be sent now")
-
-    def _kept(
-        self, name: str, node: object, old: Shape, new: Shape, direction: Direction
-    ) -> Iterator[Finding]:
-        before, after = self._old.of(node), self._new.of(new.properties[name])
-        unseen = (
-            before.read_only and after.read_only
-            if direction == "request"
-            else before.write_only and after.write_only
-        )
-        if unseen:  # the server never sees it, or the client never gets it
-            return
-        was, is_now = name in old.required, name in new.required
-        if was != is_now:
-            yield _requiredness(is_now, after, direction).below(name)
-        yield from _below(_modes(before, after, direction, required=is_now), name)
-        if before.deprecated != after.deprecated:
-            aspect = "deprecated" if after.deprecated else "reactivated"
-            yield Finding(aspect=aspect, text=f"`{name}` was {aspect}").below(name)
-        yield from _below(self._shapes(before, after, direction), name)
 
     def _rest(self, old: Shape, new: Shape, direction: Direction) -> Iterator[Finding]:
         if "object" not in old.types or "object" not in new.types:
@@ -251,15 +237,26 @@ def _below(findings: Iterable[Finding], place: str) -> Iterator[Finding]:
         yield finding.below(place)
 
 
-def _requiredness(required: bool, after: Shape, direction: Direction) -> Finding:  # noqa: FBT001 - the one thing that is said
-    if not required:
-        said = "may be left out now" if direction == "request" else "may be missing now"
-        return Finding(aspect="became-optional", text=f"it {said}")
-    aspect = "became-required"
-    if direction == "request" and after.default is not None:
-        aspect += "-with-default"
-    said = "has to be sent now" if direction == "request" else "is always there now"
-    return Finding(aspect=aspect, text=f"it {said}")
+def _is_unseen(before: Shape, after: Shape, direction: Direction) -> bool:
+    """Tell whether no client sends (or gets) a property, neither before nor now."""
+    if direction == "request":
+        return before.read_only and after.read_only
+    return before.write_only and after.write_only
+
+
+def _requiredness(
+    name: str, after: Shape, old: Shape, new: Shape, direction: Direction
+) -> Iterator[Finding]:
+    was, is_now = name in old.required, name in new.required
+    sent = direction == "request"
+    if was and not is_now:
+        said = "it may be left out now" if sent else "it may be missing now"
+        yield Finding(aspect="became-optional", text=said).below(name)
+    elif is_now and not was:
+        aspect = "became-required"
+        aspect += "-with-default" if sent and after.default is not None else ""
+        said = "it has to be sent now" if sent else "it is always there now"
+        yield Finding(aspect=aspect, text=said).below(name)
 
 
 def _modes(
@@ -275,6 +272,9 @@ def _modes(
             yield Finding(
                 aspect=f"{direction}-{kind}-property-{change}", text=change.replace("-", " ")
             )
+    if before.deprecated != after.deprecated:
+        aspect = "deprecated" if after.deprecated else "reactivated"
+        yield Finding(aspect=f"{direction}-property-{aspect}", text=f"it was {aspect}")
 
 
 def _discriminators(old: Shape, new: Shape) -> Iterator[Finding]:

@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-__all__ = ["sum_of"]
+__all__ = ["sound", "sum_of"]
+
+_KINDS: Final[dict[type | tuple[type, ...], tuple[str, ...]]] = {
+    dict: ("properties", "patternProperties", "dependentSchemas", "discriminator"),
+    list: ("required", "enum", "anyOf", "oneOf", "allOf", "prefixItems"),
+    (int, float): ("minimum", "maximum", "multipleOf"),
+    (int, float, bool): ("exclusiveMinimum", "exclusiveMaximum"),
+    int: ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties"),
+    (str, list): ("type",),
+    (dict, bool): ("items", "additionalProperties"),
+    str: ("pattern", "format", "contentMediaType"),
+}
+_KIND: Final = {key: kind for kind, keys in _KINDS.items() for key in keys}
 
 _TIGHTEST: Final[dict[str, Callable[[Any, Any], Any]]] = {
     **dict.fromkeys(("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties"), max),
@@ -14,6 +26,18 @@ _TIGHTEST: Final[dict[str, Callable[[Any, Any], Any]]] = {
 _FLAGS: Final = {"readOnly", "writeOnly", "deprecated", "uniqueItems", "nullable"}
 _NAMED: Final = {"properties", "patternProperties", "dependentSchemas"}
 _UNIONS: Final = {"anyOf", "oneOf"}
+
+
+def sound(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a schema without the keywords whose values JSON Schema does not know.
+
+    Documents are written by hand, too: `required: true` on a property is the commonest of these.
+    """
+    return {
+        key: value
+        for key, value in schema.items()
+        if key not in _KIND or isinstance(value, _KIND[key])
+    }
 
 
 def sum_of(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

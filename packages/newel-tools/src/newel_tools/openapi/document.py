@@ -12,6 +12,8 @@ from typing import Any, Final, TypeAlias, cast
 
 import yaml
 
+from newel_tools.openapi.values import as_list, as_mapping
+
 __all__ = ["METHODS", "Document", "DocumentError", "Node", "Operation", "read_document"]
 
 Node: TypeAlias = Mapping[str, Any]
@@ -91,7 +93,7 @@ class Document:
     @property
     def webhooks(self) -> frozenset[str]:
         """The names of what the API calls itself."""
-        return frozenset(_mapping(self.content.get("webhooks")))
+        return frozenset(as_mapping(self.content.get("webhooks")))
 
     def resolve(self, node: object) -> tuple[Node, str | None]:
         """Follow ``$ref`` to its end; also return the component's name, if it has one.
@@ -101,7 +103,7 @@ class Document:
         """
         seen: set[str] = set()
         name: str | None = None
-        here = _mapping(node)
+        here = as_mapping(node)
         while isinstance(reference := here.get("$ref"), str) and reference not in seen:
             seen.add(reference)
             target = self._target(reference)
@@ -116,7 +118,7 @@ class Document:
         """Return the parameters by place and name; those of a path are numbered, not named."""
         found: dict[tuple[str, str], Node] = {}
         for source in (operation.path_content, operation.content):
-            for node in _list(source.get("parameters")):
+            for node in as_list(source.get("parameters")):
                 parameter, _ = self.resolve(node)
                 place, name = str(parameter.get("in", "")), str(parameter.get("name", ""))
                 if place == "header":
@@ -135,16 +137,16 @@ class Document:
         by the name that the document gives it.
         """
         said = operation.content.get("security", self.content.get("security"))
-        ways = [_mapping(way) for way in _list(said)]
+        ways = [as_mapping(way) for way in as_list(said)]
         if not ways:
             return [{}]
         return [
-            {self._sent(name): frozenset(map(str, _list(scopes))) for name, scopes in way.items()}
+            {self._sent(name): frozenset(map(str, as_list(scopes))) for name, scopes in way.items()}
             for way in ways
         ]
 
     def _sent(self, name: str) -> str:
-        schemes = _mapping(_mapping(self.content.get("components")).get("securitySchemes"))
+        schemes = as_mapping(as_mapping(self.content.get("components")).get("securitySchemes"))
         scheme, _ = self.resolve(schemes.get(name))
         match scheme.get("type"):
             case "apiKey":
@@ -157,7 +159,7 @@ class Document:
                 return name
 
     def _read(self) -> Iterator[Operation]:
-        for path, item in _mapping(self.content.get("paths")).items():
+        for path, item in as_mapping(self.content.get("paths")).items():
             content, _ = self.resolve(item)
             for method in METHODS:
                 if isinstance(content.get(method), Mapping):
@@ -171,7 +173,7 @@ class Document:
         here: object = self.content
         for part in reference.removeprefix("#").split("/")[1:]:
             key = part.replace("~1", "/").replace("~0", "~")
-            here = _mapping(here).get(key)
+            here = as_mapping(here).get(key)
         return cast("Node", here) if isinstance(here, Mapping) else None
 
 
@@ -190,7 +192,7 @@ def read_document(path: Path) -> Document:
     except (ValueError, yaml.YAMLError) as error:
         line = str(error).splitlines()[0]
         raise DocumentError(f"{path} is neither JSON nor YAML: {line}", fix="correct it") from None
-    return Document(_mapping(content), str(path))
+    return Document(as_mapping(content), str(path))
 
 
 def _yaml(text: str) -> object:
@@ -228,11 +230,3 @@ def _component_name(reference: str) -> str | None:
 def _position(path: str, name: str) -> str:
     names = [found[1:-1].partition(":")[0] for found in _PARAMETER_IN_PATH.findall(path)]
     return str(names.index(name) + 1) if name in names else name
-
-
-def _mapping(value: object) -> Node:
-    return cast("Node", value) if isinstance(value, Mapping) else {}
-
-
-def _list(value: object) -> list[Any]:
-    return cast("list[Any]", value) if isinstance(value, list) else []

@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, cast
 
-from newel_tools.openapi.allof import sum_of
+from newel_tools.openapi.allof import sound, sum_of
 from newel_tools.openapi.document import Document, Node
+from newel_tools.openapi.values import as_list, as_texts
 
 __all__ = ["Bound", "Shape", "Shapes", "Union"]
 
@@ -162,13 +163,14 @@ class Shapes:
         """Return one object without ``$ref`` and ``allOf``, and the component it is."""
         if node is False:
             return {"not": {}}, None
-        content, component = self._document.resolve(node)
-        if id(content) in inside:
+        found, component = self._document.resolve(node)
+        if id(found) in inside:
             return {}, component  # a schema that is part of itself says nothing more
-        parts = content.get("allOf")
-        if not isinstance(parts, list) or not parts:
-            return dict(content), component
-        inner = [self._flat(part, (*inside, id(content))) for part in cast("list[Any]", parts)]
+        content = sound(found)
+        parts: list[Any] = content.get("allOf") or []
+        if not parts:
+            return content, component
+        inner = [self._flat(part, (*inside, id(found))) for part in parts]
         own = {key: value for key, value in content.items() if key != "allOf"}
         if component is None and len(inner) == 1:
             component = inner[0][1]
@@ -215,7 +217,7 @@ def _build(
 ) -> Shape:
     values = _values(flat)
     properties = dict(flat.get("properties") or {})
-    required = frozenset(flat.get("required") or ())
+    required = frozenset(as_texts(flat.get("required")))
     for name in required - properties.keys():
         properties[name] = True
     lower, upper = _bounds(flat, whole="integer" in types and len(types) == 1)
@@ -251,7 +253,7 @@ def _build(
         read_only=bool(flat.get("readOnly")),
         write_only=bool(flat.get("writeOnly")),
         deprecated=bool(flat.get("deprecated")),
-        foreign=flat.get("$ref"),
+        foreign=reference if isinstance(reference := flat.get("$ref"), str) else None,
     )
 
 
@@ -311,8 +313,7 @@ def _bound(flat: Mapping[str, Any], inclusive: str, exclusive: str) -> list[Boun
 
 
 def _examples(flat: Mapping[str, Any]) -> Sequence[Any]:
-    listed = flat.get("examples")
-    return cast("Sequence[Any]", listed) if isinstance(listed, list) else ()
+    return as_list(flat.get("examples"))
 
 
 def _format(flat: Mapping[str, Any]) -> str:
