@@ -171,6 +171,29 @@ class Review:
                     seen.add(callee)
                     pending.append((callee, (*way, call)))
 
+    @cached_property
+    def served(self) -> Mapping[Function, Reach]:
+        """What is `reached`, and what middleware and handlers of exceptions lead to: no route."""
+        found = dict(self.reached)
+        for start in self._in_front():
+            for function, way in self.calls.reached(start).items():
+                found.setdefault(function, Reach(way, starts=[start]))
+        return found
+
+    def _in_front(self) -> Iterator[Function]:
+        places = [item.dispatch for item in self.facts.middleware]
+        places += [item.handler for item in self.facts.handlers]
+        for place in places:
+            function = self.function(place)
+            if function is not None:
+                yield function
+        for item in self.facts.middleware:
+            cls = self.class_(item)
+            for name in ("dispatch", "__call__"):
+                method = self.source.method(cls, name) if cls is not None else None
+                if method is not None:
+                    yield method
+
     def reached_calls(self) -> Iterator[tuple[Call, Reach]]:
         """Yield every call that some request leads to."""
         for function, reach in self.reached.items():
