@@ -1,4 +1,4 @@
-"""The command line: ``newel serve``, ``migrate``, ``routes``, ``doctor``, ``admin``, ``keys``.
+"""The command line: ``newel serve``, ``worker``, ``migrate``, ``routes``, ``doctor`` and others.
 
 Other packages add commands by the entry points group ``newel.commands``: a name, and a function or
 a ``typer.Typer``. Of two of one name, ours answers in the folder of a service, theirs elsewhere.
@@ -45,6 +45,7 @@ class _Command:
 
 _COMMANDS: dict[str, _Command] = {
     "serve": _Command(does="Run the service.", place="newel.serve:serve"),
+    "worker": _Command(does="Run the service's jobs, without serving.", place="newel.serve:worker"),
     "migrate": _Command(
         does="Bring the database's schema up or down.", place="newel.commands:migrate"
     ),

@@ -45,7 +45,7 @@ from newel.entity import Entity
 from newel.ids import uuid7
 from newel.principal import Principal, dump_principal
 
-__all__ = ["Event", "OutboxEvent", "event_row", "write_events"]
+__all__ = ["OUTBOX", "Event", "OutboxEvent", "event_row", "write_events"]
 
 _POSITION: Final = DatabaseSequence("outbox_position")
 _LOCK_BITS: Final = 0x7FFF_FFFF_FFFF_FFFF
@@ -95,7 +95,8 @@ class OutboxEvent(Entity):
     )
 
 
-_OUTBOX: Final = cast("Table", OutboxEvent.__table__)
+OUTBOX: Final = cast("Table", OutboxEvent.__table__)
+"""The table of ``OutboxEvent``, for statements on a connection."""
 
 
 def event_row(event: Event, caller: Principal | None = None) -> Mapping[str, Any]:
@@ -118,12 +119,12 @@ def event_row(event: Event, caller: Principal | None = None) -> Mapping[str, Any
 def write_events(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert the rows of ``event_row``; the position of each is drawn when it is its turn."""
     if connection.dialect.name == "sqlite":  # one writer: it is always its turn
-        connection.execute(insert(_OUTBOX).values(position=_after_the_last()), rows)
+        connection.execute(insert(OUTBOX).values(position=_after_the_last()), rows)
         return
     # Sorted, so that two units that publish about the same two entities do not lock each other up.
     ordered = sorted(rows, key=lambda row: row["aggregate_id"])
     connection.execute(
-        insert(_OUTBOX).values(position=_drawn_in_turn()),
+        insert(OUTBOX).values(position=_drawn_in_turn()),
         [{**row, "turn": row["aggregate_id"].int & _LOCK_BITS} for row in ordered],
     )
 

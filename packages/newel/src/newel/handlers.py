@@ -16,10 +16,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
-from sqlalchemy import func, select, text, update
+from sqlalchemy import Row, func, select, text, update
 
 from newel.db import Database
-from newel.events import Event, OutboxEvent
+from newel.events import OUTBOX, Event
 from newel.job_rows import from_now, write_jobs
 from newel.jobs import Backoff, Job, JobRun, job
 from newel.principal import load_principal
@@ -42,8 +42,8 @@ class Handler(Generic[E]):
     async def __call__(self, run: JobRun, event: E) -> None:
         await self.job(run, event)
 
-    def delivery(self, row: OutboxEvent) -> dict[str, Any]:
-        """Return the columns of the job that delivers ``row`` to this handler."""
+    def delivery(self, row: Row[*tuple[Any, ...]]) -> dict[str, Any]:
+        """Return the columns of the job that delivers a row of the outbox to this handler."""
         caller = None if row.caller is None else load_principal(row.caller)
         arguments = json.dumps({self.job.arguments[0]: row.payload})
         return {
@@ -93,22 +93,17 @@ async def relay(
     ``handlers`` are by the name of their event. One process does it at a time, so that the jobs of
     one entity appear in the order of its events.
     """
-    waiting = select(OutboxEvent).where(OutboxEvent.published_at.is_(None))
-    async with database.write(None) as work:
+    waiting = select(OUTBOX).where(OUTBOX.c.published_at.is_(None))
+    async with database.engine.begin() as connection:
         if not database.is_sqlite:
             # Who is stopped in here, with SIGSTOP for example, does not stop all others for long.
-            await work.session.execute(text("SET LOCAL idle_in_transaction_session_timeout = 5000"))
-            if not await work.session.scalar(select(func.pg_try_advisory_xact_lock(_ONE_RELAY))):
+            await connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 5000"))
+            if not await connection.scalar(select(func.pg_try_advisory_xact_lock(_ONE_RELAY))):
                 return 0
-        found = await work.session.scalars(waiting.order_by(OutboxEvent.position).limit(most))
+        found = await connection.execute(waiting.order_by(OUTBOX.c.position).limit(most))
         rows = found.all()
         jobs = [handler.delivery(row) for row in rows for handler in handlers.get(row.name, ())]
-        connection = await work.session.connection()
         await connection.run_sync(write_jobs, jobs)
-        await work.session.execute(
-            update(OutboxEvent)
-            .where(OutboxEvent.id.in_([row.id for row in rows]))
-            .values(published_at=from_now())
-            .execution_options(synchronize_session=False)
-        )
+        handed_over = update(OUTBOX).where(OUTBOX.c.id.in_([row.id for row in rows]))
+        await connection.execute(handed_over.values(published_at=from_now()))
     return len(rows)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, NamedTuple, cast, get_args
+from typing import Any, Final, NamedTuple, get_args
 from uuid import UUID
 
 from sqlalchemy import (
@@ -35,7 +35,7 @@ from sqlalchemy.orm import aliased
 
 from newel.db import Database
 from newel.errors import Conflict
-from newel.events import OutboxEvent
+from newel.events import OUTBOX
 from newel.job_rows import FINISHED, JOBS, STEPS, JobRow, JobState, from_now
 
 __all__ = ["PURGE_ROWS", "Claimed", "Due", "JobQueue", "Outcome"]
@@ -47,7 +47,6 @@ PURGE_ROWS: Final = 1000
 _SAID: Final[Mapping[str, ColumnElement[str]]] = {
     state: literal_column(f"'{state}'") for state in get_args(JobState)
 }
-_OUTBOX: Final = cast("Table", OutboxEvent.__table__)
 
 
 class Claimed(NamedTuple):
@@ -248,7 +247,7 @@ class JobQueue:
                 select(
                     exists().where(JOBS.c.state == _SAID["scheduled"], JOBS.c.run_at <= from_now()),
                     exists().where(JOBS.c.state == _SAID["running"], self._expired()),
-                    exists().where(_OUTBOX.c.published_at.is_(None)),
+                    exists().where(OUTBOX.c.published_at.is_(None)),
                 )
             )
             return Due(*row.one())
@@ -292,8 +291,8 @@ class JobQueue:
 
     async def purge_events(self, *, days: float) -> int:
         """Delete up to ``PURGE_ROWS`` events that were handed over more than ``days`` ago."""
-        old = select(_OUTBOX.c.id).where(_OUTBOX.c.published_at < from_now(-86_400 * days))
-        return await self._execute(delete(_OUTBOX).where(_OUTBOX.c.id.in_(old.limit(PURGE_ROWS))))
+        old = select(OUTBOX.c.id).where(OUTBOX.c.published_at < from_now(-86_400 * days))
+        return await self._execute(delete(OUTBOX).where(OUTBOX.c.id.in_(old.limit(PURGE_ROWS))))
 
     # ------------------------------------------------------------ from outside
 
@@ -338,7 +337,7 @@ class JobQueue:
         async with self.database.reading_engine.connect() as connection:
             found = select(STEPS.c.name, STEPS.c.result).where(STEPS.c.job_id == id)
             rows = (await connection.execute(found)).all()
-            return {name: result for name, result in rows}
+            return {one.name: one.result for one in rows}
 
     async def finish_step(
         self, session: AsyncSession, job: Claimed, *, name: str, result: str

@@ -171,6 +171,8 @@ class JobRow(Entity):
 
 
 JOBS: Final = cast("Table", JobRow.__table__)
+"""The table of ``JobRow``, for statements on a connection."""
+
 STEPS: Final = Table(
     "job_steps",
     Entity.metadata,

@@ -1,5 +1,7 @@
 """``newel serve``: uvicorn, run by program, that starts only on the right schema and stops cleanly.
 
+``newel worker`` runs the service's jobs in a process of their own, without serving.
+
 On SIGTERM or Ctrl-C the service says *not ready* (``/ready`` is 503), goes on for
 ``--drain-seconds`` so that a load balancer notices, stops accepting, finishes the requests that it
 has, closes the database and exits with 0. A second Ctrl-C drops what is still running.
@@ -27,7 +29,7 @@ from newel.project import Project
 from newel.revisions import ensure_current
 from newel.settings import Settings
 
-__all__ = ["Server", "run", "serve"]
+__all__ = ["Server", "run", "serve", "work", "worker"]
 
 _log = structlog.get_logger("newel.serve")
 
@@ -96,6 +98,10 @@ def _reason(error: OSError) -> str:
 async def run(app: FastAPI, *, host: str, port: int, drain_seconds: float = 0.0) -> None:
     """Serve ``app`` until SIGTERM or Ctrl-C; raises ``ConfigurationError`` instead of starting."""
     settings: Settings = app.state.settings
+    if settings.role == "worker":
+        raise ConfigurationError(
+            "ROLE=worker does not serve", fix="run `newel worker`, or set ROLE to all or web"
+        )
     with suppress(Unavailable):  # it may start before its database, and comes up not ready
         await ensure_current(app.state.database, settings.migrations)
     with _listen(host, port) as listener:
@@ -128,3 +134,35 @@ def serve(
     loop = _config(app).get_loop_factory()
     with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(run(app, host=host, port=port, drain_seconds=drain_seconds))
+
+
+async def work(app: FastAPI) -> None:
+    """Run the jobs of ``app`` until SIGTERM or Ctrl-C, whatever its role is, without serving.
+
+    What runs then has 25 seconds to finish; the rest is handed back. A second Ctrl-C ends it at
+    once. Raises ``ConfigurationError`` instead of starting.
+    """
+    settings: Settings = app.state.settings
+    if not app.state.background.jobs:
+        raise ConfigurationError(
+            "No module of this service has jobs, handlers or schedules",
+            fix="list them in a module: Module(..., jobs=[...])",
+        )
+    with suppress(Unavailable):
+        await ensure_current(app.state.database, settings.migrations)
+    app.state.runs_jobs = True
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with app.router.lifespan_context(app):
+        _log.info("working", stop="Ctrl-C")
+        await stop.wait()
+        loop.remove_signal_handler(signal.SIGINT)
+
+
+def worker() -> None:
+    """Run the service's jobs, without serving, until SIGTERM or Ctrl-C."""
+    app = Project.find().load_app()
+    with asyncio.Runner(loop_factory=_config(app).get_loop_factory()) as runner:
+        runner.run(work(app))

@@ -43,6 +43,7 @@ _TRACE_CHARACTERS: Final = 8000
 _UNKNOWN_SECONDS: Final = 30.0
 _AHEAD_SECONDS: Final = 0.1
 _MOST_AHEAD: Final = 200
+_CARE_SECONDS: Final = 0.05
 _HAND_BACK_SECONDS: Final = 5.0
 _PURGE_SECONDS: Final = 60.0
 _log = structlog.get_logger("newel.worker")
@@ -100,6 +101,7 @@ class Worker:
         self._attempts: dict[UUID, _Attempt] = {}
         self._outcomes: list[Outcome] = []
         self._wake = asyncio.Event()  # there may be jobs
+        self._news = asyncio.Event()  # there may be events
         self._slot = asyncio.Event()  # a job has ended
         self._slots = asyncio.Semaphore(self.limits.concurrency)
         self._ran, self._lately, self._counted_at = 0, 0, time.monotonic()
@@ -117,22 +119,28 @@ class Worker:
         """Work until ``stop``, whatever the database does meanwhile."""
         _log.info("worker_started", worker=self.name, queues=self._queues)
         again = self.limits.poll_seconds
-        async with self._database.bell.listening(self._wake):
+        self._news.set()  # what came before us
+        bell = self._database.bell
+        async with bell.listening(self._wake), bell.listening(self._news):
             loops = [
                 asyncio.create_task(_repeat(action, every_seconds=seconds, again_seconds=again))
                 for action, seconds in (
-                    (self._write_outcomes, 0.0),
                     (self._beat, min(1.0, self.limits.lease_seconds / 3)),
-                    (self._care, self.limits.poll_seconds),
+                    (self._care_in_time, min(_CARE_SECONDS, self.limits.poll_seconds)),
                     (self._hear, 0.0),
                 )
             ]
+            writing = asyncio.create_task(
+                _repeat(self._write_outcomes, again_seconds=again, until=self._is_over)
+            )
             try:
                 await _repeat(
                     self._claim_or_wait, again_seconds=again, until=lambda: self._stopping
                 )
                 await self._finish_up()
+                await asyncio.wait([writing], timeout=_HAND_BACK_SECONDS)
             finally:
+                loops.append(writing)
                 for loop in loops:
                     loop.cancel()
                 await asyncio.gather(*loops, return_exceptions=True)
@@ -141,7 +149,11 @@ class Worker:
     async def _hear(self) -> None:
         if self._database.is_sqlite:
             await asyncio.Event().wait()  # until cancelled: there is nobody to hear
-        await hear(self._database.reading_engine, self._wake.set)
+        await hear(self._database.reading_engine, self._notice)
+
+    def _notice(self) -> None:
+        self._wake.set()
+        self._news.set()
 
     async def drain(self) -> int:
         """Run what is due, and what comes of it, until nothing is left; return how many jobs."""
@@ -264,6 +276,8 @@ class Worker:
         """Write what has ended since the last time, in one statement."""
         await self._ended.wait()
         self._ended.clear()
+        if not self._outcomes:
+            return
         outcomes, self._outcomes = self._outcomes, []
         try:
             await self._queue.finish(outcomes)
@@ -272,8 +286,11 @@ class Worker:
             self._ended.set()
             raise
 
+    def _is_over(self) -> bool:
+        return self._stopping and not self._attempts and not self._outcomes
+
     async def _finish_up(self) -> None:
-        """Wait for what is running, hand the rest back, and write how everything ended."""
+        """Wait for what is running, and hand the rest back."""
         tasks = [attempt.task for attempt in self._attempts.values()]
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=self.limits.stop_seconds)
@@ -281,9 +298,7 @@ class Worker:
                 task.cancel()
             if late:
                 await asyncio.wait(late, timeout=_HAND_BACK_SECONDS)
-        if self._outcomes:
-            async with asyncio.timeout(_HAND_BACK_SECONDS):
-                await self._write_outcomes()
+        self._ended.set()  # the writer sees that it is over
 
     # ------------------------------------------------------------ leases
 
@@ -309,6 +324,14 @@ class Worker:
             await self._queue.report(reports)
 
     # ------------------------------------------------------------ care
+
+    async def _care_in_time(self) -> None:
+        """Look when something was recorded, an event for example, and now and then anyway."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.limits.poll_seconds):
+                await self._news.wait()
+        self._news.clear()
+        await self._care()
 
     async def _care(self) -> bool:
         """Do what any worker has to do for all; tell whether something moved."""

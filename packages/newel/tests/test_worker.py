@@ -1,0 +1,434 @@
+"""Workers: in this process for what they do, in processes of their own for how they end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sample_jobs import (
+    QUICK,
+    application,
+    drain,
+    enqueue,
+    execute,
+    row,
+    rows,
+    running,
+    tag,
+    tags,
+    until,
+)
+from sample_worker import hold, load
+from structlog.typing import EventDict
+
+from newel.app import create_app
+from newel.db import Database
+from newel.errors import Unavailable
+from newel.events import Event
+from newel.handlers import on
+from newel.job_queue import JobQueue
+from newel.jobs import JobRun, job
+from newel.settings import Settings
+from newel.worker import Worker, working
+
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("log_lines")]
+
+
+@job()
+async def nothing(job: JobRun) -> None: ...
+
+
+@job(queue="mail")
+async def post(job: JobRun) -> None: ...
+
+
+async def all_done(database: Database) -> bool:
+    return all(one.finished_at is not None for one in await rows(database))
+
+
+async def state(database: Database, id: UUID) -> str:
+    return (await row(database, id)).state
+
+
+# ---------------------------------------------------------------- in this process
+
+
+async def test_it_works_off_what_there_is_and_what_comes(database: Database) -> None:
+    app = application(database, nothing, post)
+    before = [await enqueue(database, one) for one in (nothing, post)]
+    async with running(app):
+        await until(lambda: all_done(database))
+        id = await enqueue(database, nothing)
+        await until(lambda: all_done(database))
+    states = {one.id: one.state for one in await rows(database)}
+    assert states == dict.fromkeys((*before, id), "done")
+
+
+@pytest.mark.parametrize("same_process", [True, False])
+async def test_it_is_woken_at_once(database: Database, same_process: bool) -> None:
+    """A bell in the process, NOTIFY between processes: nobody waits for the next look."""
+    if database.is_sqlite and not same_process:
+        pytest.skip("between processes, SQLite's workers look every second")
+    app = application(database, nothing)
+    other = database if same_process else Database(database.url)
+    web = application(other, nothing)
+    web.state.runs_jobs = False
+    async with working(web), running(app, replace(QUICK, poll_seconds=30.0)):
+        await asyncio.sleep(0.3)  # it listens, and has looked once
+        began = time.monotonic()
+        async with other.write(None) as work:
+            work.enqueue(nothing)
+        await until(lambda: all_done(database))
+        assert time.monotonic() - began < 5
+    if other is not database:
+        await other.close()
+
+
+async def test_an_event_reaches_its_handler_at_once(database: Database) -> None:
+    @on(Event)
+    async def book(job: JobRun, event: Event) -> None:
+        await tag(job.work, "booked")
+
+    app = application(database, handlers=[book])
+    async with running(app, replace(QUICK, poll_seconds=30.0)):
+        async with database.write(None) as work:
+            work.publish(Event(id=UUID(int=1)))
+
+        async def booked() -> bool:
+            return await tags(database) == ["booked"]
+
+        await until(booked, seconds=5)
+
+
+async def test_at_most_so_many_run_at_once(database: Database) -> None:
+    now, most = 0, 0
+
+    @job()
+    async def count(job: JobRun) -> None:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await asyncio.sleep(0.001)
+        now -= 1
+
+    app = application(database, count)
+    async with database.write(None) as work:
+        for _ in range(150):
+            work.enqueue(count)
+    async with running(app, replace(QUICK, concurrency=7)):
+        await until(lambda: all_done(database))
+    assert most == 7
+
+
+async def test_slow_jobs_are_not_hoarded(database: Database) -> None:
+    """A worker that is busy leaves what it has no room for to others."""
+    gate = asyncio.Event()
+
+    @job()
+    async def slow(job: JobRun) -> None:
+        await gate.wait()
+
+    app = application(database, slow)
+    for _ in range(20):
+        await enqueue(database, slow)
+    async with running(app, replace(QUICK, concurrency=3)):
+
+        async def busy() -> bool:
+            return [one.state for one in await rows(database)].count("running") == 3
+
+        await until(busy)
+        await asyncio.sleep(0.3)
+        assert await busy()
+        gate.set()
+        await until(lambda: all_done(database))
+
+
+async def test_progress_is_seen_from_outside(database: Database) -> None:
+    gate = asyncio.Event()
+
+    @job()
+    async def load_all(job: JobRun) -> None:
+        job.report(0.25, "page 1 of 4")
+        await gate.wait()
+
+    app = application(database, load_all)
+    id = await enqueue(database, load_all)
+    async with running(app):
+
+        async def told() -> bool:
+            found = await row(database, id)
+            return (found.progress, found.note) == (0.25, "page 1 of 4")
+
+        await until(told)
+        gate.set()
+        await until(lambda: all_done(database))
+
+
+async def test_a_running_job_can_be_cancelled(database: Database) -> None:
+    cleaned = asyncio.Event()
+
+    @job()
+    async def hang(job: JobRun) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            assert job.cancel_requested
+            cleaned.set()
+
+    app = application(database, hang)
+    id = await enqueue(database, hang)
+    async with running(app):
+
+        async def runs() -> bool:
+            return await state(database, id) == "running"
+
+        await until(runs)
+        assert await JobQueue(database).cancel(id)
+        await until(lambda: all_done(database))
+    assert cleaned.is_set()
+    assert await state(database, id) == "cancelled"
+
+
+async def test_a_job_that_was_taken_away_is_stopped(
+    database: Database, log_lines: list[EventDict]
+) -> None:
+    stopped = asyncio.Event()
+
+    @job()
+    async def hang(job: JobRun) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+
+    app = application(database, hang)
+    id = await enqueue(database, hang)
+    async with running(app):
+
+        async def runs() -> bool:
+            return await state(database, id) == "running"
+
+        await until(runs)
+        await execute(database, "UPDATE jobs SET worker = 'another', attempt = 2")
+        await asyncio.wait_for(stopped.wait(), 10)
+    assert await state(database, id) == "running"
+    assert "lease_lost" in [line["event"] for line in log_lines]
+
+
+async def test_a_long_job_keeps_its_lease(database: Database) -> None:
+    gate = asyncio.Event()
+
+    @job()
+    async def long(job: JobRun) -> None:
+        await gate.wait()
+
+    app = application(database, long)
+    id = await enqueue(database, long)
+    async with running(app), running(app):
+
+        async def renewed() -> bool:
+            found = await row(database, id)
+            assert found.attempt <= 1
+            return (
+                found.started_at is not None
+                and found.leased_until is not None
+                and (found.leased_until - found.started_at).total_seconds() > 1.5
+            )  # three leases of 0.6 s
+
+        await until(renewed)
+        gate.set()
+        await until(lambda: all_done(database))
+    assert (await row(database, id)).attempt == 1
+
+
+async def test_an_unknown_job_is_left_for_a_newer_release(
+    database: Database, log_lines: list[EventDict]
+) -> None:
+    id = await enqueue(database, nothing)
+    assert await drain(application(database, post)) == 1
+    found = await row(database, id)
+    assert (found.state, found.attempt, found.max_attempts) == ("scheduled", 1, 7)
+    assert "job_unknown" in [line["event"] for line in log_lines]
+
+
+async def test_it_goes_on_when_the_database_has_been_away(
+    database: Database, monkeypatch: pytest.MonkeyPatch, log_lines: list[EventDict]
+) -> None:
+    away = {"claim": 2, "finish": 2, "due": 2, "beat": 2}
+    for name in away:
+        real = getattr(JobQueue, name)
+
+        async def fail_first(
+            *args: Any, _real: Any = real, _name: str = name, **kwargs: Any
+        ) -> Any:
+            if away[_name] > 0:
+                away[_name] -= 1
+                raise Unavailable("The database does not answer.")
+            return await _real(*args, **kwargs)
+
+        monkeypatch.setattr(JobQueue, name, fail_first)
+    id = await enqueue(database, nothing)
+    async with running(application(database, nothing)):
+        await until(lambda: all_done(database))
+    assert await state(database, id) == "done"
+    assert "worker_hindered" in [line["event"] for line in log_lines]
+
+
+async def test_what_does_not_finish_in_time_is_handed_back(database: Database) -> None:
+    @job()
+    async def hang(job: JobRun) -> None:
+        await tag(job.work, "half")
+        await asyncio.Event().wait()
+
+    app = application(database, hang)
+    id = await enqueue(database, hang)
+    async with running(app, replace(QUICK, stop_seconds=0.1, poll_seconds=0.5)):
+
+        async def runs() -> bool:
+            return await state(database, id) == "running"
+
+        await until(runs)
+    found = await row(database, id)
+    assert (found.state, found.attempt, found.max_attempts) == ("ready", 1, 7)
+    assert found.leased_until is None
+    assert await tags(database) == []
+
+
+async def test_old_rows_are_removed_meanwhile(database: Database) -> None:
+    app = application(database, nothing)
+    async with database.write(None) as work:
+        for _ in range(1100):
+            work.enqueue(nothing)
+    async with running(app):
+        await until(lambda: all_done(database))
+    await execute(database, "UPDATE jobs SET finished_at = '2020-01-01 00:00:00'")
+    worker = Worker(app, app.state.background)
+    await worker.purge()
+    assert len(await rows(database)) == 100
+    await worker.purge()
+    assert await rows(database) == []
+
+
+# ---------------------------------------------------------------- which processes
+
+
+@pytest.mark.parametrize(("role", "works"), [("all", True), ("worker", True), ("web", False)])
+async def test_the_role_says_who_works(database: Database, role: str, works: bool) -> None:
+    app = application(database, nothing)
+    app.state.runs_jobs = _built(role).state.runs_jobs
+    id = await enqueue(database, nothing)
+    async with working(app):
+        if works:
+            await until(lambda: all_done(database))
+    assert await state(database, id) == ("done" if works else "ready")
+
+
+def _built(role: str) -> Any:
+    secret = "k3y-0123456789-abcdefghij-ABCDEFGHIJ"
+    return create_app(Settings(_env_file=None, secret_key=secret, role=role))
+
+
+async def test_tests_run_jobs_when_they_want_to(database: Database) -> None:
+    app = application(database, nothing)
+    app.state.checks = {"database": database.ping}
+    id = await enqueue(database, nothing)
+    async with app.router.lifespan_context(app):
+        assert await state(database, id) == "ready"
+
+
+# ---------------------------------------------------------------- processes of their own
+
+
+@asynccontextmanager
+async def process(
+    database: Database, *, sabotage: str = ""
+) -> AsyncGenerator[asyncio.subprocess.Process]:
+    program = Path(__file__).with_name("sample_worker.py")
+    found = await asyncio.create_subprocess_exec(
+        *(sys.executable, str(program), database.url, sabotage),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield found
+    finally:
+        if found.returncode is None:
+            found.kill()
+        await found.wait()
+
+
+async def line(worker: asyncio.subprocess.Process, event: str) -> dict[str, Any]:
+    """Read its log up to a line."""
+    assert worker.stdout is not None
+    while text := await asyncio.wait_for(worker.stdout.readline(), 20):
+        said: dict[str, Any] = json.loads(text)
+        if said["event"] == event:
+            return said
+    raise AssertionError(f"it never said {event}")
+
+
+async def test_a_job_of_a_killed_worker_goes_on_in_another(
+    database: Database, tmp_path: Path
+) -> None:
+    """Within its lease and a second; the steps that were done are not done again."""
+    id = await enqueue(database, load, str(tmp_path))
+    async with process(database) as first, process(database) as second:
+        await line(second, "worker_started")
+        await until((tmp_path / "started-1").exists)
+        owner = (await row(database, id)).worker or ""
+        killed, killed_at = first if f":{first.pid}:" in owner else second, time.monotonic()
+        killed.send_signal(signal.SIGKILL)
+        await until((tmp_path / "started-2").exists)
+        assert time.monotonic() - killed_at < 1.0 + 1.0 + 1.0  # lease, promise, a busy machine
+        (tmp_path / "go").touch()
+        await until(lambda: all_done(database))
+    assert await state(database, id) == "done"
+    assert await tags(database) == [f"page {page}" for page in range(4)]
+
+
+@pytest.mark.parametrize("sabotage", ["", "fence"])
+async def test_a_worker_that_wakes_after_its_lease_changes_nothing(
+    database: Database, tmp_path: Path, sabotage: str
+) -> None:
+    """With SIGSTOP it sleeps through its lease; without the fence its change is there as well."""
+    await enqueue(database, hold, str(tmp_path))
+    async with process(database, sabotage=sabotage) as first:
+        await until((tmp_path / "started-1").exists)
+        first.send_signal(signal.SIGSTOP)
+        async with process(database) as second:
+            await until((tmp_path / "started-2").exists)
+            (tmp_path / "go").touch()
+            await until(lambda: all_done(database))
+            assert second.returncode is None
+        first.send_signal(signal.SIGCONT)
+        if sabotage:
+
+            async def doubled() -> bool:
+                return await tags(database) == ["held 2", "held 1"]
+
+            await until(doubled)
+            return
+        await line(first, "lease_lost")
+    assert await tags(database) == ["held 2"]
+
+
+async def test_it_stops_cleanly(database: Database, tmp_path: Path) -> None:
+    id = await enqueue(database, hold, str(tmp_path))
+    async with process(database) as worker:
+        await until((tmp_path / "started-1").exists)
+        worker.send_signal(signal.SIGTERM)
+        other = await enqueue(database, hold, str(tmp_path))
+        (tmp_path / "go").touch()
+        await line(worker, "worker_stopped")
+        assert await asyncio.wait_for(worker.wait(), 10) == 0
+    assert await state(database, id) == "done"
+    assert await state(database, other) in {"ready", "done"}  # the signal may come a moment later
