@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -131,7 +131,7 @@ def _fill_state(app: FastAPI, settings: Settings, clock: Clock) -> None:
     state.mail_from = settings.mail_from
     state.site_url = settings.site_url
     state.draining = False
-    state.runs_jobs = settings.runs_jobs
+    state.runs_jobs = settings.role != "web"
     state.worker_limits = WorkerLimits(
         concurrency=settings.job_concurrency,
         lease_seconds=settings.job_lease_seconds,
@@ -238,7 +238,8 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
     )
     try:
         await _check_schema(app)
-        async with working(app):
+        # Tests run jobs when they want to: newel.testing.run_jobs.
+        async with nullcontext() if settings.environment == "test" else working(app):
             yield
     finally:
         app.state.passwords.close()

@@ -122,11 +122,6 @@ class Settings(BaseSettings):
             return self.environment != "production"
         return self.docs_enabled
 
-    @property
-    def runs_jobs(self) -> bool:
-        """Whether this process works on jobs; tests run them when they want to."""
-        return self.role != "web" and self.environment != "test"
-
     @field_validator("site_url")
     @classmethod
     def _without_slash(cls, value: str) -> str:
