@@ -12,7 +12,7 @@ from newel_tools.facts.routes import Route
 from newel_tools.facts.shapes import Field
 from newel_tools.facts.source import Function
 
-__all__ = ["bound_in_code", "is_offset", "is_size", "reads_rows"]
+__all__ = ["bound_in_code", "is_compared", "is_offset", "is_size", "reads_rows"]
 
 _SIZES: Final = re.compile(
     r"^(limit|page_?size|per_?page|page_?limit|size|count|take|top|max_?results|n|num_?(items|results))$",
@@ -22,6 +22,7 @@ _OFFSETS: Final = re.compile(
     r"^(skip|offset|page|page_?(number|num|no|index)|start|from_)$", re.IGNORECASE
 )
 _BOUNDS: Final = frozenset({"min", "clamp", "clip"})
+_ORDERS: Final = (ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.In, ast.NotIn)
 
 
 def is_size(param: Field) -> bool:
@@ -49,21 +50,22 @@ def reads_rows(review: Review, route: Route) -> bool:
 def bound_in_code(review: Review, route: Route, param: Field) -> bool:
     """Tell whether code that the request runs compares, clamps or validates the parameter.
 
-    Any comparison counts, and so does a validator: what it decides cannot be read.
+    Any comparison of order counts, and so does a validator: what it decides cannot be read.
     """
     if param.shape.validated or not reads_rows(review, route):
         return True
     return any(
-        _bounds(function, param.name)
+        is_compared(function, param.name)
         for start in review.starts(route)
         for function in review.calls.reached(start)
     )
 
 
-def _bounds(function: Function, name: str) -> bool:
+def is_compared(function: Function, name: str) -> bool:
+    """Tell whether a function compares or clamps what has a name."""
     for node in function.nodes:
         match node:
-            case ast.Compare() if _names(node, name):
+            case ast.Compare(ops=ops) if _names(node, name) and isinstance(ops[0], _ORDERS):
                 return True
             case ast.Call(func=ast.Name(id=called) | ast.Attribute(attr=called)) if (
                 called in _BOUNDS and _names(node, name)

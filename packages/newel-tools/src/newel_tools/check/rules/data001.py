@@ -1,0 +1,217 @@
+"""DATA001: null is accepted for a column that must not be null."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from newel_tools.check.finding import Finding
+from newel_tools.check.review import Review
+from newel_tools.check.rule import Rule
+from newel_tools.check.stores import Store, stores
+from newel_tools.facts.entities import Column
+from newel_tools.facts.shapes import Field
+
+__all__ = ["RULE"]
+
+
+def find(review: Review) -> Iterator[Finding]:
+    """Find fields that may be null and are written, unchecked, to columns that may not."""
+    for store, reach in stores(review):
+        if store.skips_null or store.model.checked_whole:
+            continue
+        for field, column in store.pairs:
+            if _clashes(store, field, column):
+                file, line = review.field_place(store.model, field.name)
+                yield RULE.found(
+                    f"`{field.name}` may be null, `{store.entity.table}.{column.name}` may not",
+                    file=file,
+                    line=line,
+                    route=reach.route,
+                    also=[route.label for route in reach.routes[1:]],
+                )
+
+
+def _clashes(store: Store, field: Field, column: Column) -> bool:
+    if not field.shape.nullable or column.nullable or field.shape.validated:
+        return False
+    if column.decorated or column.computed or column.primary_key:
+        return False
+    # On INSERT, SQLAlchemy takes the default for a column that is None; on UPDATE it writes NULL.
+    return store.updates or not column.is_filled
+
+
+RULE = Rule(
+    id="DATA001",
+    title="Null is accepted for a column that must not be null",
+    severity="block",
+    how="import",
+    why='A client that sends `{"name": null}` gets a 500 from the database instead of a 422.',
+    fix="declare an update's field as `name: str = ...` with a default that is never written "
+    "(`exclude_unset=True`), drop null with a validator, or make the column nullable",
+    seed='003 "Pydantic validation on inputs"',
+    expected="fields with a validator, values that the code tests or replaces, `exclude_none`, "
+    "columns with a default on insert (the default is taken), primary keys.",
+    bad="""
+from fastapi import FastAPI
+from pydantic import BaseModel
+from sqlalchemy import create_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+engine = create_engine("sqlite://")
+app = FastAPI()
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Note(Base):
+    __tablename__ = "notes"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    title: Mapped[str]
+    text: Mapped[str | None]
+    stars: Mapped[int] = mapped_column(default=0)
+
+
+class NoteCreate(BaseModel):
+    title: str | None = None  # finding
+    text: str | None = None
+    stars: int | None = None
+
+
+class NoteUpdate(BaseModel):
+    title: str | None = None  # finding
+    text: str | None = None
+    stars: int | None = None  # finding
+
+
+class NoteRename(BaseModel):
+    title: str | None  # finding
+
+
+@app.post("/notes", status_code=201)
+def create(body: NoteCreate) -> None:
+    with Session(engine) as session:
+        session.add(Note(**body.model_dump()))
+        session.commit()
+
+
+@app.patch("/notes/{note_id}")
+def update(note_id: int, body: NoteUpdate) -> None:
+    with Session(engine) as session:
+        note = session.get(Note, note_id)
+        for name, value in body.model_dump(exclude_unset=True).items():
+            setattr(note, name, value)
+        session.commit()
+
+
+@app.put("/notes/{note_id}/title")
+def rename(note_id: int, body: NoteRename) -> None:
+    with Session(engine) as session:
+        note = session.get_one(Note, note_id)
+        note.title = body.title
+        session.commit()
+""",
+    good="""
+from fastapi import FastAPI
+from pydantic import BaseModel, field_validator
+from sqlalchemy import create_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+engine = create_engine("sqlite://")
+app = FastAPI()
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Note(Base):
+    __tablename__ = "notes"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    title: Mapped[str]
+    text: Mapped[str | None]
+    stars: Mapped[int] = mapped_column(default=0)
+
+
+class NoteCreate(BaseModel):
+    id: int | None = None
+    title: str
+    text: str | None = None
+    stars: int | None = None
+
+
+class NoteUpdate(BaseModel):
+    title: str = ""
+    text: str | None = None
+
+
+class Checked(BaseModel):
+    title: str | None = None
+
+    @field_validator("title")
+    @classmethod
+    def not_null(cls, value: str | None) -> str:
+        if value is None:
+            raise ValueError("title must not be null")
+        return value
+
+
+class Loose(BaseModel):
+    title: str | None = None
+
+
+@app.post("/notes", status_code=201)
+def create(body: NoteCreate) -> None:
+    with Session(engine) as session:
+        session.add(Note(**body.model_dump()))
+        session.commit()
+
+
+@app.patch("/notes/{note_id}")
+def update(note_id: int, body: NoteUpdate) -> None:
+    with Session(engine) as session:
+        note = session.get(Note, note_id)
+        for name, value in body.model_dump(exclude_unset=True).items():
+            setattr(note, name, value)
+        session.commit()
+
+
+@app.patch("/checked/{note_id}")
+def update_checked(note_id: int, body: Checked) -> None:
+    with Session(engine) as session:
+        note = session.get_one(Note, note_id)
+        for name, value in body.model_dump(exclude_unset=True).items():
+            setattr(note, name, value)
+        session.commit()
+
+
+@app.patch("/skipped/{note_id}")
+def update_skipping(note_id: int, body: Loose) -> None:
+    with Session(engine) as session:
+        note = session.get_one(Note, note_id)
+        for name, value in body.model_dump().items():
+            if value is not None:
+                setattr(note, name, value)
+        session.commit()
+
+
+@app.patch("/dropped/{note_id}")
+def update_without_none(note_id: int, body: Loose) -> None:
+    with Session(engine) as session:
+        note = session.get_one(Note, note_id)
+        for name, value in body.model_dump(exclude_none=True).items():
+            setattr(note, name, value)
+        session.commit()
+
+
+@app.patch("/tested/{note_id}")
+def update_tested(note_id: int, body: Loose) -> None:
+    with Session(engine) as session:
+        note = session.get_one(Note, note_id)
+        if body.title is not None:
+            note.title = body.title
+        session.commit()
+""",
+    find=find,
+)

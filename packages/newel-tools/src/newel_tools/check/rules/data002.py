@@ -1,0 +1,194 @@
+"""DATA002: the schema accepts what the column cannot hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from newel_tools.check.finding import Finding, Severity
+from newel_tools.check.review import Reach, Review
+from newel_tools.check.rule import Rule
+from newel_tools.check.sizes import is_compared
+from newel_tools.check.stores import Store, stores
+from newel_tools.facts.entities import Column
+from newel_tools.facts.shapes import Field
+
+__all__ = ["RULE"]
+
+_BITS: Final = {"SmallInteger": 15, "Integer": 31, "INTEGER": 31, "BigInteger": 63}
+_TEXTS: Final = frozenset({"String", "VARCHAR", "Unicode", "CHAR", "AutoString", "NVARCHAR"})
+
+
+def find(review: Review) -> Iterator[Finding]:
+    """Find fields that are wider than the columns that they are written to.
+
+    SQLite has no widths, so an application that only knows SQLite has no finding.
+    """
+    if review.facts.engines and all(item.dialect == "sqlite" for item in review.facts.engines):
+        return
+    for store, reach in stores(review):
+        for field, column in store.pairs if not store.model.checked_whole else ():
+            said = _wider(store, field, column)
+            if said and not field.shape.validated and not _is_checked(review, reach, field):
+                file, line = review.field_place(store.model, field.name)
+                yield RULE.found(
+                    f"`{field.name}` {said[0]}, `{store.entity.table}.{column.name}` {said[1]}",
+                    file=file,
+                    line=line,
+                    route=reach.route,
+                    severity=said[2],
+                )
+
+
+def _wider(store: Store, field: Field, column: Column) -> tuple[str, str, Severity] | None:
+    limits = field.shape.limits
+    if column.decorated is not None or field.shape.values is not None:
+        return None
+    if column.type in _TEXTS and column.length and "str" in field.shape.types:
+        allowed = limits.max_length or store.model.config.get("str_max_length")
+        if limits.pattern is None and (allowed is None or allowed > column.length):
+            said = f"may have {allowed} characters" if allowed else "may have any length"
+            return said, f"holds {column.length}", "change"
+    if column.type in ("Numeric", "DECIMAL", "NUMERIC") and "Decimal" in field.shape.types:
+        return _decimal(field, column)
+    bits = _BITS.get(column.type)
+    if bits and "int" in field.shape.types and limits.le is None and limits.lt is None:
+        references = column.references or column.primary_key
+        return None if references else ("has no upper bound", f"holds {bits + 1} bits", "note")
+    return None
+
+
+def _decimal(field: Field, column: Column) -> tuple[str, str, Severity] | None:
+    limits = field.shape.limits
+    if column.precision is None or limits.le is not None or limits.lt is not None:
+        return None
+    whole = column.precision - (column.scale or 0)
+    if limits.max_digits is not None and limits.max_digits - (limits.decimal_places or 0) <= whole:
+        return None
+    return "may have any number of digits", f"holds {whole} before the point", "change"
+
+
+def _is_checked(review: Review, reach: Reach, field: Field) -> bool:
+    """Tell whether code that the request runs compares the value after all."""
+    return any(
+        is_compared(function, field.name)
+        for start in reach.starts[:1]
+        for function in review.calls.reached(start)
+    )
+
+
+RULE = Rule(
+    id="DATA002",
+    title="The schema accepts what the column cannot hold",
+    severity="change",
+    how="import",
+    why="A value that is too long or too large passes validation and fails in the database: "
+    "500 instead of 422.",
+    fix="give the field the column's limit: `Field(max_length=...)`, `max_digits=...`, `le=...`",
+    seed='003 "Pydantic validation on inputs"',
+    expected="enums, patterns, validators, values that the code compares, applications that only "
+    "know SQLite (it has no widths). Integers without an upper bound are notes.",
+    bad="""
+from decimal import Decimal
+
+from fastapi import FastAPI
+from pydantic import BaseModel, Field
+from sqlalchemy import Numeric, String
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+engine = create_async_engine("postgresql+asyncpg://user@localhost/app")
+sessions = async_sessionmaker(engine)
+app = FastAPI()
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Product(Base):
+    __tablename__ = "products"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(50))
+    code: Mapped[str] = mapped_column(String(10))
+    price: Mapped[Decimal] = mapped_column(Numeric(8, 2))
+    stock: Mapped[int]
+
+
+class ProductCreate(BaseModel):
+    name: str  # finding
+    code: str = Field(max_length=20)  # finding
+    price: Decimal  # finding
+    stock: int  # finding
+
+
+@app.post("/products", status_code=201)
+async def create(body: ProductCreate) -> None:
+    async with sessions() as session:
+        session.add(Product(**body.model_dump()))
+        await session.commit()
+""",
+    good="""
+from decimal import Decimal
+from enum import Enum
+from typing import Annotated
+
+from fastapi import FastAPI, HTTPException
+from pydantic import AfterValidator, BaseModel, Field
+from sqlalchemy import Numeric, String, Text
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+engine = create_async_engine("postgresql+asyncpg://user@localhost/app")
+sessions = async_sessionmaker(engine)
+app = FastAPI()
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Product(Base):
+    __tablename__ = "products"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(50))
+    code: Mapped[str] = mapped_column(String(10))
+    colour: Mapped[str] = mapped_column(String(10))
+    size: Mapped[str] = mapped_column(String(10))
+    label: Mapped[str] = mapped_column(String(10))
+    text: Mapped[str] = mapped_column(Text)
+    price: Mapped[Decimal] = mapped_column(Numeric(8, 2))
+    weight: Mapped[Decimal] = mapped_column(Numeric(8, 2))
+    stock: Mapped[int]
+
+
+class Colour(str, Enum):
+    RED = "red"
+
+
+def short(value: str) -> str:
+    return value[:10]
+
+
+class ProductCreate(BaseModel):
+    name: str = Field(max_length=50)
+    code: str = Field(pattern="^[A-Z]{3}$")
+    colour: Colour
+    size: Annotated[str, AfterValidator(short)]
+    label: str
+    text: str
+    price: Decimal = Field(max_digits=8, decimal_places=2)
+    weight: Decimal = Field(le=1000)
+    stock: int = Field(le=1_000_000)
+
+
+@app.post("/products", status_code=201)
+async def create(body: ProductCreate) -> None:
+    if len(body.label) > 10:
+        raise HTTPException(422)
+    async with sessions() as session:
+        session.add(Product(**body.model_dump()))
+        await session.commit()
+""",
+    find=find,
+)
