@@ -306,8 +306,7 @@ class TestSmtp:
         assert "no such user" not in str(caught.value), "what a server says stays in the log"
 
     async def test_a_server_that_is_down(self, sink: Sink) -> None:
-        for server in running(Server(sink)):
-            pass
+        [server] = running(Server(sink))
         with pytest.raises(UpstreamError):
             await SmtpMailer(f"smtp://127.0.0.1:{server.port}?tls=none").send(message())
 

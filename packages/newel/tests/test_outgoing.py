@@ -588,7 +588,7 @@ class TestErrors:
                 await client.get(URL)
         error = caught.value
         assert (error.status, error.reason, error.is_refused) == (502, "unreachable", False)
-        assert error.detail == "The other service cannot be reached."
+        assert error.detail == "The call of the other service failed: unreachable."
         assert error.extra == {"service": "outgoing", "reason": "unreachable"}
         assert "CANARY" in str(error.__cause__), "the reason stays in the log"
 

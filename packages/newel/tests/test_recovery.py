@@ -310,9 +310,9 @@ class TestEnumeration:
         world.app.state.limiter = Unlimited()
         client = await world.client()
         times: dict[bool, list[float]] = {True: [], False: []}
-        for number in range(60):
+        for _ in range(60):
             for known in (True, False):
-                email = EMAIL if known else f"nobody{number}@example.com"
+                email = EMAIL if known else "nobody@example.com"
                 began = time.perf_counter()
                 await client.post(f"{AUTH}/password/forgot", json={"email": email})
                 times[known].append(time.perf_counter() - began)

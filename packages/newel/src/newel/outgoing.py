@@ -64,18 +64,6 @@ Reason = Literal[
 ]
 """Why a call failed. The first four mean that nothing was dialled, because it is not allowed."""
 
-_SENTENCES: Final[dict[Reason, str]] = {
-    "scheme": "Addresses of this kind are not called.",
-    "port": "This port is not called.",
-    "host": "This host is not called.",
-    "address": "The host's address is not one that may be called.",
-    "unresolved": "The host's name is not known.",
-    "timeout": "The other service did not answer in time.",
-    "unreachable": "The other service cannot be reached.",
-    "too_large": "The other service's answer is too large.",
-    "broken": "The other service did not answer as expected.",
-}
-
 _DEADLINE: Final = "newel_deadline"
 
 
@@ -86,7 +74,7 @@ class OutgoingError(UpstreamError):
     """
 
     def __init__(self, reason: Reason) -> None:
-        super().__init__("outgoing", _SENTENCES[reason])
+        super().__init__("outgoing", f"The call of the other service failed: {reason}.")
         self.reason: Reason = reason
         self.extra["reason"] = reason
 

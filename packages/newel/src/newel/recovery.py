@@ -48,7 +48,7 @@ TOKEN_LIFETIME: Final = timedelta(minutes=30)
 _MAILS: Final = Rate(3, 1800)
 """Mails to one address: above it nothing is sent, and the answer is the same."""
 
-_BAD_TOKEN: Final = "The link is not valid, or not any more. Ask for a new one."  # noqa: S105 - words
+_BAD_TOKEN: Final = "The link is not valid, or not any more. Ask for a new one."  # noqa: S105 - no secret
 
 Purpose = Literal["reset", "verify"]
 
@@ -299,67 +299,33 @@ def _bad_token() -> Invalid:
 RecoveryDep = Annotated[Recovery, Depends()]
 
 
-async def forget_password(data: ForgottenPassword, recovery: RecoveryDep) -> MailSent:
-    """Mail a link that sets a new password. The answer is the same for every address."""
-    await recovery.ask_for_reset(data.email)
-    return MailSent()
-
-
-async def reset_password(data: PasswordReset, recovery: RecoveryDep) -> None:
-    """Set a new password with the token out of the mail. Every device is logged out."""
-    await recovery.reset(data)
-
-
-async def verify_email(data: EmailVerification, recovery: RecoveryDep) -> None:
-    """Confirm the address with the token out of the mail."""
-    await recovery.verify(data)
-
-
-async def resend_verification(
-    caller: Annotated[Principal, requires()], recovery: RecoveryDep
-) -> MailSent:
-    """Mail a new link that confirms my address."""
-    await recovery.ask_for_verification(caller)
-    return MailSent()
-
-
 def recovery_router() -> APIRouter:
     """Return the routes of password reset and e-mail verification, below ``/auth``."""
     router = APIRouter(prefix="/auth", tags=["auth"], dependencies=[Depends(forbid_storing)])
     anyone = [public(), limit("5/minute", by="ip")]
-    router.add_api_route(
-        "/password/forgot",
-        forget_password,
-        methods=["POST"],
-        status_code=202,
-        dependencies=anyone,
-        summary="Forget my password",
-        response_description="Accepted, whether there is such an account or not",
-    )
-    router.add_api_route(
-        "/password/reset",
-        reset_password,
-        methods=["POST"],
-        status_code=204,
-        dependencies=anyone,
-        summary="Reset my password",
-        response_description="Changed; every device is logged out",
-    )
-    router.add_api_route(
-        "/email/verify",
-        verify_email,
-        methods=["POST"],
-        status_code=204,
-        dependencies=anyone,
-        summary="Verify my e-mail address",
-        response_description="Verified",
-    )
-    router.add_api_route(
-        "/email/resend",
-        resend_verification,
-        methods=["POST"],
-        status_code=202,
-        summary="Send the verification mail again",
-        response_description="Accepted",
-    )
+
+    @router.post("/password/forgot", status_code=202, dependencies=anyone)
+    async def forget_password(data: ForgottenPassword, recovery: RecoveryDep) -> MailSent:
+        """Mail a link that sets a new password. The answer is the same for every address."""
+        await recovery.ask_for_reset(data.email)
+        return MailSent()
+
+    @router.post("/password/reset", status_code=204, dependencies=anyone)
+    async def reset_password(data: PasswordReset, recovery: RecoveryDep) -> None:
+        """Set a new password with the token out of the mail. Every device is logged out."""
+        await recovery.reset(data)
+
+    @router.post("/email/verify", status_code=204, dependencies=anyone)
+    async def verify_email(data: EmailVerification, recovery: RecoveryDep) -> None:
+        """Confirm the address with the token out of the mail."""
+        await recovery.verify(data)
+
+    @router.post("/email/resend", status_code=202)
+    async def resend_verification(
+        caller: Annotated[Principal, requires()], recovery: RecoveryDep
+    ) -> MailSent:
+        """Mail a new link that confirms my address."""
+        await recovery.ask_for_verification(caller)
+        return MailSent()
+
     return router
