@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from newel_tools.check.linter import Lint, lints
 from newel_tools.facts.calls import Call, Calls
 from newel_tools.facts.facts import Facts
 from newel_tools.facts.project import Project
@@ -78,7 +79,13 @@ class Review:
     def field_place(self, model: Model, name: str) -> tuple[str | None, int]:
         """Return where a field is declared, in the model itself or the base that it comes from."""
         cls = self.class_(model)
-        for owner in self.source.bases(cls) if cls is not None else ():
+        if cls is None:
+            return model.file, self.line_of(model)
+        return self.attribute_place(cls, name)
+
+    def attribute_place(self, cls: Class, name: str) -> tuple[str, int]:
+        """Return where a class's attribute is declared: in itself or a base; else its own line."""
+        for owner in self.source.bases(cls):
             for node in owner.node.body:
                 match node:
                     case ast.AnnAssign(target=ast.Name(id=found)) if found == name:
@@ -87,7 +94,7 @@ class Review:
                         return owner.module.file, node.lineno
                     case _:
                         pass
-        return model.file, self.line_of(model)
+        return cls.module.file, cls.node.lineno
 
     # -- routes ----------------------------------------------------------------------------------
 
@@ -194,11 +201,34 @@ class Review:
                 if method is not None:
                     yield method
 
+    def function_around(self, file: str, line: int) -> Function | None:
+        """Return the innermost function that a line stands in."""
+        around = [
+            function
+            for function in self.source.functions.values()
+            if function.file == file and function.line <= line <= (function.node.end_lineno or 0)
+        ]
+        return max(around, key=lambda function: function.line, default=None)
+
     def reached_calls(self) -> Iterator[tuple[Call, Reach]]:
         """Yield every call that some request leads to."""
         for function, reach in self.reached.items():
             for call in self.calls.of(function):
                 yield call, reach
+
+    # -- other tools -----------------------------------------------------------------------------
+
+    @cached_property
+    def lints(self) -> tuple[Lint, ...]:
+        """What ruff finds in the project's modules."""
+        return lints(self.project.root, self.source)
+
+    def reached_lints(self, *codes: str) -> Iterator[tuple[Lint, Reach]]:
+        """Yield those of ruff's findings that lie in functions which some request leads to."""
+        for lint in self.lints:
+            function = self.function_around(lint.file, lint.line) if lint.code in codes else None
+            if function is not None and function in self.reached:
+                yield lint, self.reached[function]
 
     # -- models ----------------------------------------------------------------------------------
 

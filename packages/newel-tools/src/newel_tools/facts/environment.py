@@ -14,7 +14,14 @@ from typing import Final
 
 from newel_tools.facts.files import read_text
 
-__all__ = ["base_environment", "dummies_for", "dummy", "environment_of", "installed_packages"]
+__all__ = [
+    "base_environment",
+    "dummies_for",
+    "dummy",
+    "environment_of",
+    "installed_packages",
+    "uses_async_engine",
+]
 
 _EXAMPLES: Final = (
     ".env.example",
@@ -57,7 +64,7 @@ def environment_of(
         text = read_text(path)
         if text is None:
             continue
-        asynchronous = asynchronous or "create_async_engine" in text
+        asynchronous = asynchronous or uses_async_engine(text)
         if "environ" in text or "getenv" in text:
             for name in _asked(text):
                 values.setdefault(name, "")
@@ -65,6 +72,11 @@ def environment_of(
         if not value:
             values[name] = dummy(name, packages=packages, asynchronous=asynchronous)
     return values
+
+
+def uses_async_engine(text: str) -> bool:
+    """Tell whether a file's text makes an asynchronous engine, so that its URL needs a driver."""
+    return "create_async_engine" in text or "AsyncEngine(" in text
 
 
 def base_environment(scratch: Path) -> dict[str, str]:

@@ -10,7 +10,7 @@ from pydantic import ConfigDict
 from pydantic import Field as Default
 
 from newel_tools.facts.entities import Engine, Entity
-from newel_tools.facts.environment import dummies_for, installed_packages
+from newel_tools.facts.environment import dummies_for, installed_packages, uses_async_engine
 from newel_tools.facts.files import read_text
 from newel_tools.facts.process import run_probe
 from newel_tools.facts.project import Project
@@ -144,5 +144,5 @@ def _dummies(project: Project, missing: list[str]) -> dict[str, str]:
         missing,
         texts,
         packages=installed_packages(project.python),
-        asynchronous=any("create_async_engine" in text for text in texts),
+        asynchronous=any(uses_async_engine(text) for text in texts),
     )

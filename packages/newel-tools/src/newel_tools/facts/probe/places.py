@@ -37,7 +37,7 @@ def class_of(value: Any) -> Any:
 def type_name(value: Any) -> str:
     """Return `module.QualName`; a builtin's name alone."""
     name = getattr(value, "__qualname__", None) or str(value)
-    module = getattr(value, "__module__", "builtins")
+    module = getattr(value, "__module__", None) or "builtins"  # None: methods written in C
     return name if module == "builtins" else module + "." + name
 
 
