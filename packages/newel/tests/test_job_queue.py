@@ -9,12 +9,12 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sample_jobs import enqueue, execute, row, rows
+from sample_jobs import ann, enqueue, execute, row, rows
 from sqlalchemy import event, select
 
 from newel.db import Database
-from newel.errors import Conflict
-from newel.job_queue import Claimed, JobQueue, Outcome
+from newel.errors import Conflict, NotFound
+from newel.job_queue import Claimed, JobQueue, Outcome, cancel, discard, retry
 from newel.job_rows import from_now
 from newel.jobs import JobRun, job
 
@@ -53,6 +53,11 @@ async def claim(queue: JobQueue, most: int = 10, *, worker: str = "w1") -> list[
 async def now(database: Database) -> datetime:
     async with database.reading_engine.connect() as connection:
         return (await connection.execute(select(from_now()))).scalar_one()
+
+
+async def change(database: Database, how: Any, id: UUID) -> bool:
+    async with database.write(None) as work, work.as_system("an administrator"):
+        return await how(work, id)
 
 
 def done(job: Claimed) -> Outcome:
@@ -276,16 +281,16 @@ async def test_what_is_scheduled_becomes_ready_in_its_time(
 async def test_a_waiting_job_is_cancelled_at_once(database: Database, queue: JobQueue) -> None:
     for declared in (nothing, nothing.after(hours=1)):
         id = await enqueue(database, declared)
-        assert await queue.cancel(id)
+        assert await change(database, cancel, id)
         assert (await row(database, id)).state == "cancelled"
-        assert not await queue.cancel(id)
+        assert not await change(database, cancel, id)
     assert await claim(queue) == []
 
 
 async def test_a_running_job_is_asked_to_end(database: Database, queue: JobQueue) -> None:
     id = await enqueue(database, nothing)
     await claim(queue)
-    assert await queue.cancel(id)
+    assert await change(database, cancel, id)
     assert (await row(database, id)).state == "running"
     assert await queue.beat("w1", [id]) == {id: (1, True)}
     await execute(database, "UPDATE jobs SET leased_until = created_at")
@@ -293,22 +298,35 @@ async def test_a_running_job_is_asked_to_end(database: Database, queue: JobQueue
     assert (await row(database, id)).state == "cancelled"
 
 
+async def test_nobody_ends_the_job_of_another(database: Database) -> None:
+    owner, other = ann(), ann()
+    async with database.write(owner) as work:
+        id = work.enqueue(nothing)
+    for how in (cancel, retry, discard):
+        with pytest.raises(NotFound):
+            async with database.write(other) as work:
+                await how(work, id)
+    async with database.write(owner) as work:
+        assert await cancel(work, id)
+    assert (await row(database, id)).state == "cancelled"
+
+
 async def test_a_dead_letter_is_run_once_more_or_discarded(
     database: Database, queue: JobQueue
 ) -> None:
     id = await enqueue(database, once)
-    assert not await queue.retry(id)
-    assert not await queue.discard(id)
+    assert not await change(database, retry, id)
+    assert not await change(database, discard, id)
     for _ in range(2):
         [claimed] = await claim(queue)
         await queue.finish([Outcome(id, claimed.attempt, "dead", error="{}")])
-        assert await queue.retry(id)
+        assert await change(database, retry, id)
         found = await row(database, id)
         assert (found.state, found.max_attempts) == ("ready", claimed.attempt + 1)
         assert found.finished_at is None
     [claimed] = await claim(queue)
     await queue.finish([Outcome(id, claimed.attempt, "dead", error="{}")])
-    assert await queue.discard(id)
+    assert await change(database, discard, id)
     assert (await row(database, id)).state == "cancelled"
 
 

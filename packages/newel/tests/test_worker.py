@@ -36,7 +36,7 @@ from newel.db import Database
 from newel.errors import Unavailable
 from newel.events import Event
 from newel.handlers import on
-from newel.job_queue import JobQueue
+from newel.job_queue import JobQueue, cancel
 from newel.jobs import JobRun, job
 from newel.settings import Settings
 from newel.worker import Worker, working
@@ -193,7 +193,8 @@ async def test_a_running_job_can_be_cancelled(database: Database) -> None:
             return await state(database, id) == "running"
 
         await until(runs)
-        assert await JobQueue(database).cancel(id)
+        async with database.write(None) as work, work.as_system("an administrator"):
+            assert await cancel(work, id)
         await until(lambda: all_done(database))
     assert cleaned.is_set()
     assert await state(database, id) == "cancelled"

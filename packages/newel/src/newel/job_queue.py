@@ -23,6 +23,7 @@ from sqlalchemy import (
     case,
     delete,
     exists,
+    func,
     insert,
     literal_column,
     null,
@@ -33,12 +34,22 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
-from newel.db import Database
-from newel.errors import Conflict
+from newel.db import Database, Work
+from newel.errors import Conflict, NotFound
 from newel.events import OUTBOX
 from newel.job_rows import FINISHED, JOBS, STEPS, JobRow, JobState, from_now
 
-__all__ = ["PURGE_ROWS", "Claimed", "Due", "JobQueue", "Outcome"]
+__all__ = [
+    "PURGE_ROWS",
+    "Claimed",
+    "Due",
+    "JobQueue",
+    "Outcome",
+    "cancel",
+    "count_open",
+    "discard",
+    "retry",
+]
 
 PURGE_ROWS: Final = 1000
 """How many rows are removed at once, so that nobody waits for it."""
@@ -294,38 +305,6 @@ class JobQueue:
         old = select(OUTBOX.c.id).where(OUTBOX.c.published_at < from_now(-86_400 * days))
         return await self._execute(delete(OUTBOX).where(OUTBOX.c.id.in_(old.limit(PURGE_ROWS))))
 
-    # ------------------------------------------------------------ from outside
-
-    async def cancel(self, id: UUID) -> bool:
-        """End a job that waits; ask a running one to end. ``False``: it has ended already."""
-        running = JOBS.c.state == _SAID["running"]
-        statement = (
-            update(JOBS)
-            .where(JOBS.c.id == id, JOBS.c.finished_at.is_(None))
-            .values(
-                state=case((running, JOBS.c.state), else_="cancelled"),
-                finished_at=case((running, null()), else_=from_now()),
-                cancel_requested=True,
-            )
-        )
-        return await self._execute(statement) == 1
-
-    async def retry(self, id: UUID) -> bool:
-        """Run a dead or cancelled job once more; ``False``: it is neither."""
-        values = {
-            "state": "ready",
-            "finished_at": None,
-            "cancel_requested": False,
-            "max_attempts": JOBS.c.attempt + 1,
-        }
-        ended = JOBS.c.state.in_(["dead", "cancelled"])
-        return await self._execute(update(JOBS).where(JOBS.c.id == id, ended).values(values)) == 1
-
-    async def discard(self, id: UUID) -> bool:
-        """Give up on a dead job: it is cancelled, and removed like others that have ended."""
-        dead = update(JOBS).where(JOBS.c.id == id, JOBS.c.state == _SAID["dead"])
-        return await self._execute(dead.values(state="cancelled")) == 1
-
     async def _execute(self, statement: Any) -> int:
         async with self._engine.begin() as connection:
             return (await connection.execute(statement)).rowcount
@@ -354,3 +333,61 @@ class JobQueue:
 
 
 _WORKER_LOST: Final = '{"code":"worker_lost","detail":"The worker was lost while it ran this."}'
+
+
+# ---------------------------------------------------------------- from outside
+
+
+async def cancel(work: Work, id: UUID) -> bool:
+    """End a job that waits; ask a running one to end. ``False``: it has ended already."""
+    running = JOBS.c.state == _SAID["running"]
+    cancelled = JOBS.c.finished_at.is_(None)
+    values = {
+        "state": case((running, JOBS.c.state), else_="cancelled"),
+        "finished_at": case((running, null()), else_=from_now()),
+        "cancel_requested": True,
+    }
+    return await _change(work, id, cancelled, values)
+
+
+async def retry(work: Work, id: UUID) -> bool:
+    """Run a dead or cancelled job once more; ``False``: it is neither."""
+    values = {
+        "state": "ready",
+        "finished_at": None,
+        "cancel_requested": False,
+        "max_attempts": JOBS.c.attempt + 1,
+    }
+    return await _change(work, id, JOBS.c.state.in_(["dead", "cancelled"]), values)
+
+
+async def discard(work: Work, id: UUID) -> bool:
+    """Give up on a dead job: it is cancelled, and removed like others that have ended."""
+    return await _change(work, id, JOBS.c.state == _SAID["dead"], {"state": "cancelled"})
+
+
+async def count_open(work: Work) -> dict[JobState, int]:
+    """Count the jobs that somebody may want to know of: those that have not ended, and the dead."""
+    states: tuple[JobState, ...] = ("scheduled", "ready", "running", "dead")
+    counts = (
+        select(func.count())
+        .select_from(JobRow)
+        .where(
+            JobRow.state == _SAID[state],
+            JobRow.finished_at.is_not(None) if state in FINISHED else JobRow.finished_at.is_(None),
+        )
+        for state in states
+    )
+    row = await work.session.execute(select(*(count.scalar_subquery() for count in counts)))
+    return dict(zip(states, row.one(), strict=True))
+
+
+async def _change(
+    work: Work, id: UUID, condition: ColumnElement[bool], values: Mapping[str, Any]
+) -> bool:
+    """Change a job that ``work`` sees; raises ``NotFound``."""
+    if await work.session.scalar(select(JobRow.id).where(JobRow.id == id)) is None:
+        raise NotFound("job", id)
+    connection = await work.session.connection()
+    statement = update(JOBS).where(JOBS.c.id == id, condition).values(values)
+    return (await connection.execute(statement)).rowcount == 1

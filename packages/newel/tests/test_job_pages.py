@@ -1,0 +1,134 @@
+"""The page of jobs: readable, harmless, and only for operators."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+from fastapi import FastAPI
+from sample_jobs import ann as somebody
+from sample_jobs import drain, row
+from sample_operators import ANN, browser, build, client, enqueue
+
+from newel.db import Database
+from newel.jobs import GiveUp, JobRun, job
+
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("log_lines")]
+
+PAGE = "/admin/jobs"
+OWN = {"Origin": "https://test"}
+
+
+@job()
+async def add(job: JobRun) -> str:
+    return "<b>7</b>"
+
+
+@job(retries=0)
+async def fail(job: JobRun) -> None:
+    raise GiveUp("<script>alert(1)</script>")
+
+
+@pytest.fixture
+def app(database: Database) -> FastAPI:
+    return build(database, add, fail)
+
+
+class Elements(HTMLParser):
+    """What elements a page has, and what its cells say."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def named(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.found if name == tag]
+
+
+async def show(app: FastAPI, query: str = "") -> str:
+    async with browser(app, "operator") as found:
+        answer = await found.get(f"{PAGE}{query}")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    return answer.text
+
+
+async def test_it_shows_the_jobs_and_how_many_wait(app: FastAPI, database: Database) -> None:
+    for one in (add, fail, add.after(hours=1)):
+        await enqueue(database, ANN, one)
+    await drain(app)
+    await enqueue(database, ANN, add)
+    text = await show(app)
+    for said in ("scheduled 1", "ready 1", "running 0", "dead 1", "gave_up", ">done<"):
+        assert said in text
+    assert len(re.findall("<small class=id>", text)) == 4
+    assert len(re.findall("<small class=id>", await show(app, "?state=dead"))) == 1
+    assert "There is no such job" in await show(app, "?name=nothing")
+
+
+async def test_what_jobs_say_is_text(app: FastAPI, database: Database) -> None:
+    for one in (add, fail):
+        await enqueue(database, ANN, one)
+    await drain(app)
+    text = await show(app)
+    page = Elements(text)
+    assert page.named("script") == []
+    assert page.named("b") == []
+    assert "&lt;script&gt;alert(1)" in text
+    assert "&lt;b&gt;7" in text
+    odd = await show(app, "?name=%22%3E%3Cscript%3E")
+    assert Elements(odd).named("script") == []
+
+
+async def test_it_has_pages(app: FastAPI, database: Database) -> None:
+    async with database.write(somebody()) as work:
+        for _ in range(60):
+            work.enqueue(add)
+    first = Elements(await show(app, "?state=ready"))
+    [older] = [link["href"] for link in first.named("a") if link.get("rel") == "next"]
+    assert older is not None
+    assert older.startswith("?state=ready&before=")
+    second = Elements(await show(app, older))
+    assert (len(first.named("small")), len(second.named("small"))) == (50, 10)
+
+
+@pytest.mark.parametrize(("name", "status"), [("ann", 403), ("nobody", 401)])
+async def test_only_operators_see_it(app: FastAPI, name: str, status: int) -> None:
+    async with client(app, name) as found:
+        assert (await found.get(PAGE)).status_code == status
+
+
+async def test_its_buttons_work(app: FastAPI, database: Database) -> None:
+    id = await enqueue(database, ANN, fail)
+    async with browser(app, "operator") as operator:
+        for expected, action in (("ready", "cancel"), ("cancelled", "retry"), ("dead", "retry")):
+            assert (await row(database, id)).state == expected
+            page = Elements((await operator.get(PAGE)).text)
+            targets = [form["action"] for form in page.named("form") if "action" in form]
+            assert f"{PAGE}/{id}/{action}" in targets
+            done = await operator.post(f"{PAGE}/{id}/{action}", headers=OWN)
+            assert (done.status_code, done.headers["location"]) == (303, PAGE)
+            if action == "retry":
+                await drain(app)
+        await operator.post(f"{PAGE}/{id}/discard", headers=OWN)
+    assert (await row(database, id)).state == "cancelled"
+
+
+async def test_another_sites_page_cannot_press_them(app: FastAPI, database: Database) -> None:
+    id = await enqueue(database, ANN, add)
+    async with browser(app, "operator") as operator:
+        for headers in ({}, {"Origin": "https://evil.example"}):
+            answer = await operator.post(f"{PAGE}/{id}/cancel", headers=headers)
+            assert answer.status_code == 403
+    assert (await row(database, id)).state == "ready"
+
+
+async def test_it_is_not_part_of_the_api(app: FastAPI) -> None:
+    assert not [path for path in app.openapi()["paths"] if "admin" in path]
+    assert "/api/v1/jobs/{job_id}" in app.openapi()["paths"]
