@@ -1,9 +1,10 @@
 """What a route asks of its callers, read from its dependencies."""
 
 import pytest
+from pydantic import Field
 
 from newel_tools.consult.access import access_of
-from newel_tools.facts.routes import Route
+from newel_tools.facts.routes import Dependency, Route
 
 BEARER = {
     "call": {"name": "HTTPBearer", "module": "fastapi.security"},
@@ -40,3 +41,27 @@ def test_the_outermost_guard_is_what_a_caller_has_to_pass(dependencies, needs):
     )
 
     assert str(access_of(route)) == needs
+
+
+class Checked(Dependency):
+    """A dependency of which the facts know what its callable was made with."""
+
+    values: dict[str, object] = Field(default_factory=dict)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"__newel_access__": ["agents:read", "role:admin"]}, "agents:read, role:admin"),
+        ({"__newel_access__": []}, "public"),
+        ({"allowed_roles": ["admin", "staff"]}, "RoleChecker(admin, staff)"),
+        ({"permission": "agents:read"}, "RoleChecker(agents:read)"),
+        ({"key": "hunter2"}, "RoleChecker"),
+        ({"roles": 3}, "RoleChecker"),
+    ],
+)
+def test_permissions_are_said_and_other_values_are_not(values, said):
+    guard = Checked.model_validate({**call("_RoleChecker"), "values": values})
+    route = Route(kind="http", path="/a", dependant=Dependency(dependencies=(guard,)))
+
+    assert str(access_of(route)) == said

@@ -17,6 +17,7 @@ _GUARD: Final = re.compile(
     r"|role|scope|token|api_?key|verify|principal|require|guard|jwt|bearer",
     re.IGNORECASE,
 )
+_PERMISSIONS: Final = re.compile(r"permission|role|scope|right", re.IGNORECASE)
 _DECLARED: Final = "__newel_access__"
 
 
@@ -70,9 +71,15 @@ def _guards_by_name(call: Place) -> bool:
 
 
 def _named(node: Dependency) -> str:
-    """Return the guard's name with what it was made with: `RoleChecker(admin)`."""
-    name = node.call.name.partition(".<locals>")[0] if node.call else ""
-    said = [value for value in _values(node).values() if isinstance(value, str)]
+    """Return the guard's name with the permissions it was made with: `RoleChecker(admin)`.
+
+    Other values stay unsaid: one may be a key, and contracts are committed.
+    """
+    name = node.call.name.partition(".<locals>")[0].lstrip("_") if node.call else ""
+    said: list[str] = []
+    for key, value in _values(node).items():
+        if _PERMISSIONS.search(key):
+            said += [value] if isinstance(value, str) else _texts(value) or []
     return f"{name}({', '.join(said)})" if said else name
 
 
