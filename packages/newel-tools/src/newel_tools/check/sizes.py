@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from typing import Final
+from typing import Final, Literal
 
 from newel_tools.check.database import is_query
 from newel_tools.check.review import Review
@@ -12,16 +12,30 @@ from newel_tools.facts.routes import Route
 from newel_tools.facts.shapes import Field
 from newel_tools.facts.source import Function
 
-__all__ = ["bound_in_code", "is_compared", "is_offset", "is_size", "reads_rows"]
+__all__ = [
+    "Side",
+    "bound_in_code",
+    "declared_at",
+    "is_compared",
+    "is_offset",
+    "is_size",
+    "reads_rows",
+]
+
+Side = Literal["upper", "lower"]
+"""Which bound of a number is asked for."""
 
 _SIZES: Final = re.compile(
-    r"^(limit|page_?size|per_?page|page_?limit|size|count|take|top|max_?results|n|num_?(items|results))$",
+    r"^(limit|page_?size|(items_?)?per_?page|page_?limit|size|count|take|top|max_?results|n|num_?(items|results))$",
     re.IGNORECASE,
 )
 _OFFSETS: Final = re.compile(
     r"^(skip|offset|page|page_?(number|num|no|index)|start|from_)$", re.IGNORECASE
 )
-_BOUNDS: Final = frozenset({"min", "clamp", "clip"})
+_BOUNDS: Final = {
+    "upper": frozenset({"min", "clamp", "clip"}),
+    "lower": frozenset({"max", "clamp", "clip", "abs"}),
+}
 _ORDERS: Final = (ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.In, ast.NotIn)
 
 
@@ -47,7 +61,7 @@ def reads_rows(review: Review, route: Route) -> bool:
     )
 
 
-def bound_in_code(review: Review, route: Route, param: Field) -> bool:
+def bound_in_code(review: Review, route: Route, param: Field, *, side: Side = "upper") -> bool:
     """Tell whether code that the request runs compares, clamps or validates the parameter.
 
     Any comparison of order counts, and so does a validator: what it decides cannot be read.
@@ -55,20 +69,30 @@ def bound_in_code(review: Review, route: Route, param: Field) -> bool:
     if param.shape.validated or not reads_rows(review, route):
         return True
     return any(
-        is_compared(function, param.name)
+        is_compared(function, param.name, side=side)
         for start in review.starts(route)
         for function in review.calls.reached(start)
     )
 
 
-def is_compared(function: Function, name: str) -> bool:
+def declared_at(review: Review, route: Route, param: Field) -> tuple[str | None, int]:
+    """Return the `def` that a parameter is declared at: the endpoint's or a dependency's."""
+    for node in route.dependencies:
+        if param in node.params and review.function(node.call) is not None:
+            return node.call.file if node.call else None, review.line_of(node.call)
+    return review.at(route)
+
+
+def is_compared(function: Function, name: str, *, side: Side = "upper") -> bool:
     """Tell whether a function compares or clamps what has a name."""
     for node in function.nodes:
         match node:
-            case ast.Compare(ops=ops) if _names(node, name) and isinstance(ops[0], _ORDERS):
+            case ast.Compare(ops=[order, *_]) if _names(node, name) and isinstance(order, _ORDERS):
                 return True
+            case ast.Compare(comparators=[ast.UnaryOp(op=ast.USub())]) if _names(node, name):
+                return side == "lower"  # `== -1` stands for something
             case ast.Call(func=ast.Name(id=called) | ast.Attribute(attr=called)) if (
-                called in _BOUNDS and _names(node, name)
+                called in _BOUNDS[side] and _names(node, name)
             ):
                 return True
             case _:

@@ -25,8 +25,12 @@ def find(review: Review) -> Iterator[Finding]:
             line=lint.line,
             route=reach.route,
         )
-    yield from _defaults(review)
-    yield from _columns(review)
+    defaults = list(_defaults(review))
+    yield from defaults
+    places = {(finding.file, finding.line) for finding in defaults}
+    for finding in _columns(review):
+        if (finding.file, finding.line) not in places:
+            yield finding
 
 
 def _defaults(review: Review) -> Iterator[Finding]:

@@ -1,0 +1,206 @@
+"""PAGE001: a list answers with every row of a table."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from newel_tools.check.finding import Finding
+from newel_tools.check.review import Review
+from newel_tools.check.rows import Rows
+from newel_tools.check.rule import Rule
+from newel_tools.check.sizes import is_offset, is_size
+from newel_tools.facts.routes import Route
+from newel_tools.facts.shapes import Shape
+from newel_tools.facts.source import Function
+
+__all__ = ["RULE"]
+
+_ENVELOPE: Final = 3  # fields: the rows, their number, a message
+_LISTS: Final = frozenset({"list", "set", "tuple", "frozenset"})
+_BOUNDS: Final = re.compile(
+    r"limit|paginat|slice|fetchmany|page|cursor|first\(|offset|batch|top_?n|\[:", re.IGNORECASE
+)
+_SMALL: Final = re.compile(
+    r"(role|permission|scope|countr|currenc|language|locale|time_?zone|categor|tag|setting|preference|option"
+    r"|plan|tier|status|type|kind|unit|feature|config|label|session|device|key|token|provider|group)\w*$",
+    re.IGNORECASE,
+)
+_PARAMETERS: Final = re.compile(
+    r"limit|page|size|cursor|offset|skip|after|before|since|range|top|count", re.IGNORECASE
+)
+
+
+def find(review: Review) -> Iterator[Finding]:
+    """Find GET routes that answer with a list of rows and bound it nowhere."""
+    rows = Rows(review)
+    for route in review.http_routes:
+        function = review.function(route.endpoint)
+        if function is None or "GET" not in route.methods or not _lists(review, route):
+            continue
+        if any(is_size(p) or is_offset(p) or _PARAMETERS.search(p.name) for p in route.params):
+            continue
+        reached = list(review.calls.reached(function))
+        whole = _reads_whole(rows, reached)
+        small = _SMALL.search(route.path.rstrip("/").rpartition("/")[2])
+        if whole and not small and not any(_bounds(inner) for inner in reached):
+            file, line = review.at(route)
+            yield RULE.found(
+                f"{route.label} answers with every row of `{whole}`",
+                file=file,
+                line=line,
+                route=route.label,
+            )
+
+
+def _lists(review: Review, route: Route) -> bool:
+    """Tell whether the answer is a list of objects, on its own or in an envelope."""
+    shape = route.response.model
+    if shape is None:
+        return False
+    model = review.facts.models.get(shape.models[0]) if shape.models else None
+    inner = [field.shape for field in model.fields] if model is not None else []
+    return _is_list(shape) or (len(inner) <= _ENVELOPE and any(map(_is_list, inner)))
+
+
+def _is_list(shape: Shape) -> bool:
+    return not _LISTS.isdisjoint(shape.types) and shape.item is not None
+
+
+def _reads_whole(rows: Rows, functions: list[Function]) -> str | None:
+    """Return the table that one of the functions reads all matching rows of."""
+    for function in functions:
+        for node in function.nodes:
+            if isinstance(node, ast.Call) and _collects(node):
+                row = rows.of(node, function)
+                if row is not None and row.many:
+                    return row.entity.table
+    return None
+
+
+def _collects(call: ast.Call) -> bool:
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    return name in ("all", "fetchall", "list", "scalars")
+
+
+def _bounds(function: Function) -> bool:
+    return _BOUNDS.search(ast.unparse(function.node)) is not None
+
+
+RULE = Rule(
+    id="PAGE001",
+    title="A list answers with the whole table",
+    severity="change",
+    how="import",
+    why="It is fast with ten rows; with a million it takes the memory of the process and the "
+    "time of everybody else.",
+    fix="take `limit: Annotated[int, Query(ge=1, le=100)] = 20` and a cursor or an offset, and "
+    "order the rows",
+    seed='003 "Always paginate list endpoints"',
+    expected="lists that are small by nature (roles, countries, categories, tags, settings, a "
+    "user's sessions), pages of any library, anything that mentions a limit.",
+    bad="""
+from fastapi import FastAPI
+from pydantic import BaseModel
+from sqlalchemy import create_engine, select
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+engine = create_engine("sqlite://")
+app = FastAPI()
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Note(Base):
+    __tablename__ = "notes"
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+
+class NoteRead(BaseModel):
+    id: int
+
+
+class Notes(BaseModel):
+    data: list[NoteRead]
+
+
+@app.get("/notes", response_model=list[NoteRead])
+def notes() -> object:  # finding
+    with Session(engine) as session:
+        return session.scalars(select(Note)).all()
+
+
+@app.get("/wrapped", response_model=Notes)
+def wrapped() -> object:  # finding
+    with Session(engine) as session:
+        return {"data": session.query(Note).filter(Note.id > 0).all()}
+""",
+    good="""
+from fastapi import FastAPI
+from pydantic import BaseModel
+from sqlalchemy import create_engine, select
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+engine = create_engine("sqlite://")
+app = FastAPI()
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Note(Base):
+    __tablename__ = "notes"
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+
+class NoteRead(BaseModel):
+    id: int
+
+
+@app.get("/notes", response_model=list[NoteRead])
+def notes(limit: int = 20) -> object:
+    with Session(engine) as session:
+        return session.scalars(select(Note).limit(limit)).all()
+
+
+@app.get("/latest", response_model=list[NoteRead])
+def latest() -> object:
+    with Session(engine) as session:
+        return session.scalars(select(Note).limit(10)).all()
+
+
+@app.get("/categories", response_model=list[NoteRead])
+def categories() -> object:
+    with Session(engine) as session:
+        return session.scalars(select(Note)).all()
+
+
+@app.get("/fixed", response_model=list[NoteRead])
+def fixed() -> object:
+    return [{"id": 1}]
+
+
+@app.get("/notes/{note_id}", response_model=NoteRead)
+def one(note_id: int) -> object:
+    with Session(engine) as session:
+        return session.get(Note, note_id)
+
+
+@app.post("/search", response_model=list[NoteRead])
+def search() -> object:
+    with Session(engine) as session:
+        return session.scalars(select(Note)).all()
+
+
+@app.get("/raw")
+def raw():
+    with Session(engine) as session:
+        return session.scalars(select(Note)).all()
+""",
+    find=find,
+)
