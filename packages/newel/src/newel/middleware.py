@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -26,7 +27,7 @@ from starlette.websockets import WebSocketDisconnect
 from newel import context
 from newel.errors import Unavailable
 from newel.idempotency import Idempotency
-from newel.logs import ACCESS_LOGGER
+from newel.logs import log_request
 from newel.problems import MEDIA_TYPE, problem_response
 from newel.settings import Settings
 
@@ -42,7 +43,6 @@ __all__ = [
 ]
 
 _log = structlog.get_logger("newel.middleware")
-_access_log = structlog.get_logger(ACCESS_LOGGER)
 
 _STARTS: Final = frozenset({"http.response.start", "websocket.http.response.start"})
 
@@ -137,8 +137,8 @@ class RequestContext:
         user = getattr(principal, "id", None)
         # An unknown path is the client's text: searched for secrets, and quoted, as control
         # characters forge log lines.
-        (_log if template is None else _access_log).info(
-            "request",
+        write = partial(_log.info, "request") if template is None else log_request
+        write(
             request_id=identity,
             method=scope.get("method", "WEBSOCKET")[:16],
             route=template or quote(scope["path"][:200]),
