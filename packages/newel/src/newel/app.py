@@ -26,6 +26,7 @@ from starlette.middleware import Middleware
 from newel import health, problems
 from newel.clock import Clock, SystemClock
 from newel.db import Database
+from newel.dependants import plan_dependencies
 from newel.errors import ConfigurationError, Unavailable
 from newel.handlers import Handler
 from newel.limits import MemoryLimiter, Rate
@@ -35,6 +36,7 @@ from newel.middleware import default_middleware
 from newel.modules import Module
 from newel.passwords import Passwords
 from newel.revisions import ensure_current
+from newel.routing import RouteIndex
 from newel.settings import Settings, unsafe_settings
 from newel.tokens import AccessTokens, KeyRing
 from newel.worker import Background, WorkerLimits, working
@@ -84,6 +86,8 @@ def create_app(
     problems.document(app)
     _document_login(app, f"{settings.api_prefix}/auth/login")
     _refuse_undeclared_routes(app)
+    plan_dependencies(app.routes)
+    app.router.middleware_stack = RouteIndex(app)
     return app
 
 
