@@ -88,7 +88,7 @@ def build() -> FastAPI:
         }
 
     @router.post("/items/{number}")
-    async def create(  # noqa: PLR0913, PLR0917 - one parameter of each kind
+    async def create(  # noqa: PLR0917 - one parameter of each kind
         number: int,
         body: dict[str, int],
         first: Fresh,
