@@ -7,6 +7,7 @@ returned and *before* the response is sent, so that a 2xx always means "on disk"
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -201,12 +202,27 @@ class Work:
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Commit (or, on an exception, roll back) and give the connection back."""
         if self._session is not None:
-            async with self._session as session:
-                if kind is None:
-                    await session.commit()
+            await _end(self._session, commit=kind is None)
         if kind is None:
             for forget in self._after_commit:
                 forget()
+
+
+async def _end(session: AsyncSession, *, commit: bool) -> None:
+    """Commit and close in one switch into SQLAlchemy; what goes wrong on the way is rolled back."""
+    try:
+        if commit:
+            await greenlet_spawn(_commit_and_close, session.sync_session)
+            return
+    except BaseException:
+        await asyncio.shield(asyncio.create_task(session.close()))  # also if we are cancelled
+        raise
+    await asyncio.shield(asyncio.create_task(session.close()))
+
+
+def _commit_and_close(session: Session) -> None:
+    session.commit()
+    session.close()
 
 
 class Database:
@@ -243,7 +259,7 @@ class Database:
             self._reader = _sqlite_reader(url, pool)
         else:
             self._reader = _postgresql(url, pool)
-            self._writer = self._reader.execution_options(isolation_level="READ COMMITTED")
+            self._writer = _postgresql_writer(self._reader)
         for engine in {self._writer.sync_engine, self._reader.sync_engine}:
             event.listen(engine, "handle_error", translate)
             event.listen(engine, "do_connect", translate_connect_error)
@@ -349,6 +365,33 @@ def _postgresql(url: str, pool: dict[str, Any]) -> AsyncEngine:
     )
     event.listen(engine.sync_engine, "checkout", refuse_closed)
     return engine
+
+
+def _postgresql_writer(reader: AsyncEngine) -> AsyncEngine:
+    """Return an engine on the same connections whose units are transactions.
+
+    With asyncpg, SQLAlchemy's ``execution_options(isolation_level=...)`` would cost as much again
+    as the transaction. A connection that is given back goes back to AUTOCOMMIT.
+    """
+    if reader.driver != "asyncpg":
+        return reader.execution_options(isolation_level="READ COMMITTED")
+    engine = create_async_engine(reader.url, pool=reader.sync_engine.pool, hide_parameters=True)
+    event.listen(engine.sync_engine, "begin", _isolate)
+    event.listen(reader.sync_engine, "checkin", _end_isolation)
+    return engine
+
+
+def _isolate(connection: Connection) -> None:
+    _set_isolation(connection.connection.dbapi_connection, "read_committed")
+
+
+def _end_isolation(connection: DBAPIConnection | None, _entry: ConnectionPoolEntry) -> None:
+    _set_isolation(connection, "autocommit")
+
+
+def _set_isolation(connection: DBAPIConnection | None, level: str) -> None:
+    if connection is not None:  # it is gone when the server has ended it
+        cast("Any", connection).set_isolation_level(level)
 
 
 def _sqlite_writer(url: str) -> AsyncEngine:

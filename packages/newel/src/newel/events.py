@@ -119,13 +119,12 @@ def event_row(event: Event, caller: Principal | None = None) -> Mapping[str, Any
 def write_events(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert the rows of ``event_row``; the position of each is drawn when it is its turn."""
     if connection.dialect.name == "sqlite":  # one writer: it is always its turn
-        connection.execute(insert(OUTBOX).values(position=_after_the_last()), rows)
+        connection.execute(_INSERT_AT_THE_END, rows)
         return
     # Sorted, so that two units that publish about the same two entities do not lock each other up.
     ordered = sorted(rows, key=lambda row: row["aggregate_id"])
     connection.execute(
-        insert(OUTBOX).values(position=_drawn_in_turn()),
-        [{**row, "turn": row["aggregate_id"].int & _LOCK_BITS} for row in ordered],
+        _INSERT_IN_TURN, [{**row, "turn": row["aggregate_id"].int & _LOCK_BITS} for row in ordered]
     )
 
 
@@ -147,3 +146,8 @@ def _drawn_in_turn() -> ColumnElement[int]:
 @cache
 def _adapter(event: type[Event]) -> TypeAdapter[Event]:
     return TypeAdapter(event)
+
+
+# Built once: building them costs more than running them.
+_INSERT_AT_THE_END: Final = insert(OUTBOX).values(position=_after_the_last())
+_INSERT_IN_TURN: Final = insert(OUTBOX).values(position=_drawn_in_turn())
