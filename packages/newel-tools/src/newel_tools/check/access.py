@@ -17,8 +17,15 @@ from newel_tools.facts.routes import Dependency, Route
 from newel_tools.facts.shapes import Place
 from newel_tools.facts.source import Function
 
-__all__ = ["Access"]
+__all__ = ["Access", "is_public"]
 
+_PUBLIC: Final = re.compile(
+    r"(sign_?-?(up|in|out)|register|registration|log_?-?(in|out)|token|auth|oauth|sso|session|password"
+    r"|forgot|reset|verif|confirm|activate|magic|otp|2fa|invite|invitation|accept|webhook|hook|callback|ipn"
+    r"|contact|feedback|subscri|newsletter|waitlist|health|ping|track|analytics|event|telemetry|report"
+    r"|consent|public|guest|anonymous|captcha|setup|bootstrap|install|private|internal|dev|test|debug|utils)",
+    re.IGNORECASE,
+)
 _REFUSALS: Final = frozenset({"401", "403", "HTTP_401_UNAUTHORIZED", "HTTP_403_FORBIDDEN"})
 _REFUSALS_BY_NAME: Final = frozenset({"UNAUTHORIZED", "FORBIDDEN", "WS_1008_POLICY_VIOLATION"})
 _ERRORS: Final = re.compile(
@@ -42,6 +49,11 @@ _CLASSES: Final = re.compile(
 _MIDDLEWARE: Final = re.compile(
     r"(auth(?!or)|session_?guard|token|jwt|api_?key|login|oidc|saml|iap)", re.IGNORECASE
 )
+
+
+def is_public(route: Route) -> bool:
+    """Tell whether a route, by its path and name, is meant for callers nobody knows yet."""
+    return _PUBLIC.search(f"{route.path} {route.name}") is not None
 
 
 class Access:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from typing import Final
 
-from newel_tools.check.access import Access
+from newel_tools.check.access import Access, is_public
 from newel_tools.check.database import writes_rows
 from newel_tools.check.finding import Finding
 from newel_tools.check.review import Review
@@ -14,14 +12,6 @@ from newel_tools.check.rule import Rule
 from newel_tools.facts.routes import Route
 
 __all__ = ["RULE"]
-
-_PUBLIC: Final = re.compile(
-    r"(sign_?-?(up|in|out)|register|registration|log_?-?(in|out)|token|auth|oauth|sso|session|password"
-    r"|forgot|reset|verif|confirm|activate|magic|otp|2fa|invite|invitation|accept|webhook|hook|callback|ipn"
-    r"|contact|feedback|subscri|newsletter|waitlist|health|ping|track|analytics|event|telemetry|report"
-    r"|consent|public|guest|anonymous|captcha|setup|bootstrap|install|private|internal|dev|test|debug|utils)",
-    re.IGNORECASE,
-)
 
 
 def find(review: Review) -> Iterator[Finding]:
@@ -35,7 +25,7 @@ def find(review: Review) -> Iterator[Finding]:
             yield _nobody_asked(review, writing)
         return
     for route in writing:
-        if not access.is_protected(route) and not _PUBLIC.search(f"{route.path} {route.name}"):
+        if not access.is_protected(route) and not is_public(route):
             file, line = review.at(route)
             yield RULE.found(
                 f"{route.label} changes data and does not ask who is calling",

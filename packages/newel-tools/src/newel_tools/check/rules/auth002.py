@@ -1,0 +1,226 @@
+"""AUTH002: a user's row is served to every other user."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+
+from newel_tools.check.access import Access
+from newel_tools.check.finding import Finding
+from newel_tools.check.ownership import Owned, Owners
+from newel_tools.check.review import Review
+from newel_tools.check.roles import asks_role
+from newel_tools.check.rule import Rule
+from newel_tools.facts.calls import Call
+from newel_tools.facts.routes import Route
+from newel_tools.facts.source import Function
+
+__all__ = ["RULE"]
+
+
+def find(review: Review) -> Iterator[Finding]:
+    """Find protected routes that fetch an owned row by its id and never look at its owner.
+
+    Only for tables whose owner some other route does look at: there it is meant.
+    """
+    access, owners = Access(review), Owners(review)
+    looked_at = _looked_at(review, owners)
+    for route in review.http_routes:
+        if "{" not in route.path or not access.is_protected(route):
+            continue
+        for owned, call in _served(review, owners, route):
+            if not looked_at.get(owned.entity.table):
+                continue
+            if not _uses_caller(review, access, route) and not asks_role(review, route):
+                file, line = review.at(route)
+                yield RULE.found(
+                    f"{route.label} serves any user's {owned.entity.name}: "
+                    f"`{owned.column.attribute}` is not looked at",
+                    file=file,
+                    line=line,
+                    route=route.label,
+                    also=[f"{call.caller.file}:{call.line}"],
+                )
+
+
+def _looked_at(review: Review, owners: Owners) -> Mapping[str, bool]:
+    """Return the tables whose owner some request compares."""
+    return {
+        owned.entity.table: any(owners.compared_in(f, owned) for f in review.reached)
+        for owned in owners.owned
+    }
+
+
+def _served(review: Review, owners: Owners, route: Route) -> Iterator[tuple[Owned, Call]]:
+    """Yield the owned entities that a route fetches without saying whose they are."""
+    endpoint = review.function(route.endpoint)
+    if endpoint is None:
+        return
+    starts = list(review.starts(route))
+    reached = {inner for start in starts for inner in review.calls.reached(start)}
+    for owned in owners.owned:
+        if any(owners.mentioned_in(function, owned) for function in reached):
+            continue
+        reads = (pair for function in reached for pair in owners.reads(function))
+        call = next((call for call, entity in reads if entity == owned.entity), None)
+        if call is not None:
+            yield owned, call
+
+
+def _uses_caller(review: Review, access: Access, route: Route) -> bool:
+    """Tell whether the endpoint does anything with what its guards gave it, or asks the request."""
+    endpoint = review.function(route.endpoint)
+    callers = {
+        node.name
+        for node in route.dependant.dependencies
+        if node.name and any(access.guards(inner) for inner in node.walk())
+    }
+    return endpoint is None or _names(endpoint) & (callers | {"request"}) != set()
+
+
+def _names(function: Function) -> set[str]:
+    return {node.id for node in function.nodes if isinstance(node, ast.Name)}
+
+
+RULE = Rule(
+    id="AUTH002",
+    title="A user's row is served to every other user",
+    severity="block",
+    how="import",
+    why="Ids are guessed, counted up or read elsewhere: any user reads or changes what belongs to "
+    "another.",
+    fix="fetch it as the caller's: `select(Note).where(Note.id == id, Note.owner_id == user.id)`, "
+    "and answer "
+    "404 otherwise",
+    seed='003 "Security validated"; 002 passes user_id to every query',
+    expected="tables without a foreign key to users; tables whose owner no route looks at "
+    "(shared); routes "
+    "that use the caller in any way, or ask for a role.",
+    bad="""
+from typing import Annotated
+
+from fastapi import Depends, FastAPI, HTTPException
+from fastapi.security import OAuth2PasswordBearer
+from sqlalchemy import ForeignKey, create_engine, select
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+engine = create_engine("sqlite://")
+bearer = OAuth2PasswordBearer(tokenUrl="login")
+app = FastAPI()
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class User(Base):
+    __tablename__ = "users"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    email: Mapped[str]
+
+
+class Note(Base):
+    __tablename__ = "notes"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    owner_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
+    text: Mapped[str]
+
+
+def get_user(token: Annotated[str, Depends(bearer)]) -> User:
+    return User(id=int(token), email="a@example.com")
+
+
+@app.get("/notes")
+def notes(user: Annotated[User, Depends(get_user)]) -> list[str]:
+    with Session(engine) as session:
+        return list(session.scalars(select(Note.text).where(Note.owner_id == user.id)))
+
+
+@app.get("/notes/{note_id}")
+def note(note_id: int, user: Annotated[User, Depends(get_user)]) -> str:  # finding
+    with Session(engine) as session:
+        return session.get_one(Note, note_id).text
+
+
+def remove(session: Session, note_id: int) -> None:
+    session.delete(session.get_one(Note, note_id))
+    session.commit()
+
+
+@app.delete("/notes/{note_id}", status_code=204, dependencies=[Depends(get_user)])
+def delete(note_id: int) -> None:  # finding
+    with Session(engine) as session:
+        remove(session, note_id)
+""",
+    good="""
+from typing import Annotated
+
+from fastapi import Depends, FastAPI, HTTPException
+from fastapi.security import OAuth2PasswordBearer
+from sqlalchemy import ForeignKey, create_engine, select
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+engine = create_engine("sqlite://")
+bearer = OAuth2PasswordBearer(tokenUrl="login")
+app = FastAPI()
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class User(Base):
+    __tablename__ = "users"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    email: Mapped[str]
+
+
+class Note(Base):
+    __tablename__ = "notes"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    owner_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
+    text: Mapped[str]
+
+
+class Article(Base):
+    __tablename__ = "articles"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    author_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
+
+
+def get_user(token: Annotated[str, Depends(bearer)]) -> User:
+    return User(id=int(token), email="a@example.com")
+
+
+def require_admin(user: Annotated[User, Depends(get_user)]) -> User:
+    if user.id != 1:
+        raise HTTPException(403)
+    return user
+
+
+def get_note(note_id: int, user: Annotated[User, Depends(get_user)]) -> Note:
+    with Session(engine) as session:
+        found = session.get_one(Note, note_id)
+    if found.owner_id != user.id:
+        raise HTTPException(404)
+    return found
+
+
+@app.get("/notes/{note_id}")
+def note(note: Annotated[Note, Depends(get_note)]) -> str:
+    return note.text
+
+
+@app.get("/all/notes/{note_id}", dependencies=[Depends(require_admin)])
+def any_note(note_id: int) -> str:
+    with Session(engine) as session:
+        return session.get_one(Note, note_id).text
+
+
+@app.get("/articles/{article_id}", dependencies=[Depends(get_user)])
+def article(article_id: int) -> int:
+    with Session(engine) as session:
+        return session.get_one(Article, article_id).id
+""",
+    find=find,
+)

@@ -1,0 +1,142 @@
+"""UP002: the client's name for a file becomes a path of the server."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from newel_tools.check.finding import Finding
+from newel_tools.check.review import Review
+from newel_tools.check.rule import Rule
+from newel_tools.check.taint import Held, Kind, Taint
+from newel_tools.facts.calls import Call
+from newel_tools.facts.shapes import Field, Shape
+
+__all__ = ["RULE"]
+
+_OPENS: Final = re.compile(
+    r"(builtins\.)?open|aiofiles\.open|anyio\.open_file|io\.open"
+    r"|shutil\.(copy|copy2|copyfile|move)|os\.(replace|rename|remove|unlink|makedirs)"
+)
+_PATH_METHODS: Final = frozenset(
+    {"open", "write_bytes", "write_text", "unlink", "rename", "mkdir", "touch"}
+)
+
+
+def find(review: Review) -> Iterator[Finding]:
+    """Find files whose path is made with `UploadFile.filename`, unchecked."""
+    kind = Kind(held=_filename, cleaners=re.compile(r"^(name|suffix|stem|basename|splitext|hash)$"))
+    taint = Taint(review, kind)
+    for call, route in taint.calls():
+        if any(taint.decides(path, call.caller) for path in _paths(call)):
+            yield RULE.found(
+                "the client's `filename` is part of the path that is opened",
+                file=call.caller.file,
+                line=call.line,
+                route=route.label,
+            )
+
+
+def _filename(field: Field) -> Held:
+    return frozenset({"filename"}) if _is_upload(field.shape) else frozenset()
+
+
+def _is_upload(shape: Shape) -> bool:
+    own = any(name.endswith(".UploadFile") for name in shape.types)
+    return own or (shape.item is not None and _is_upload(shape.item))
+
+
+def _paths(call: Call) -> Iterator[ast.expr]:
+    """Yield what a call uses as a path."""
+    if call.target is not None and _OPENS.fullmatch(call.target):
+        yield from call.node.args[:2]
+        return
+    match call.node.func:
+        case ast.Attribute(value=path, attr=name) if name in _PATH_METHODS:
+            yield path
+        case _:
+            pass
+
+
+RULE = Rule(
+    id="UP002",
+    title="The client's file name is part of a path",
+    severity="block",
+    how="source",
+    why="`../../app/main.py` is a file name too: whoever may upload may write any file that the "
+    "process may write.",
+    fix="make a name of your own, `uuid4().hex`; keep the client's for display only, or take "
+    "`Path(file.filename).name`",
+    seed='003 "File Upload/Download"; 002 makes a name of its own',
+    expected="names from which only `.name`, `.suffix` or the like is taken, names that are "
+    "compared, checked or cleaned on the way.",
+    bad="""
+from pathlib import Path
+
+from fastapi import FastAPI, UploadFile
+
+app = FastAPI()
+FOLDER = Path("uploads")
+
+
+def store(name: str, data: bytes) -> None:
+    with open(f"uploads/{name}", "wb") as target:  # finding
+        target.write(data)
+
+
+@app.post("/files")
+async def upload(file: UploadFile) -> None:
+    path = FOLDER / file.filename
+    path.write_bytes(await file.read(1_000_000))  # finding
+
+
+@app.post("/many")
+async def many(files: list[UploadFile]) -> None:
+    for file in files:
+        store(file.filename, await file.read(1_000_000))
+""",
+    good="""
+from pathlib import Path
+from uuid import uuid4
+
+from fastapi import FastAPI, HTTPException, UploadFile
+
+app = FastAPI()
+FOLDER = Path("uploads")
+
+
+def secure_filename(name: str) -> str:
+    return name.replace("/", "_").lstrip(".")
+
+
+@app.post("/files")
+async def upload(file: UploadFile) -> str:
+    path = FOLDER / f"{uuid4().hex}{Path(file.filename or '').suffix}"
+    path.write_bytes(await file.read(1_000_000))
+    return file.filename or ""
+
+
+@app.post("/named")
+async def named(file: UploadFile) -> None:
+    with open(FOLDER / Path(file.filename or "").name, "wb") as target:
+        target.write(await file.read(1_000_000))
+
+
+@app.post("/cleaned")
+async def cleaned(file: UploadFile) -> None:
+    name = file.filename or "unnamed"
+    name = secure_filename(name)
+    with open(FOLDER / name, "wb") as target:
+        target.write(await file.read(1_000_000))
+
+
+@app.post("/chosen")
+async def chosen(file: UploadFile) -> None:
+    if file.filename not in ("logo.png", "banner.png"):
+        raise HTTPException(422)
+    (FOLDER / file.filename).write_bytes(await file.read(1_000_000))
+""",
+    find=find,
+)

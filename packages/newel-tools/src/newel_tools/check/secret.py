@@ -1,0 +1,76 @@
+"""Names that hold secrets, and texts that are one rather than stand for one."""
+
+from __future__ import annotations
+
+import ast
+import re
+from typing import Final, Literal
+
+__all__ = ["SecretKind", "is_given_key", "is_placeholder", "literal", "secret_kind"]
+
+SecretKind = Literal["signing", "credential", "admin"]
+"""What a secret opens: all that is signed or encrypted, another service, the first log-in."""
+
+_ADMIN: Final = re.compile(
+    r"(^|_)(admin|superuser|super_admin|root_user|first_user)_?(password|passwd|pwd)$",
+    re.IGNORECASE,
+)
+_SIGNING: Final = re.compile(
+    r"(^|_)(secret(_?key)?|jwt(_secret)?_?key|jwt_?secret|sign(ing)?_?key|encrypt(ion)?_?key"
+    r"|(session|token|auth|app|cookie)_?secret(_key)?|private_?key|master_?key|hmac_?key|fernet_?key)$",
+    re.IGNORECASE,
+)
+_CREDENTIAL: Final = re.compile(
+    r"(^|_)(password|passwd|pwd|passphrase|api_?key|access_?key|api_?token|auth_?token|bot_?token"
+    r"|access_?token|api_?secret|client_?secret|webhook_?secret|secret_?access_?key)$",
+    re.IGNORECASE,
+)
+# Keys whose form says whose they are: https://docs.github.com and the providers' own pages.
+_GIVEN: Final = re.compile(
+    r"^(sk-(proj-|ant-)?[A-Za-z0-9_-]{20,}|sk_live_[A-Za-z0-9]{16,}|rk_live_[A-Za-z0-9]{16,}"
+    r"|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{30,}|glpat-[\w-]{20,}|xox[abprs]-[A-Za-z0-9-]{10,}"
+    r"|AKIA[0-9A-Z]{16}|AIza[\w-]{35}|SG\.[\w-]{16,}\.[\w-]{16,})$"
+    r"|-----BEGIN (RSA |EC |OPENSSH )?PRIVATE KEY-----\n?[A-Za-z0-9+/=\s]{64,}"
+)
+_PLACEHOLDER: Final = re.compile(
+    r"(change[-_ ]?(this|me|it)?|your[-_ ]|example|placeholder|dummy|replace|insert|todo|xxx+"
+    r"|\.\.\.|\*\*\*|<[^>]*>|^\$\{?\w|^(secret|password|passwd|postgres|root|admin|test|string|none|null|guest|user)$)",
+    re.IGNORECASE,
+)
+_NO_SECRET: Final = re.compile(
+    r"^(https?://|\.{0,2}/|[A-Z_]+$|\w+://)|\.(pem|key|crt|json|txt)$|\s"
+)
+
+
+def secret_kind(name: str) -> SecretKind | None:
+    """Return what a variable or field of this name opens; `None` if it is no secret's name."""
+    if _ADMIN.search(name):
+        return "admin"
+    if _SIGNING.search(name):
+        return "signing"
+    return "credential" if _CREDENTIAL.search(name) else None
+
+
+def is_given_key(text: str) -> bool:
+    """Tell whether a text has the form of a key that a provider gave out, or of a private key."""
+    return _GIVEN.search(text) is not None and not _PLACEHOLDER.search(text)
+
+
+def is_placeholder(text: str) -> bool:
+    """Tell whether a text stands for a secret that somebody is to put there."""
+    return _PLACEHOLDER.search(text) is not None
+
+
+def literal(node: ast.expr | None, *, name: str) -> str | None:
+    """Return the secret that an expression holds literally; `None` for a path, an address, a name.
+
+    ``name`` is what the expression is given to: a text that only repeats it is none.
+    """
+    match node:
+        case ast.Constant(value=str(text)) if text and not _NO_SECRET.search(text):
+            plain = re.sub(r"[\W_]", "", text).lower()
+            return None if plain and plain in re.sub(r"_", "", name).lower() else text
+        case ast.Call(func=ast.Name(id="SecretStr"), args=[inner]):
+            return literal(inner, name=name)
+        case _:
+            return None
