@@ -323,6 +323,10 @@ class TestDocumentation:
             f"DELETE {AUTH}/sessions",
             f"DELETE {AUTH}/sessions/{{session_id}}",
             f"POST {AUTH}/password",
+            f"POST {AUTH}/password/forgot",
+            f"POST {AUTH}/password/reset",
+            f"POST {AUTH}/email/verify",
+            f"POST {AUTH}/email/resend",
             "GET /.well-known/jwks.json",
         }
         for name, operation in operations.items():

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx2
 import pytest
+import structlog
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword
 from asgi_lifespan import LifespanManager
@@ -395,6 +396,27 @@ async def work_off_elsewhere(app: FastAPI) -> None:
     database: Database = app.state.database
     if not database.is_sqlite:
         await work_off(app)
+
+
+class TestSettings:
+    def settings(self, **values: Any) -> Settings:
+        return Settings(secret_key=SECRET, _env_file=None, **values)
+
+    def test_the_address_of_the_front_end(self) -> None:
+        assert self.settings(site_url="https://x.test/app/").site_url == "https://x.test/app"
+        with pytest.raises(ConfigurationError, match="SITE_URL"):
+            self.settings(site_url="x.test")
+
+    async def test_the_password_of_the_mail_server_is_in_no_log(
+        self, database_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        url = "smtp://ann:sw0rdf%40sh@mail.example"
+        async with LifespanManager(build(database_url, tmp_path, mail_url=url)):
+            for secret in ("sw0rdf%40sh", "sw0rdf@sh"):
+                structlog.get_logger("test").info("said", text=f"it is {secret}")
+        shown = capsys.readouterr().out
+        assert shown.count("it is [redacted]") == 2
+        assert "sw0rdf" not in shown
 
 
 class TestPreview:

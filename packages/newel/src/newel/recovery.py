@@ -304,23 +304,32 @@ def recovery_router() -> APIRouter:
     router = APIRouter(prefix="/auth", tags=["auth"], dependencies=[Depends(forbid_storing)])
     anyone = [public(), limit("5/minute", by="ip")]
 
-    @router.post("/password/forgot", status_code=202, dependencies=anyone)
+    @router.post(
+        "/password/forgot",
+        status_code=202,
+        dependencies=anyone,
+        response_description="Accepted, whether there is such an account or not",
+    )
     async def forget_password(data: ForgottenPassword, recovery: RecoveryDep) -> MailSent:
         """Mail a link that sets a new password. The answer is the same for every address."""
         await recovery.ask_for_reset(data.email)
         return MailSent()
 
-    @router.post("/password/reset", status_code=204, dependencies=anyone)
+    @router.post(
+        "/password/reset", status_code=204, dependencies=anyone, response_description="Changed"
+    )
     async def reset_password(data: PasswordReset, recovery: RecoveryDep) -> None:
         """Set a new password with the token out of the mail. Every device is logged out."""
         await recovery.reset(data)
 
-    @router.post("/email/verify", status_code=204, dependencies=anyone)
+    @router.post(
+        "/email/verify", status_code=204, dependencies=anyone, response_description="Verified"
+    )
     async def verify_email(data: EmailVerification, recovery: RecoveryDep) -> None:
         """Confirm the address with the token out of the mail."""
         await recovery.verify(data)
 
-    @router.post("/email/resend", status_code=202)
+    @router.post("/email/resend", status_code=202, response_description="Accepted")
     async def resend_verification(
         caller: Annotated[Principal, requires()], recovery: RecoveryDep
     ) -> MailSent:
