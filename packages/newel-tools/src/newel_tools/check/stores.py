@@ -17,8 +17,9 @@ from newel_tools.facts.shapes import Field, Model
 from newel_tools.facts.source import Class, Function
 
 if TYPE_CHECKING:
-    from newel_tools.check.review import Reach, Review
+    from newel_tools.check.review import Review
     from newel_tools.facts.entities import Column, Entity
+    from newel_tools.facts.routes import Route
 
 __all__ = ["Store", "stores"]
 
@@ -31,7 +32,8 @@ _TAKES_DICTIONARY: Final = frozenset({"sqlmodel_update", "update_from_dict", "up
 class Store:
     """A place where values of ``model`` are written to ``entity``; ``pairs`` says which to which.
 
-    ``updates``: a row that exists is changed. ``skips_null``: null is not written, or may not be.
+    ``routes`` lead there and take the model. ``updates``: a row that exists is changed.
+    ``skips_null``: null is not written, or may not be.
     """
 
     model: Model
@@ -41,6 +43,12 @@ class Store:
     pairs: tuple[tuple[Field, Column], ...]
     updates: bool = False
     skips_null: bool = False
+    routes: tuple[Route, ...] = ()
+
+    @property
+    def labels(self) -> list[str]:
+        """The labels of the routes."""
+        return [route.label for route in self.routes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +67,20 @@ class _Dump:
                 yield field
 
 
-def stores(review: Review) -> Iterator[tuple[Store, Reach]]:
+def stores(review: Review) -> Iterator[Store]:
     """Yield what requests write: only models that a route which leads there takes as a body."""
     rows = Rows(review)
     generics = _generics(review, rows)
     for function, reach in review.reached.items():
-        taken = {model.full_name for route in reach.routes for model in review.bodies(route)}
-        bindings = generics.get(function, [{}]) if taken else []
-        for bound in bindings:
+        takers: dict[str, dict[str, Route]] = {}
+        for route in reach.routes:
+            for model in review.bodies(route):
+                takers.setdefault(model.full_name, {})[route.label] = route
+        for bound in generics.get(function, [{}]) if takers else ():
             for store in _Writes(review, rows, function, bound).found():
-                if store.model.full_name in taken and store.pairs:
-                    yield store, reach
+                routes = takers.get(store.model.full_name)
+                if routes and store.pairs:
+                    yield replace(store, routes=tuple(routes.values()))
 
 
 def _generics(review: Review, rows: Rows) -> dict[Function, list[Mapping[str, str]]]:

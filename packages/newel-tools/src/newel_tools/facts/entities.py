@@ -53,6 +53,11 @@ class Column(Fact):
         """Tell whether the database or the mapper fills it in when nothing is given."""
         return self.default is not None or self.server_default or self.computed
 
+    @property
+    def is_converted(self) -> bool:
+        """Tell whether a TypeDecorator changes values; SQLModel's own changes none."""
+        return self.decorated is not None and not self.decorated.startswith("sqlmodel.")
+
 
 class Relationship(Fact):
     """A relationship; ``lazy`` is SQLAlchemy's loading strategy, ``target`` a full class name."""

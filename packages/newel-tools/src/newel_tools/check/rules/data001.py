@@ -16,7 +16,7 @@ __all__ = ["RULE"]
 
 def find(review: Review) -> Iterator[Finding]:
     """Find fields that may be null and are written, unchecked, to columns that may not."""
-    for store, reach in stores(review):
+    for store in stores(review):
         if store.skips_null or store.model.checked_whole:
             continue
         for field, column in store.pairs:
@@ -26,15 +26,15 @@ def find(review: Review) -> Iterator[Finding]:
                     f"`{field.name}` may be null, `{store.entity.table}.{column.name}` may not",
                     file=file,
                     line=line,
-                    route=reach.route,
-                    also=[route.label for route in reach.routes[1:]],
+                    route=store.labels[0],
+                    also=store.labels[1:],
                 )
 
 
 def _clashes(store: Store, field: Field, column: Column) -> bool:
     if not field.shape.nullable or column.nullable or field.shape.validated:
         return False
-    if column.decorated or column.computed or column.primary_key:
+    if column.is_converted or column.computed or column.primary_key:
         return False
     # On INSERT, SQLAlchemy takes the default for a column that is None; on UPDATE it writes NULL.
     return store.updates or not column.is_filled

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from newel_tools.check.finding import Finding, Severity
-from newel_tools.check.review import Reach, Review
+from newel_tools.check.review import Review
 from newel_tools.check.rule import Rule
 from newel_tools.check.sizes import is_compared
 from newel_tools.check.stores import Store, stores
@@ -26,23 +26,23 @@ def find(review: Review) -> Iterator[Finding]:
     """
     if review.facts.engines and all(item.dialect == "sqlite" for item in review.facts.engines):
         return
-    for store, reach in stores(review):
+    for store in stores(review):
         for field, column in store.pairs if not store.model.checked_whole else ():
             said = _wider(store, field, column)
-            if said and not field.shape.validated and not _is_checked(review, reach, field):
+            if said and not field.shape.validated and not _is_checked(review, store, field):
                 file, line = review.field_place(store.model, field.name)
                 yield RULE.found(
                     f"`{field.name}` {said[0]}, `{store.entity.table}.{column.name}` {said[1]}",
                     file=file,
                     line=line,
-                    route=reach.route,
+                    route=store.labels[0],
                     severity=said[2],
                 )
 
 
 def _wider(store: Store, field: Field, column: Column) -> tuple[str, str, Severity] | None:
     limits = field.shape.limits
-    if column.decorated is not None or field.shape.values is not None:
+    if column.is_converted or field.shape.values is not None:
         return None
     if column.type in _TEXTS and column.length and "str" in field.shape.types:
         allowed = limits.max_length or store.model.config.get("str_max_length")
@@ -68,11 +68,11 @@ def _decimal(field: Field, column: Column) -> tuple[str, str, Severity] | None:
     return "may have any number of digits", f"holds {whole} before the point", "change"
 
 
-def _is_checked(review: Review, reach: Reach, field: Field) -> bool:
+def _is_checked(review: Review, store: Store, field: Field) -> bool:
     """Tell whether code that the request runs compares the value after all."""
     return any(
         is_compared(function, field.name)
-        for start in reach.starts[:1]
+        for start in review.starts(store.routes[0])
         for function in review.calls.reached(start)
     )
 

@@ -55,7 +55,7 @@ def _columns(review: Review) -> Iterator[Finding]:
         cls = review.class_(entity)
         for column in entity.columns:
             is_naive = column.type in ("DateTime", "TIMESTAMP") and not column.timezone
-            if cls is not None and is_naive and column.decorated is None:
+            if cls is not None and is_naive and not column.is_converted:
                 file, line = review.attribute_place(cls, column.attribute)
                 yield RULE.found(f"`{column.name}` holds no time zone", file=file, line=line)
 
