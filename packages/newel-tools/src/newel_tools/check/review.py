@@ -96,6 +96,19 @@ class Review:
                         pass
         return cls.module.file, cls.node.lineno
 
+    @cached_property
+    def application_place(self) -> tuple[str | None, int]:
+        """Where the application is made: `FastAPI(...)`, in the file that servers name or else."""
+        file = self.project.relative(self.project.application.file)
+        modules = sorted(self.source.own_modules(), key=lambda module: module.file != file)
+        for module in modules:
+            for node in ast.walk(module.tree) if "FastAPI" in module.text else ():
+                if isinstance(node, ast.Call):
+                    name = self.source.name_of(module, node.func) or ""
+                    if name.startswith("fastapi.") and name.endswith(".FastAPI"):
+                        return module.file, node.lineno
+        return file, 0
+
     # -- routes ----------------------------------------------------------------------------------
 
     @cached_property

@@ -1,0 +1,54 @@
+"""What the code of an endpoint answers with: models, plain values, responses of its own."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from newel_tools.check.review import Review
+from newel_tools.facts.source import Function
+
+__all__ = ["is_constant", "is_response", "returned"]
+
+_RESPONSE: Final = re.compile(r"(Response|Redirect|Template|EventSource)\w*$")
+
+
+def returned(function: Function) -> Iterator[ast.expr]:
+    """Yield the values that a function returns; `None` and an empty `return` are none."""
+    for node in function.nodes:
+        value = node.value if isinstance(node, ast.Return) else None
+        if value is not None and not (isinstance(value, ast.Constant) and value.value is None):
+            yield value
+
+
+def is_response(review: Review, value: ast.expr, function: Function) -> bool:
+    """Tell whether a value is a response of its own, which FastAPI sends as it is."""
+    if isinstance(value, ast.Await):
+        value = value.value
+    kind = review.calls.types.type_of(value, function) or ""
+    if _RESPONSE.search(kind):
+        return True
+    name = ast.unparse(value.func) if isinstance(value, ast.Call) else ""
+    if _RESPONSE.search(name):
+        return True
+    if isinstance(value, ast.Call):
+        target = review.calls.types.target_of(value, function)
+        callee = review.source.functions.get(target or "")
+        inner = list(returned(callee)) if callee is not None and callee is not function else []
+        return any(_RESPONSE.search(ast.unparse(item).partition("(")[0]) for item in inner)
+    return False
+
+
+def is_constant(value: ast.expr) -> bool:
+    """Tell whether a value is written down as it is: `{"status": "ok"}`."""
+    match value:
+        case ast.Constant():
+            return True
+        case ast.Dict(values=values):
+            return all(map(is_constant, values))
+        case ast.List(elts=values) | ast.Tuple(elts=values):
+            return all(map(is_constant, values))
+        case _:
+            return False

@@ -1,0 +1,235 @@
+"""ERR001: the text of an exception goes to the client."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from newel_tools.check.finding import Finding, Severity
+from newel_tools.check.review import Review
+from newel_tools.check.rule import Rule
+from newel_tools.facts.source import Function
+
+__all__ = ["RULE"]
+
+_BROAD: Final = re.compile(
+    r"^(Exception|BaseException|OSError|RuntimeError|builtins\.\w*Exception)$"
+    r"|^(sqlalchemy|asyncpg|psycopg2?|sqlite3|pymongo|redis|botocore|tortoise)\."
+    r"|(SQLAlchemyError|IntegrityError|OperationalError|DBAPIError|DatabaseError|ProgrammingError)$"
+)
+_HARMLESS: Final = frozenset({"status_code", "detail", "headers", "code", "errors", "response"})
+_DEBUG: Final = re.compile(r"debug|development|is_dev|env\b|environment|verbose", re.IGNORECASE)
+_TRACES: Final = ("format_exc", "format_exception", "format_tb")
+
+
+def find(review: Review) -> Iterator[Finding]:
+    """Find exceptions of any kind, or of the database, whose text is put into an answer."""
+    for function, reach in review.reached.items():
+        for handler in function.nodes:
+            if isinstance(handler, ast.ExceptHandler) and _is_broad(review, function, handler):
+                for node, severity in _told(handler.body, handler.name):
+                    yield _finding(function, node, severity, reach.route)
+    for item in review.facts.handlers:
+        function = review.function(item.handler)
+        is_broad = item.status == 500 or _BROAD.search(_short(item.exception))
+        if function is not None and is_broad and len(function.arguments) > 1:
+            for node, severity in _told(function.node.body, function.arguments[1].arg):
+                yield _finding(function, node, severity, None)
+
+
+def _short(name: str | None) -> str:
+    return (name or "").removeprefix("builtins.")
+
+
+def _is_broad(review: Review, function: Function, handler: ast.ExceptHandler) -> bool:
+    if handler.type is None:
+        return True
+    kinds = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
+    names = [review.source.name_of(function.module, kind) or "" for kind in kinds]
+    return any(_BROAD.search(_short(name)) for name in names)
+
+
+def _told(body: Iterable[ast.stmt], name: str | None) -> Iterator[tuple[ast.AST, Severity]]:
+    """Yield what answers with the exception, and how grave it is."""
+    for node in _walk(body):
+        match node:
+            case ast.Raise(exc=ast.Call() as call) if "HTTPException" in ast.unparse(call.func):
+                if any(_tells(item, name) for item in (*call.args, *_values(call))):
+                    yield node, "note" if _is_clients_fault(call) else "change"
+            case ast.Return(value=ast.expr() as value) if isinstance(
+                value, ast.Dict | ast.Call | ast.JoinedStr
+            ):
+                answers = not isinstance(value, ast.Call) or "Response" in ast.unparse(value.func)
+                if answers and _tells(value, name):
+                    yield node, "note" if _is_clients_fault(value) else "change"
+            case _:
+                pass
+
+
+def _walk(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
+    """Yield nodes; not those below a condition that asks whether this is development."""
+    pending = list(body)
+    while pending:
+        node = pending.pop(0)
+        if isinstance(node, ast.If | ast.IfExp) and _DEBUG.search(ast.unparse(node.test)):
+            continue
+        yield node
+        pending.extend(ast.iter_child_nodes(node))
+
+
+def _values(call: ast.Call) -> Iterator[ast.expr]:
+    for keyword in call.keywords:
+        if keyword.arg in ("detail", "content"):
+            yield keyword.value
+
+
+def _tells(value: ast.expr, name: str | None) -> bool:
+    """Tell whether an expression holds the exception's text or its traceback."""
+    kept = list(_walk([value]))
+    hidden = {
+        id(node.value)
+        for node in kept
+        if isinstance(node, ast.Attribute) and node.attr in _HARMLESS
+    }
+    hidden |= {
+        id(node.args[0])
+        for node in kept
+        if isinstance(node, ast.Call)
+        and node.args
+        and getattr(node.func, "id", "") in ("type", "isinstance")
+    }
+    for node in kept:
+        if isinstance(node, ast.Name) and node.id == name and id(node) not in hidden:
+            return True
+        if isinstance(node, ast.Attribute) and node.attr in _TRACES:
+            return True
+    return False
+
+
+def _is_clients_fault(value: ast.expr) -> bool:
+    """Tell whether a status below 500 is written in the answer."""
+    return (
+        re.search(
+            r"(?<!\d)4\d\d(?!\d)|HTTP_4\d\d|HTTPStatus\.(?!INTERNAL|BAD_GATEWAY|SERVICE)",
+            ast.unparse(value),
+        )
+        is not None
+    )
+
+
+def _finding(function: Function, node: ast.AST, severity: Severity, route: str | None) -> Finding:
+    return RULE.found(
+        "the text of any exception is sent to the client",
+        file=function.file,
+        line=getattr(node, "lineno", 0),
+        route=route,
+        severity=severity,
+    )
+
+
+RULE = Rule(
+    id="ERR001",
+    title="The text of an exception goes to the client",
+    severity="change",
+    how="source",
+    why="It holds statements, values of other people's rows, paths and host names: an attacker "
+    "reads the inside of the service.",
+    fix="log it with the request's id and answer with a sentence of your own; let unexpected "
+    "exceptions reach the handler for all of them",
+    seed='003 "Expose internal errors to API"',
+    expected="exceptions of the project's own, ValueError and the like, whose text is meant for "
+    "the client; what is only sent in development. With a status below 500 it is a note.",
+    bad="""
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.responses import JSONResponse
+from sqlalchemy.exc import IntegrityError
+
+app = FastAPI()
+
+
+def work() -> int:
+    return 1
+
+
+@app.get("/raised")
+def raised() -> int:
+    try:
+        return work()
+    except Exception as error:
+        raise HTTPException(status_code=500, detail=f"failed: {error}")  # finding
+
+
+@app.get("/returned")
+def returned() -> object:
+    try:
+        return work()
+    except (ValueError, IntegrityError) as error:
+        return {"error": str(error)}  # finding
+
+
+@app.get("/noted")
+def noted() -> int:
+    try:
+        return work()
+    except Exception as error:
+        raise HTTPException(400, str(error))  # finding
+
+
+@app.exception_handler(Exception)
+async def unexpected(request: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": repr(error)}, status_code=500)  # finding
+""",
+    good="""
+import logging
+
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.responses import JSONResponse
+
+DEBUG = False
+app = FastAPI()
+
+
+class NoteLocked(Exception):
+    pass
+
+
+def work() -> int:
+    return 1
+
+
+@app.get("/own")
+def own() -> int:
+    try:
+        return work()
+    except NoteLocked as error:
+        raise HTTPException(409, str(error)) from error
+    except ValueError as error:
+        raise HTTPException(422, str(error)) from error
+    except HTTPException as error:
+        raise HTTPException(error.status_code, error.detail) from error
+
+
+@app.get("/logged")
+def logged() -> object:
+    try:
+        return work()
+    except Exception as error:
+        logging.exception("failed: %s", error)
+        if DEBUG:
+            return {"error": str(error)}
+        raise HTTPException(500, f"failed: {type(error).__name__}") from error
+
+
+@app.exception_handler(NoteLocked)
+async def locked(request: Request, error: NoteLocked) -> JSONResponse:
+    return JSONResponse({"detail": str(error)}, status_code=409)
+
+
+@app.exception_handler(Exception)
+async def unexpected(request: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": "something went wrong"}, status_code=500)
+""",
+    find=find,
+)
