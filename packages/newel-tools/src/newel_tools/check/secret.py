@@ -6,7 +6,7 @@ import ast
 import re
 from typing import Final, Literal
 
-__all__ = ["SecretKind", "is_given_key", "is_placeholder", "literal", "secret_kind"]
+__all__ = ["SecretKind", "is_given_key", "is_placeholder", "is_random", "literal", "secret_kind"]
 
 SecretKind = Literal["signing", "credential", "admin"]
 """What a secret opens: all that is signed or encrypted, another service, the first log-in."""
@@ -54,6 +54,13 @@ def secret_kind(name: str) -> SecretKind | None:
 def is_given_key(text: str) -> bool:
     """Tell whether a text has the form of a key that a provider gave out, or of a private key."""
     return _GIVEN.search(text) is not None and not _PLACEHOLDER.search(text)
+
+
+def is_random(text: str) -> bool:
+    """Tell whether a text looks generated: long, of letters and digits, and no words."""
+    letters = any(character.isalpha() for character in text)
+    digits = sum(character.isdigit() for character in text)
+    return len(text) >= 20 and letters and digits >= 4 and not is_placeholder(text)
 
 
 def is_placeholder(text: str) -> bool:

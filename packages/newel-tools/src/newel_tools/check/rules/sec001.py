@@ -1,0 +1,239 @@
+"""SEC001: a secret stands in the code."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from newel_tools.check.finding import Finding, Severity
+from newel_tools.check.review import Review
+from newel_tools.check.rule import Rule
+from newel_tools.check.secret import is_given_key, is_random, literal, secret_kind
+from newel_tools.check.tokens import is_decode, is_encode, own_calls
+from newel_tools.facts.calls import Call
+from newel_tools.facts.source import Class, Module
+
+__all__ = ["RULE"]
+
+_SETTINGS: Final = re.compile(r"(^|\.)(BaseSettings|Settings|Config|AppConfig)$")
+_LOCAL: Final = re.compile(r"(dev|test|local|mock|fake|example|demo)", re.IGNORECASE)
+_ASIDE: Final = re.compile(
+    r"(^|/)(examples?|demos?|docs?|docs_src|scripts?|seeds?|fixtures?|migrations|alembic|mocks?|dev)/"
+)
+_SIGNERS: Final = {
+    "itsdangerous.URLSafeTimedSerializer": "secret_key",
+    "itsdangerous.URLSafeSerializer": "secret_key",
+    "itsdangerous.TimestampSigner": "secret_key",
+    "cryptography.fernet.Fernet": "key",
+}
+_READS: Final = re.compile(r"(^|\.)(getenv|environ\.get|config|env|env\.str)$")
+_CONSTANT_CHARACTERS: Final = 8  # shorter constants are names of things
+
+
+def find(review: Review) -> Iterator[Finding]:
+    """Find literal secrets: settings' defaults, constants, keys of signatures, given keys."""
+    refused = _compared_texts(review)
+    for module in review.source.own_modules():
+        if _ASIDE.search(f"/{module.file}"):
+            continue
+        for line, what, severity in _in_module(review, module, refused):
+            yield RULE.found(what, file=module.file, line=line, severity=severity)
+    for call in own_calls(review):
+        if not _ASIDE.search(f"/{call.caller.file}") and _signs_with_literal(call):
+            yield RULE.found(
+                f"`{call.target}` is given a key that stands in the code",
+                file=call.caller.file,
+                line=call.line,
+            )
+
+
+def _in_module(
+    review: Review, module: Module, refused: frozenset[str]
+) -> Iterator[tuple[int, str, Severity]]:
+    for node in ast.walk(module.tree):
+        if (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and is_given_key(node.value)
+        ):
+            yield node.lineno, "a provider's key stands in the code", "block"
+        elif isinstance(node, ast.Call):
+            yield from _fallback(node, refused)
+    yield from _assigned(module.tree.body, refused, is_settings=False)
+    for cls in review.source.classes.values():
+        if cls.module is module and not _LOCAL.search(cls.name) and not _is_choice(review, cls):
+            kept = refused | _validated_names(cls)
+            yield from _assigned(cls.node.body, kept, is_settings=_is_settings(review, cls))
+
+
+def _is_settings(review: Review, cls: Class) -> bool:
+    return any(_SETTINGS.search(name) for name in {cls.name, *review.source.base_names(cls)})
+
+
+def _is_choice(review: Review, cls: Class) -> bool:
+    return any("Enum" in name for name in review.source.base_names(cls))
+
+
+def _assigned(
+    body: list[ast.stmt], refused: frozenset[str], *, is_settings: bool
+) -> Iterator[tuple[int, str, Severity]]:
+    for node in body:
+        match node:
+            case (
+                ast.Assign(targets=[ast.Name(id=name)], value=value)
+                | ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value)
+            ):
+                kind = secret_kind(name)
+                text = literal(_given(value), name=name)
+                if text is None or kind is None or kind == "admin" or {text, name} & refused:
+                    continue
+                if not is_settings and (len(text) < _CONSTANT_CHARACTERS or not name.isupper()):
+                    continue
+                what = f"`{name}` has a default that stands in the code"
+                yield (
+                    node.lineno,
+                    what if is_settings else f"`{name}` stands in the code",
+                    ("block" if kind == "signing" or is_random(text) else "note"),
+                )
+            case _:
+                pass
+
+
+def _given(value: ast.expr) -> ast.expr:
+    """Return the default in `Field("x")` and `Field(default="x")`, or the value itself."""
+    match value:
+        case ast.Call(func=ast.Name(id="Field"), args=args, keywords=keywords):
+            named = next((k.value for k in keywords if k.arg == "default"), None)
+            return named or (args[0] if args else value)
+        case _:
+            return value
+
+
+def _fallback(call: ast.Call, refused: frozenset[str]) -> Iterator[tuple[int, str, Severity]]:
+    """Find `os.getenv("SECRET_KEY", "a secret")`."""
+    if not _READS.search(ast.unparse(call.func)) or not call.args:
+        return
+    default = next((k.value for k in call.keywords if k.arg == "default"), None)
+    default = default or (call.args[1] if len(call.args) > 1 else None)
+    match call.args[0]:
+        case ast.Constant(value=str(name)) if secret_kind(name) == "signing":
+            text = literal(default, name=name)
+            if text is not None and text not in refused:
+                yield call.lineno, f"where `{name}` is not set, a text in the code is used", "block"
+        case _:
+            pass
+
+
+def _signs_with_literal(call: Call) -> bool:
+    name = _SIGNERS.get(call.target or "")
+    if is_encode(call) or is_decode(call):
+        key = call.argument(1, "key")
+    elif name is not None:
+        key = call.argument(0, name)
+    else:
+        return False
+    return literal(key, name="") is not None
+
+
+def _compared_texts(review: Review) -> frozenset[str]:
+    """Return the texts that code compares with: a default that is refused is no secret."""
+    found: set[str] = set()
+    for module in review.source.own_modules():
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.Compare):
+                found |= {
+                    inner.value
+                    for side in (node.left, *node.comparators)
+                    for inner in ast.walk(side)
+                    if isinstance(inner, ast.Constant) and isinstance(inner.value, str)
+                }
+    return frozenset(found)
+
+
+def _validated_names(cls: Class) -> frozenset[str]:
+    """Return the fields that validators of a settings class name."""
+    found: set[str] = set()
+    for method in cls.methods.values():
+        for node in method.node.decorator_list:
+            if isinstance(node, ast.Call) and "validator" in ast.unparse(node.func):
+                found |= {str(a.value) for a in node.args if isinstance(a, ast.Constant)}
+                if "model" in ast.unparse(node.func) or "root" in ast.unparse(node.func):
+                    found |= {n.attr for n in method.nodes if isinstance(n, ast.Attribute)}
+    return frozenset(found)
+
+
+RULE = Rule(
+    id="SEC001",
+    title="A secret stands in the code",
+    severity="block",
+    how="source",
+    why="Everybody who can read the repository, an image or a backup can sign tokens as anybody; "
+    "where the "
+    "variable is forgotten, the default signs in production.",
+    fix="a setting without a default, `secret_key: SecretStr`, so that the service does not start "
+    "without it",
+    seed='003 "No secrets in code", "Never hardcode secrets"',
+    expected="names of things (`TOKEN_TYPE`), paths, addresses, enums, tests, classes for "
+    "development, "
+    "defaults that the code compares with or validates. Passwords of other services are notes.",
+    bad="""
+import os
+
+import jwt
+from fastapi import FastAPI
+from pydantic_settings import BaseSettings
+
+app = FastAPI()
+SECRET_KEY = "09d25e094faa6ca2556c818166b7a956"  # finding
+JWT_SECRET = os.getenv("JWT_SECRET", "dev-secret-key")  # finding
+
+
+class Settings(BaseSettings):
+    session_secret: str = "keyboard cat".replace(" ", "-")
+    encryption_key: str = "changeme"  # finding
+
+
+@app.get("/token")
+def token() -> str:
+    return jwt.encode({"sub": "a", "exp": 1}, "s3cr3t-k3y", algorithm="HS256")  # finding
+""",
+    good="""
+import os
+import secrets
+from enum import Enum
+
+from fastapi import FastAPI
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings
+
+app = FastAPI()
+SECRET_KEY = os.environ.get("SECRET_KEY", "")
+TOKEN_TYPE = "bearer"
+PRIVATE_KEY = "/run/secrets/key.pem"
+API_KEY = "API_KEY"
+
+
+class Grant(Enum):
+    PASSWORD = "password"
+    CLIENT_SECRET = "client-credentials"
+
+
+class Settings(BaseSettings):
+    secret_key: str = Field(default_factory=lambda: secrets.token_urlsafe(32))
+    jwt_secret: SecretStr = SecretStr("")
+    signing_key: str = "changethis"
+    master_key: str = "please-set-one"
+
+    @field_validator("master_key")
+    @classmethod
+    def is_set(cls, value: str) -> str:
+        return value
+
+    def check(self) -> None:
+        if self.signing_key == "changethis":
+            raise ValueError("set a key")
+""",
+    find=find,
+)
