@@ -12,7 +12,7 @@ import pytest
 
 from newel_tools.check.rule import files_of
 from newel_tools.prove.client import HostClient
-from newel_tools.prove.host.boot import load, mark_background
+from newel_tools.prove.host.boot import load, mark_background, note_errors
 from newel_tools.prove.host.clock import Clock
 from newel_tools.prove.host.record import Places
 from newel_tools.prove.host.statements import Statements
@@ -61,6 +61,7 @@ def hosted(folder: Path) -> Iterator[HostClient]:
     with modules_of(folder):
         statements.install()
         mark_background()
+        note_errors(places)
         clock.install()
         thread = threading.Thread(target=serve)
         client = HostClient(ours, give_up=lambda: None)

@@ -29,6 +29,13 @@ _OTHER: Final = re.compile(
     r"reset|forgot|recover|verif|confirm|change|refresh|revoke|log[-_]?out|test|private|2fa|otp",
     re.IGNORECASE,
 )
+_ENTRANCE: Final = re.compile(
+    r"/(log[-_]?(in|out)|sign[-_]?(in|up|out)|register|registration|tokens?|access[-_]token|"
+    r"refresh([-_]?tokens?)?|jwt|oauth2?|authori[sz]e|authenticate|auth|sessions?|"
+    r"[\w-]*(forgot|reset|recover|resend|verification|verify[-_]?(e?mail|account|token|otp)|"
+    r"confirm[-_]?(e?mail|account)|activate[-_]account|magic[-_]?link)[\w-]*)(/[^/]*)?/?$",
+    re.IGNORECASE,
+)
 _TOKENS: Final[Mapping[str, tuple[str, ...]]] = {
     "access": ("access_token", "accesstoken", "token", "access", "jwt", "id_token", "auth_token"),
     "refresh": ("refresh_token", "refreshtoken", "refresh"),
@@ -80,15 +87,13 @@ def find_registration(operations: Iterable[Operation], *, not_this: Form | None)
 
 def find_refresh(operations: Iterable[Operation]) -> Operation | None:
     """Return the operation that renews an access token."""
-    posts = (operation for operation in operations if operation.method == "POST")
-    return next((operation for operation in posts if "refresh" in operation.path.lower()), None)
+    named = [operation for operation in operations if "refresh" in operation.path.lower()]
+    return min(named, key=lambda operation: operation.method != "POST", default=None)
 
 
 def is_entrance(operation: Operation) -> bool:
     """Tell whether an operation is about getting in or out: it is meant to be open to anyone."""
-    said = f"{operation.path} {operation.name}"
-    words = (_LOG_IN, _REGISTER, _OTHER)
-    return operation.method == "POST" and any(word.search(said) for word in words)
+    return operation.method == "POST" and _ENTRANCE.search(operation.path) is not None
 
 
 def _best(forms: Iterable[Form], weight: Any) -> list[Form]:

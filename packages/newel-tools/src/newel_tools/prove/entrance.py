@@ -104,8 +104,8 @@ class Entrance:
     def enter(self, account: Account, name: str) -> Caller | None:
         """Log in; an account that has to be verified first is verified in the database."""
         caller = self._enter(account, name)
-        if caller is None and self._activate(account.username):
-            caller = self._enter(account, name)
+        if self._activate(account.username):
+            caller = self._enter(account, name) or caller
         return caller
 
     def _enter(self, account: Account, name: str) -> Caller | None:
@@ -237,8 +237,9 @@ class Entrance:
         return self._service.change_rows(self.users.name, where, values) > 0
 
     def _activate(self, username: str) -> bool:
-        """Do what a click in an e-mail, or an administrator, would do."""
+        """Do what a click in an e-mail, or an administrator, would do; tell whether it was due."""
         values: dict[str, Any] = {}
+        row = self._row(username) or {}
         for column in self.users.columns if self.users else ():
             if column.type == "bool" and _SWITCHED_ON.match(column.name):
                 values[column.name] = True
@@ -248,7 +249,8 @@ class Entrance:
                 values[column.name] = dt.datetime.now(dt.UTC).isoformat()
             elif column.name == "status" and "active" in {v.lower() for v in column.values}:
                 values[column.name] = next(v for v in column.values if v.lower() == "active")
-        return self._change(username, values)
+        due = {name: value for name, value in values.items() if not _is_set(row.get(name), value)}
+        return self._change(username, due)
 
     def promote(self, caller: Caller) -> Caller | None:
         """Make an account an administrator in the database, and log in again."""
@@ -270,6 +272,13 @@ class Entrance:
                 admins = [value for value in column.values if "admin" in value.lower()]
                 values[column.name] = admins[0] if admins else "admin"
         return values
+
+
+def _is_set(stored: Any, wanted: Any) -> bool:
+    """Tell whether a switch stands as wanted; any moment will do for one."""
+    if isinstance(wanted, bool):
+        return stored is wanted
+    return stored is not None and (str(stored).lower() == str(wanted).lower() or "T" in str(stored))
 
 
 def _user_table(service: Service) -> Table | None:

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-__all__ = ["ProveError"]
+from dataclasses import dataclass
+
+__all__ = ["ProveError", "Setting"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """A setting that an application did not get, or not as it should be.
+
+    ``fault`` is pydantic's type of the error (`missing`, `int_parsing`), ``expected`` its words.
+    """
+
+    name: str
+    fault: str
+    expected: str = ""
 
 
 class ProveError(Exception):
     """An application that cannot be proved: ``message`` says what, ``fix`` how, a line each.
 
-    ``details`` are further lines, such as the end of the application's log; ``missing`` names the
-    settings that the application asked for.
+    ``details`` are further lines, such as the end of the application's log; ``settings``
+    are those that the application asked for.
     """
 
     def __init__(
@@ -18,12 +32,12 @@ class ProveError(Exception):
         *,
         fix: str,
         details: tuple[str, ...] = (),
-        missing: tuple[str, ...] = (),
+        settings: tuple[Setting, ...] = (),
     ) -> None:
         self.message = message
         self.fix = fix
         self.details = details
-        self.missing = missing
+        self.settings = settings
         super().__init__(message)
 
     def __str__(self) -> str:

@@ -40,13 +40,17 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What a probe did to one route: it was kept, broke, or could not be tried (``why``)."""
+    """What a probe did to one route: it was kept, broke, or could not be tried (``why``).
+
+    Results of one ``cause`` are one finding, whatever line or route they are at.
+    """
 
     probe: str
     route: str
     state: State
     why: str = ""
     finding: Finding | None = None
+    cause: str | None = None
     evidence: Evidence = Evidence()
 
 
@@ -90,6 +94,7 @@ class Probe:
         fix: str | None = None,
         details: Iterable[str] = (),
         commands: Iterable[str] = (),
+        cause: str | None = None,
     ) -> Result:
         """Return that a route gave way; ``exchanges`` show it, the last one's answer is kept.
 
@@ -118,7 +123,14 @@ class Probe:
             answer=answer,
             details=tuple(details),
         )
-        return Result(probe=self.id, route=route, state="broke", finding=finding, evidence=evidence)
+        return Result(
+            probe=self.id,
+            route=route,
+            state="broke",
+            finding=finding,
+            cause=cause,
+            evidence=evidence,
+        )
 
 
 def _order(probe: Probe) -> tuple[int, str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from newel_tools.prove.client import HostClient, HostEnded
-from newel_tools.prove.errors import ProveError
+from newel_tools.prove.errors import ProveError, Setting
 
 __all__ = ["HostProcess", "run_host"]
 
@@ -30,10 +30,18 @@ class HostProcess(HostClient):
     """
 
     def __init__(self, process: subprocess.Popen[bytes], line: socket.socket, log: Path) -> None:
-        super().__init__(line, give_up=self.kill)
+        super().__init__(line, give_up=self._interrupt)
         self.pid = process.pid
         self._process = process
         self._log = log
+
+    def _interrupt(self) -> None:
+        """Let the process write its stacks to the log, and end it."""
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGUSR2)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(0.5)
+        self.kill()
 
     def kill(self) -> None:
         """End the process and all that it started, at once."""
@@ -52,7 +60,7 @@ class HostProcess(HostClient):
     def started(self) -> dict[str, Any]:
         """Return what the host says first; raises ``ProveError`` if the project's code failed."""
         try:
-            said = self.first(_START_SECONDS)
+            said = self.first(_START_SECONDS)  # the same each time it is asked
         except TimeoutError:
             message = f"the application had not started after {_START_SECONDS:.0f} s"
             fix = "see the stack above: what does it wait for?"
@@ -68,10 +76,11 @@ class HostProcess(HostClient):
     def _failed(self, said: Mapping[str, Any]) -> ProveError:
         where = f" ({said['where']})" if said["where"] else ""
         message = f"{said['step']} failed{where}: {said['text']}"
-        if said["missing"]:
-            names = ", ".join(f'{name.upper()} = "..."' for name in said["missing"])
+        if said["settings"]:
+            wanted = [Setting(**setting) for setting in said["settings"]]
+            names = ", ".join(f'{setting.name.upper()} = "..."' for setting in wanted)
             fix = f"add to pyproject.toml, [tool.newel.prove]: env = {{ {names} }}"
-            return ProveError(message, fix=fix, missing=tuple(said["missing"]))
+            return ProveError(message, fix=fix, settings=tuple(wanted))
         fix = "mend it, or add what it needs to pyproject.toml, [tool.newel.prove] env = { ... }"
         return ProveError(message, fix=fix, details=self.log_end())
 

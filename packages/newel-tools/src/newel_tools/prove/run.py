@@ -80,15 +80,19 @@ def _finding(result: Result) -> Finding:
 
 
 def _merged(results: Iterable[Result]) -> list[Result]:
-    """Return one result for each cause: the same probe, at the same line of the project."""
+    """Return one result for each cause: what was said to be one, or a line of the project."""
     by_cause: dict[tuple[object, ...], list[Result]] = {}
     for result in results:
         finding = result.finding
-        if finding is not None:
-            place = (finding.file, finding.line) if finding.file else (finding.route,)
-            by_cause.setdefault(
-                (finding.rule, *place, finding.what if not finding.file else ""), []
-            ).append(result)
+        if finding is None:
+            continue
+        if result.cause is not None:
+            place: tuple[object, ...] = (result.cause,)
+        elif finding.file is not None:
+            place = (finding.file, finding.line)
+        else:
+            place = (finding.route, finding.what)
+        by_cause.setdefault((finding.rule, *place), []).append(result)
     return [_joined(group) for group in by_cause.values()]
 
 

@@ -6,6 +6,7 @@ import re
 import secrets
 import shlex
 import tomllib
+import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -13,19 +14,21 @@ from pathlib import Path
 from typing import Any, Final
 
 from newel_tools.facts.environment import base_environment, dummies_for, installed_packages
-from newel_tools.facts.files import read_text
+from newel_tools.facts.files import is_test, read_text
 from newel_tools.facts.process import copied
 from newel_tools.facts.project import Project
-from newel_tools.prove.errors import ProveError
+from newel_tools.prove.errors import ProveError, Setting
 from newel_tools.prove.postgres import throw_away_postgres
 from newel_tools.prove.process import HostProcess, run_host
 from newel_tools.prove.settings import Settings
+from newel_tools.prove.valkey import has_valkey, throw_away_valkey
 
 __all__ = ["Sandbox", "sandbox"]
 
 _SECRET: Final = re.compile(r"SECRET|TOKEN|PASSWORD|PASSWD|PRIVATE|API_?KEY|_KEY$", re.IGNORECASE)
 _LIFETIME: Final = re.compile(r"EXPIRE|MINUTES|SECONDS|DAYS|HOURS|TTL|LENGTH|URL|PATH|ALGORITHM")
 _SQLITE: Final = b"SQLite format 3\0"
+_DRIVERS: Final = frozenset({"asyncpg", "psycopg", "psycopg2", "pg8000"})
 _TRIES: Final = 4
 _MARKERS: Final = ("pyproject.toml", "alembic.ini", "setup.py", "requirements.txt", "Dockerfile")
 
@@ -40,6 +43,7 @@ class Sandbox:
     copy: Path
     environment: dict[str, str]
     postgres: dict[str, Any] | None
+    redis: str | None
     notes: list[str] = field(default_factory=list[str])
 
     @property
@@ -50,15 +54,19 @@ class Sandbox:
 
     @contextmanager
     def started_host(self) -> Generator[HostProcess]:
-        """Run the application; settings that it says are missing get values, a few times."""
+        """Run the application until the block ends."""
+        with self._started({"target": self.target}, folder=self._moved(self._folder)) as process:
+            yield process
+
+    @contextmanager
+    def _started(self, wanted: Mapping[str, Any], *, folder: Path) -> Generator[HostProcess]:
+        """Run the host; settings that the project says are missing get values, a few times."""
         for left in range(_TRIES, -1, -1):
-            with self._process(
-                {"target": self.target}, folder=self._moved(self._folder)
-            ) as process:
+            with self._process(wanted, folder=folder) as process:
                 try:
                     process.started()
                 except ProveError as error:
-                    if not left or not self.supply(error.missing):
+                    if not left or not (self.supply(error.settings) or self._go_async(error)):
                         raise
                     continue
                 yield process
@@ -95,6 +103,7 @@ class Sandbox:
             "folder": str(folder),
             "path": paths,
             "postgres": self.postgres,
+            "redis": self.redis,
         }
         log = self.scratch / "log"
         return run_host(self.project.python, request, environment=self.environment, log=log)
@@ -114,8 +123,8 @@ class Sandbox:
 
     def run(self, command: list[str], *, folder: Path) -> None:
         """Run a command of the project behind the guard; raises ``ProveError`` if it fails."""
-        with self._process({"command": command}, folder=folder) as process:
-            process.started()
+        with self._started({"command": command}, folder=folder):
+            pass
 
     def _migrations(self) -> Iterator[tuple[Path, list[str]]]:
         root = self.project.root
@@ -128,18 +137,48 @@ class Sandbox:
                     yield self._moved(folder), ["newel", "migrate", "up"]
                     return
 
-    def supply(self, missing: tuple[str, ...]) -> bool:
+    def _go_async(self, error: ProveError) -> bool:
+        """Name an asynchronous driver in the addresses of databases, if the project wants one."""
+        if "requires an async driver" not in error.message:
+            return False
+        packages = installed_packages(self.project.python)
+        drivers = {"postgresql": "asyncpg", "postgres": "asyncpg", "sqlite": "aiosqlite"}
+        for name, value in self.environment.items():
+            scheme, mark, rest = value.partition("://")
+            driver = drivers.get(scheme.partition("+")[0])
+            if mark and driver in packages:
+                kind = scheme.partition("+")[0].replace("postgres", "postgresql", 1)
+                kind = kind.replace("postgresqlql", "postgresql")
+                self.environment[name] = f"{kind}+{driver}://{rest}"
+        return True
+
+    def supply(self, settings: tuple[Setting, ...]) -> bool:
         """Give values to settings that the application asked for; tell whether any is new."""
         texts = [text for path in self.project.files if (text := read_text(path)) is not None]
+        missing = [setting.name for setting in settings if setting.fault.endswith("missing")]
         found = dummies_for(
             missing,
             texts,
             packages=installed_packages(self.project.python),
             asynchronous=any("create_async_engine" in text for text in texts),
         )
-        new = {name: value for name, value in found.items() if name not in self.environment}
+        for setting in settings:
+            value = _suitable(setting)
+            if value is not None:
+                found[setting.name.upper()] = value
+        new = {name: value for name, value in found.items() if self.environment.get(name) != value}
         self.environment |= new
         return bool(new)
+
+
+def _suitable(setting: Setting) -> str | None:
+    """Return a value of the kind that a refused setting should have had."""
+    values = {"int": "30", "float": "30", "bool": "false", "url": "http://127.0.0.1:9"}
+    values |= {"json": "[]", "list": "[]", "dict": "{}", "uuid": str(uuid.UUID(int=1))}
+    if setting.fault in ("enum", "literal_error"):
+        choices = re.findall(r"'([^']*)'", setting.expected)
+        return choices[0] if choices else None
+    return values.get(setting.fault.partition("_")[0])
 
 
 @contextmanager
@@ -158,8 +197,11 @@ def sandbox(project: Project, settings: Settings) -> Generator[Sandbox]:
             **named,
             **settings.env,
         }
+        redis = None
+        if "redis" in installed_packages(project.python) and has_valkey():
+            redis = stack.enter_context(throw_away_valkey())
         postgres = None
-        if _wants_postgres(settings, environment):
+        if _wants_postgres(project, settings, environment):
             postgres = stack.enter_context(throw_away_postgres())
         yield Sandbox(
             project=project,
@@ -168,13 +210,22 @@ def sandbox(project: Project, settings: Settings) -> Generator[Sandbox]:
             copy=copy,
             environment=environment,
             postgres=postgres,
+            redis=redis,
         )
 
 
-def _wants_postgres(settings: Settings, environment: Mapping[str, str]) -> bool:
+def _wants_postgres(project: Project, settings: Settings, environment: Mapping[str, str]) -> bool:
+    """Tell whether the project may ask for PostgreSQL: its settings do, or its code can."""
     if settings.database is not None:
         return settings.database == "postgresql"
-    return any("postgres" in name.lower() + value.lower() for name, value in environment.items())
+    if any("postgres" in name.lower() + value.lower() for name, value in environment.items()):
+        return True
+    if _DRIVERS.isdisjoint(installed_packages(project.python)):
+        return False
+    texts = (
+        read_text(path) for path in project.files if not is_test(path.relative_to(project.root))
+    )
+    return any("postgres" in text.lower() for text in texts if text is not None)
 
 
 def _without_secrets(copy: Path) -> dict[str, str]:

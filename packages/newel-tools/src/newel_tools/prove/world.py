@@ -114,18 +114,21 @@ class World:
         if resource.key in self._making:
             return None
         if resource.create is None:
-            return self._account(resource, caller)
+            return self.account(resource, caller)
         self._making.append(resource.key)
         before, self._own_links = self._own_links, own_links
         try:
-            return self._make(resource, resource.create, caller, changes or {})
+            made = self._make(resource, resource.create, caller, changes or {})
+            return self.account(resource, caller) if made is None and not changes else made
         finally:
             self._own_links = before
             self._making.pop()
 
-    def _account(self, resource: Resource, caller: Caller) -> Made | None:
+    def account(self, resource: Resource, caller: Caller) -> Made | None:
         """Return a caller's own account as the thing."""
-        if not is_people(resource) or caller.id is None or len(resource.items[0].path_names) != 1:
+        if not (is_people(resource) and resource.items and caller.id is not None):
+            return None
+        if len(resource.items[0].path_names) != 1:
             return None
         name = resource.items[0].path_names[0]
         key = caller.username if "name" in name else caller.id
@@ -318,7 +321,7 @@ class World:
         )
         if is_people(resource) and operation.writes and caller.name == "administrator":
             someone = self.newcomer()
-            return self._account(resource, someone) if someone is not None else None
+            return self.account(resource, someone) if someone is not None else None
         if operation.method == "DELETE" and is_last:
             return self.make(resource, caller)
         return self.kept(resource, caller)

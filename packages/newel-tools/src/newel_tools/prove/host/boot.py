@@ -7,14 +7,23 @@ import contextlib
 import importlib
 import importlib.metadata
 import inspect
+import re
 import runpy
 import sys
 import traceback
 from typing import Any
 
-from .record import Places, in_background
+from .record import Places, current, in_background
 
-__all__ = ["BootError", "Lifespan", "api_description", "load", "mark_background", "run_command"]
+__all__ = [
+    "BootError",
+    "Lifespan",
+    "api_description",
+    "load",
+    "mark_background",
+    "note_errors",
+    "run_command",
+]
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 5.0
@@ -31,20 +40,27 @@ class BootError(Exception):
             "type": type(error).__qualname__,
             "text": "".join(lines).strip()[:2_000],
             "where": places.of_error(error),
-            "missing": _missing_settings(error),
+            "settings": _settings_at_fault(error),
         }
 
 
-def _missing_settings(error: BaseException) -> list[str]:
-    """Return the names that a settings class of pydantic asked for and did not get."""
+def _settings_at_fault(error: BaseException) -> list[dict[str, str]]:
+    """Return the settings that a class of pydantic asked for: their names, and what is wrong."""
+    named = re.match(r'error parsing value for field "(\w+)"', str(error))
+    if type(error).__name__ == "SettingsError" and named:
+        return [{"name": named[1], "fault": "json_invalid", "expected": ""}]
     errors = getattr(error, "errors", None)
     if not callable(errors) or type(error).__name__ != "ValidationError":
         return []
-    found: list[str] = []
+    found: list[dict[str, str]] = []
     with contextlib.suppress(Exception):
         said: Any = errors()
-        wanted = ("missing", "value_error.missing")
-        found += [str(item["loc"][0]) for item in said if item["type"] in wanted and item["loc"]]
+        for item in said:
+            context: Any = item.get("ctx") or {}
+            expected = str(context.get("expected", ""))
+            found.append(
+                {"name": str(item["loc"][0]), "fault": str(item["type"]), "expected": expected}
+            )
     return found
 
 
@@ -112,6 +128,26 @@ def mark_background() -> None:
 
     setattr(marked, "marks", True)  # noqa: B010 - ours, to see it again
     module.BackgroundTask.__call__ = marked
+
+
+def note_errors(places: Places) -> None:
+    """Let errors that the application's own handlers answer be seen, with their lines."""
+    module: Any = importlib.import_module("starlette._exception_handler")
+    found = module._lookup_exception_handler  # noqa: SLF001 - where every handled error passes
+    original = getattr(found, "original", found)  # noted by another host of this process
+
+    def lookup(handlers: Any, error: Exception) -> Any:
+        record = current.get()
+        if record is not None and not hasattr(error, "status_code") and not _is_refusal(error):
+            record.add_error(error, where=places.of_error(error))
+        return original(handlers, error)
+
+    setattr(lookup, "original", original)  # noqa: B010 - functions have no such attribute
+    module._lookup_exception_handler = lookup  # noqa: SLF001 - as above
+
+
+def _is_refusal(error: Exception) -> bool:
+    return type(error).__name__ in ("RequestValidationError", "WebSocketRequestValidationError")
 
 
 class Lifespan:

@@ -13,6 +13,7 @@ import resource
 import socket
 import sqlite3
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -66,14 +67,14 @@ class Guard:
     """Refuses connections, processes and writes; what it refuses is noted in the record at hand.
 
     A refusal is the `OSError` that a machine without network, programs or rights would raise, so
-    that code which expects such machines goes on. ``folder`` is where may be written, ``sockets``
-    the folder whose UNIX sockets may be dialled. No port is open: a real service of the machine
-    that listens on 127.0.0.1 is as much out of reach as one elsewhere.
+    that code which expects such machines goes on. ``folder`` is where may be written,
+    ``sockets`` are the UNIX sockets, or folders of such, that may be dialled. No port is open: a
+    real service that listens on 127.0.0.1 is as much out of reach as one elsewhere.
     """
 
-    def __init__(self, *, folder: str, sockets: str | None = None) -> None:
+    def __init__(self, *, folder: str, sockets: Iterable[str] = ()) -> None:
         self._folder = os.path.realpath(folder)
-        self._sockets = None if sockets is None else os.path.realpath(sockets)
+        self._sockets = [os.path.realpath(path) for path in sockets]
 
     def install(self) -> None:
         """Refuse from now on; there is no way back in this process."""
@@ -112,7 +113,7 @@ class Guard:
     def _check_address(self, address: object, event: str) -> None:
         if isinstance(address, (str, bytes)):
             path = os.path.realpath(os.fsdecode(address))
-            if self._sockets is not None and _is_below(path, self._sockets):
+            if any(_is_below(path, place) for place in self._sockets):
                 return
         if event == "socket.sendmsg" and address is None:  # an answer on an open connection
             return

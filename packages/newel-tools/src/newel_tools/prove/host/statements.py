@@ -49,17 +49,11 @@ class Meeting:
 
 
 class Statements:
-    """Listens to every engine of the process, present and future.
+    """Listens to every engine of the process, present and future."""
 
-    ``postgres`` are the parameters of the throw-away server (``host``, ``port``, ``user``,
-    ``password``, ``database``): every PostgreSQL connection goes there, whatever address the
-    project's settings name.
-    """
-
-    def __init__(self, places: Places, *, postgres: dict[str, Any] | None = None) -> None:
+    def __init__(self, places: Places) -> None:
         self.database_is_lost = False
         self._places = places
-        self._postgres = postgres
         self._armed: dict[int, Any] = {}
         self._listeners: list[tuple[Any, str, Any]] = []
 
@@ -90,12 +84,9 @@ class Statements:
             del dialect.do_commit
         self._listeners, self._armed = [], {}
 
-    def _do_connect(self, dialect: Any, _record: Any, arguments: Any, options: Any) -> None:
+    def _do_connect(self, dialect: Any, _record: Any, _arguments: Any, _options: Any) -> None:
         if self.database_is_lost:
             raise _error(dialect, LOST_DATABASE)
-        if dialect.name == "postgresql" and self._postgres is not None:
-            arguments[:] = []
-            dial(options, self._postgres)
 
     def _begin(self, connection: Any) -> None:
         self._arm(connection.dialect)
@@ -162,16 +153,6 @@ def _numbers(values: Any) -> list[int]:
     if hasattr(listed, "values"):
         listed = listed.values()
     return [value for value in listed if type(value) is int][:20]
-
-
-def dial(options: dict[str, Any], server: dict[str, Any]) -> None:
-    """Let a PostgreSQL driver's connection options lead to ``server``."""
-    name = "dbname" if "dbname" in options else "database"
-    for unused in ("dsn", "service", "sslmode", "ssl", "sslrootcert", "hostaddr", "unix_sock"):
-        options.pop(unused, None)
-    for key in ("host", "port", "user", "password"):
-        options[key] = server[key]
-    options[name] = server["database"]
 
 
 def _commits_itself(connection: Any) -> bool:

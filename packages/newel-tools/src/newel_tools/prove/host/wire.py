@@ -7,16 +7,26 @@ import faulthandler
 import json
 import os
 import resource
+import signal
 import sys
 import threading
 from typing import Any
 
-from .boot import BootError, Lifespan, api_description, load, mark_background, run_command
+from .boot import (
+    BootError,
+    Lifespan,
+    api_description,
+    load,
+    mark_background,
+    note_errors,
+    run_command,
+)
 from .clock import Clock
 from .exchange import call, converse
 from .guard import Guard, leave_network, limit_memory, redirect_sqlite
 from .record import Places, Record
 from .rows import Rows
+from .servers import lead_postgres, lead_redis
 from .stalls import Watchdog
 from .statements import Meeting, Statements
 
@@ -138,15 +148,20 @@ def main() -> None:
     if wanted is None:
         return
     places = _prepare(wanted)
-    statements = Statements(places, postgres=wanted.get("postgres"))
+    statements = Statements(places)
     try:
         # Here, before the project's own modules can be taken for those of a library.
         statements.install()
+        if wanted.get("postgres"):
+            lead_postgres(wanted["postgres"])
+        if wanted.get("redis"):
+            lead_redis(wanted["redis"])
         if "command" in wanted:
             run_command(wanted["command"], places)
             pipe.write({"done": True})
         else:
             mark_background()
+            note_errors(places)
             clock = Clock()
             clock.install()
             _serve(pipe, wanted, places, statements, clock)
@@ -166,7 +181,11 @@ def _prepare(wanted: dict[str, Any]) -> Places:
     sys.argv = [wanted.get("target", "newel-prove")]
     # A start-up that hangs says where: the parent reads it from the log.
     faulthandler.dump_traceback_later(wanted["start_seconds"] * 0.9, exit=False)
-    guard = Guard(folder=wanted["scratch"], sockets=server["host"] if server else None)
+    # A request that hangs says where: the parent asks for the stacks before it ends the process.
+    faulthandler.register(signal.SIGUSR2, all_threads=True)
+    sockets = [server["host"]] if server else []
+    sockets += [wanted["redis"]] if wanted.get("redis") else []
+    guard = Guard(folder=wanted["scratch"], sockets=sockets)
     guard.install()
     return Places(wanted["copy"], wanted["root"])
 

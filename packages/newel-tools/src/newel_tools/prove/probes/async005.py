@@ -44,23 +44,33 @@ def _tried(lab: Lab) -> Iterator[Result]:
 def _request_of(lab: Lab, stall: dict[str, Any]) -> Exchange | None:
     """Return the exchange in which the loop stood still; ``None`` if it was none alone."""
     doing: list[str] = stall["doing"]
-    if len(doing) != 1:
-        return None
-    found = [e for e in lab.seen if f"{e.request.method} {e.request.path}" == doing[0]]
-    return found[-1] if found and not found[-1].request.options else None
+    found = [e for e in lab.seen if doing == [f"{e.request.method} {e.request.path}"]]
+    usable = [e for e in found if not e.answer.refused]
+    return next((e for e in reversed(usable) if e.answer.is_success), None)
 
 
 def _repeated(lab: Lab, exchange: Exchange, place: str) -> float | None:
-    """Send the request again and return the longest stall at the same place, if it comes back."""
+    """Ask the same again and return the longest stall at the same place, if it comes back."""
     longest = 0.0
     for _ in range(_AGAIN):
         lab.stalls()
-        lab.send(exchange.request, exchange.caller)
+        _send_again(lab, exchange)
         again = [stall for stall in lab.stalls() if place in (stall["where"], *stall["stack"][:1])]
         if not again:
             return None
         longest = max(longest, *(stall["seconds"] for stall in again))
     return longest
+
+
+def _send_again(lab: Lab, exchange: Exchange) -> None:
+    form = lab.entrance.registration
+    if form is not None and form.operation.label == exchange.request.label:
+        lab.entrance.register_with(form, {})  # a name can be registered once
+        return
+    operation = next(op for op in lab.operations if op.label == exchange.request.label)
+    made = exchange.request.method == "POST" and operation.path_names == ()
+    fresh = lab.request(operation, exchange.caller) if made and operation in lab.writes else None
+    lab.send(fresh or exchange.request, exchange.caller)
 
 
 _BAD = """

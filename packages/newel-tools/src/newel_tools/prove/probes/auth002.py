@@ -24,7 +24,8 @@ def _run(lab: Lab) -> Iterator[Result]:
         return
     for resource in lab.world.resources:
         for operation in _operations(lab, resource):
-            made = lab.world.make(resource, lab.user)
+            make = lab.world.account if is_people(resource) else lab.world.make
+            made = make(resource, lab.user)
             if made is None:
                 yield PROBE.skipped(operation.label, "no such thing could be made")
             elif not (is_people(resource) or belongs_to(lab, made)):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from newel_tools.prove.examples import DATABASE
 from newel_tools.prove.lab import Lab
 from newel_tools.prove.probe import Probe, Result
-from newel_tools.prove.variants import broken_by
+from newel_tools.prove.variants import Change, broken_by
 
 __all__ = ["PROBE"]
 
@@ -15,8 +15,9 @@ __all__ = ["PROBE"]
 def _run(lab: Lab) -> Iterator[Result]:
     for operation in lab.operations:
         if operation.fields and operation.media == "application/json":
-            changes = [({name: None}, f"null for {name}") for name in operation.fields]
-            yield broken_by(PROBE, lab, operation, changes)
+            names = operation.fields
+            changes = [Change(said=f"null for {name}", body={name: None}) for name in names]
+            yield from broken_by(PROBE, lab, operation, changes)
 
 
 _BAD = f"""{DATABASE}

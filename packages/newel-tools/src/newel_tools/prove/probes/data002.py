@@ -2,60 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Final
 
 from newel_tools.prove.lab import Lab
 from newel_tools.prove.operations import Operation, Schema
 from newel_tools.prove.probe import Probe, Result
-from newel_tools.prove.variants import broken_by
+from newel_tools.prove.variants import Change, broken_by
 
 __all__ = ["PROBE"]
 
+_NUL: Final = "a NUL character in a text"
 _LONG: Final = 100_000
 _INTEGERS: Final = (2**31, 2**63, -(2**63) - 1)
 
 
 def _run(lab: Lab) -> Iterator[Result]:
     for operation in lab.operations:
-        changes = list(_body_changes(operation))
-        paths = list(_path_changes(operation))
-        if changes or paths:
-            yield broken_by(PROBE, lab, operation, changes, paths=paths)
+        changes = [*_body_changes(operation), *_path_changes(operation)]
+        if changes:
+            yield from broken_by(PROBE, lab, operation, changes)
 
 
-def _body_changes(operation: Operation) -> Iterator[tuple[Mapping[str, Any], str]]:
+def _body_changes(operation: Operation) -> Iterator[Change]:
     for name, schema in operation.fields.items():
         for part in operation.schemas.alternatives(schema):
-            for value, said in _extremes(part):
-                yield {name: value}, f"{said} for {name}"
+            for value, said, cause in _extremes(part):
+                yield Change(said=f"{said} for {name}", body={name: value}, cause=cause)
 
 
-def _extremes(schema: Schema) -> Iterator[tuple[Any, str]]:
+def _extremes(schema: Schema) -> Iterator[tuple[Any, str, str | None]]:
     """Yield what the schema allows and few think of; what it forbids has to be refused, too."""
     kind = schema.get("type")
     if kind == "string" and not schema.get("enum") and not schema.get("format"):
-        yield "a\0b", "a NUL character"
+        yield "a\0b", "NUL", _NUL
         if "maxLength" not in schema:
-            yield "x" * _LONG, f"{_LONG:,} characters"
+            yield "x" * _LONG, f"{_LONG:,} characters", None
     elif kind == "integer":
         for value in _INTEGERS:
-            yield value, f"the integer {value}"
+            yield value, f"the integer {value}", None
     elif kind == "number":
-        yield 1e300, "the number 1e300"
+        yield 1e300, "the number 1e300", None
     elif kind == "string" and schema.get("format") == "date-time":
-        yield "0001-01-01T00:00:00+23:59", "a moment before the year 1"
+        yield "0001-01-01T00:00:00+23:59", "a moment before the year 1", None
 
 
-def _path_changes(operation: Operation) -> Iterator[tuple[Mapping[str, Any], str]]:
+def _path_changes(operation: Operation) -> Iterator[Change]:
     for name in operation.path_names:
         parameter = operation.parameter(name, "path")
         kind = parameter.schema.get("type") if parameter is not None else None
         if kind == "integer":
             for value in _INTEGERS[:2]:
-                yield {name: value}, f"the integer {value} for {name} in the path"
+                yield Change(said=f"the integer {value} for {name}", path={name: value})
         elif kind == "string" and parameter and not parameter.schema.get("format"):
-            yield {name: "a\0b"}, f"a NUL character for {name} in the path"
+            yield Change(said=f"NUL for {name} in the path", path={name: "a\0b"}, cause=_NUL)
 
 
 _BAD = """

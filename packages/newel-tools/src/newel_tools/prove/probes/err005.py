@@ -48,7 +48,7 @@ def _unknown(lab: Lab, operation: Operation) -> Result:
 
 
 def _is_item(operation: Operation) -> bool:
-    return operation.segments[-1].startswith("{")
+    return operation.segments[-1].startswith("{") and not operation.lists
 
 
 def _unknown_value(operation: Operation, name: str, known: Any) -> Any:

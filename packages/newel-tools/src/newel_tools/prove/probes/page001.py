@@ -31,9 +31,11 @@ def _filled(lab: Lab, resource: Resource, operation: Operation) -> Result:
     caller = lab.fresh_maker(resource)
     if caller is None:
         return PROBE.skipped(operation.label, "no such thing could be made")
-    for _ in range(_ROWS - 1):
-        if lab.world.make(resource, caller) is None:
-            return PROBE.skipped(operation.label, f"{_ROWS} such things could not be made")
+    for _ in range(_ROWS - 2):
+        lab.world.make(resource, caller)
+    made = lab.world.make(resource, caller)
+    if made is None:
+        return PROBE.skipped(operation.label, f"{_ROWS} such things could not be made")
     request = lab.request(operation, caller)
     exchange = None if request is None else lab.send(request, caller)
     if exchange is None or not exchange.answer.is_success:
@@ -46,7 +48,10 @@ def _filled(lab: Lab, resource: Resource, operation: Operation) -> Result:
     if shown < _ROWS or limited or not reads:
         return PROBE.kept(operation.label)
     said = f"it answers all {shown} rows; no statement of it has a limit"
-    where = next((one.where for one in reads if resource.name in one.sql.lower()), reads[-1].where)
+    table = re.compile(
+        rf"FROM\s+[\"`]?(\w+\.)?{made.tables[0] if made.tables else ''}\b", re.IGNORECASE
+    )
+    where = next((one.where for one in reads if table.search(one.sql)), reads[-1].where)
     return PROBE.broke(operation.label, said, exchange, where=where)
 
 

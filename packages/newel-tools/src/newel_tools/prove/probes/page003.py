@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Iterator
+from typing import Final
 
 from newel_tools.prove.examples import DATABASE
 from newel_tools.prove.lab import Lab
 from newel_tools.prove.operations import Operation
 from newel_tools.prove.probe import Probe, Result
-from newel_tools.prove.variants import broken_by
+from newel_tools.prove.variants import Change, broken_by
 
 __all__ = ["PROBE"]
 
@@ -27,19 +27,19 @@ def _run(lab: Lab) -> Iterator[Result]:
         if operation.method == "GET":
             names = [item.name for item in operation.queries() if _NAMES.match(item.name)]
             if names:
-                yield _bounded(lab, operation, names)
+                yield from _bounded(lab, operation, names)
 
 
-def _bounded(lab: Lab, operation: Operation, names: list[str]) -> Result:
-    queries = list(_queries(names))
-    result = broken_by(PROBE, lab, operation, (), queries=queries)
-    return result if result.state != "kept" else _negative(lab, operation, names) or result
+def _bounded(lab: Lab, operation: Operation, names: list[str]) -> Iterator[Result]:
+    for result in broken_by(PROBE, lab, operation, _queries(names)):
+        negative = _negative(lab, operation, names) if result.state == "kept" else None
+        yield negative or result
 
 
-def _queries(names: list[str]) -> Iterator[tuple[Mapping[str, Any], str]]:
+def _queries(names: list[str]) -> Iterator[Change]:
     for name in names:
         for value in _VALUES:
-            yield {name: value}, f"{name}={value}"
+            yield Change(said=f"{name}={value}", query={name: value})
 
 
 def _negative(lab: Lab, operation: Operation, names: list[str]) -> Result | None:
