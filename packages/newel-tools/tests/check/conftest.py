@@ -66,7 +66,8 @@ def zygote() -> Iterator[Zygote]:
 def reviewed(tmp_path: Path, zygote: Zygote) -> Reviewed:
     """Return a function that writes an application and reviews it.
 
-    `reviewed(files or text, rules=[...])`; text is an example as rules have it.
+    `reviewed(files or text, rules=[...])`; text is an example as rules have it. With a .gitignore
+    it is a repository, whose other files git tracks.
     """
 
     def review(
@@ -80,6 +81,9 @@ def reviewed(tmp_path: Path, zygote: Zygote) -> Reviewed:
             path = tmp_path / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
+        if ".gitignore" in named:
+            subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+            subprocess.run(["git", "add", "."], cwd=tmp_path, check=True)
         project = find_project(tmp_path)
         source = read_source(project.root, project.files, project.import_paths)
         facts = zygote.facts(project)

@@ -42,14 +42,13 @@ def find(review: Review) -> Iterator[Finding]:
 
 def _reads(function: Function) -> Iterator[int]:
     for node in function.nodes:
-        if isinstance(node, ast.Call) and _READS.match(ast.unparse(node.func)):
-            yield node.lineno
-        elif (
-            isinstance(node, ast.Subscript)
-            and isinstance(node.ctx, ast.Load)
-            and _READS.match(ast.unparse(node))
-        ):
-            yield node.lineno
+        match node:
+            case ast.Call(func=read, lineno=line) | (
+                ast.Subscript(ctx=ast.Load(), lineno=line) as read
+            ) if _READS.match(ast.unparse(read)):
+                yield line
+            case _:
+                pass
 
 
 RULE = Rule(

@@ -29,7 +29,7 @@ _PASSWORDS: Final = re.compile(r"^(\w+_)?(password|passwd|pwd|secret)$", re.IGNO
 
 
 def find(review: Review) -> Iterator[Finding]:
-    """Find log calls that are given a secret, all headers, a raw body, or a body with a password."""
+    """Find log calls that are given a secret, all headers, or a body with a password."""
     models = {model.full_name: model for model in review.facts.models.values()}
     for function, reach in review.served.items():
         for call in review.calls.of(function):
