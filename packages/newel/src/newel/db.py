@@ -82,10 +82,11 @@ def _refuse_to_flush(session: UnitSession, _context: UOWTransaction, _instances:
 
 @event.listens_for(UnitSession, "after_flush")
 def _note_changed_entities(session: UnitSession, _context: UOWTransaction) -> None:
-    for kind, forget in session.work.database.watchers:
-        for entity in (*session.new, *session.dirty, *session.deleted):
+    work = session.work
+    for entity in (*session.new, *session.dirty, *session.deleted):
+        for kind, forget in work.database.watchers:
             if isinstance(entity, kind):
-                session.work.after_commit(partial(forget, entity))
+                work.after_commit(partial(forget, entity))
 
 
 @event.listens_for(UnitSession, "do_orm_execute")

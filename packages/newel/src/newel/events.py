@@ -123,9 +123,8 @@ def write_events(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> N
         return
     # Sorted, so that two units that publish about the same two entities do not lock each other up.
     ordered = sorted(rows, key=lambda row: row["aggregate_id"])
-    connection.execute(
-        _INSERT_IN_TURN, [{**row, "turn": row["aggregate_id"].int & _LOCK_BITS} for row in ordered]
-    )
+    for row in ordered:
+        connection.execute(_INSERT_IN_TURN, {**row, "turn": row["aggregate_id"].int & _LOCK_BITS})
 
 
 def _after_the_last() -> ColumnElement[int]:

@@ -111,7 +111,7 @@ class Reader(Generic[M]):
 
     def _models(self, rows: Sequence[Row[*tuple[Any, ...]]]) -> list[M]:
         names = tuple(self._model.model_fields)
-        validate = self._model.model_validate
+        validate = self._model.__pydantic_validator__.validate_python
         # A page's row has one column more, its total.
         return [validate(dict(zip(names, row, strict=False)), by_name=True) for row in rows]
 
