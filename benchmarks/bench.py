@@ -20,8 +20,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks import hashing, openapi, routing, startup
 from benchmarks.conformance import conforms
 from benchmarks.databases import Backend, Prepared, prepared
+from benchmarks.load import load_command
 from benchmarks.peers_environment import ensure_peers
 from benchmarks.performance import OPERATIONS, OWN, page
 from benchmarks.report import Measured, Report, Sample, plain, save, show, write_section
@@ -57,16 +59,13 @@ def measure(cell: Cell, database: Prepared, *, core: int, seconds: float) -> Sam
     """Put load on a server for ``seconds`` and return the CPU time that a request cost it."""
     before = cell.server.cpu_seconds()
     done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "benchmarks.load",
+        load_command(
             database.workload,
             cell.operation,
-            str(cell.server.port),
-            str(cell.connections),
-            str(seconds),
-        ],
+            port=cell.server.port,
+            connections=cell.connections,
+            seconds=seconds,
+        ),
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
@@ -193,6 +192,9 @@ def main() -> int:
         if _is_whole(options):
             save("requests", _without_names(report))
             write_section("requests", page(report))
+            for figure in (startup, openapi, routing, hashing):
+                progress(figure.NAME)
+                write_section(figure.NAME, figure.measure())
     except BenchmarkError as error:
         print(error, file=sys.stderr)
         return 1

@@ -15,54 +15,99 @@ import select
 import socket
 import sys
 import time
-from collections.abc import Iterator
-from itertools import count
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from itertools import count, cycle
 from pathlib import Path
 from typing import Any
 
 PATH = "/api/v1/agents"
-STATUS = {"list": b"200", "get": b"200", "post": b"201", "patch": b"200", "delete": b"204"}
+LOGIN = "/api/v1/auth/login"
+STATUS = {
+    "get": b"200",
+    "list": b"200",
+    "post": b"201",
+    "patch": b"200",
+    "delete": b"204",
+    "login": b"401",
+}
 STALL_SECONDS = 10.0
+
+Workload = dict[str, Any]
+"""What ``databases`` wrote: ``users`` with their tokens and agents, and the ``body`` of POST."""
 
 
 class Stopped(Exception):
     """The measurement is worth nothing: an answer was wrong, missing or late."""
 
 
-def requests(operation: str, workload: dict[str, Any]) -> Iterator[bytes]:
+def requests(operation: str, workload: Workload) -> Iterator[bytes]:
     """Yield requests without end, but for ``delete``: that one ends with the rows.
 
     Users and rows are picked at random, the same in every run.
     """
-    pick = random.Random(operation)  # noqa: S311 - to repeat, not to hide
-    users = [(user["token"], user["agents"]) for user in workload["users"]]
-    numbers = count()
-    if operation in {"get", "delete"}:
-        pairs = [(token, agent) for token, agents in users for agent in agents]
-        pick.shuffle(pairs)
-        built = [_request(operation, token, f"/{agent}") for token, agent in pairs]
-        while True:
-            yield from built
-            if operation == "delete":
-                return
-    elif operation == "list":
-        built = [
-            _request("get", token, f"?page={page}&page_size=20")
-            for token, _ in users
-            for page in range(1, 11)
-        ]
-        pick.shuffle(built)
-        while True:
-            yield from built
-    elif operation == "post":
-        for number in numbers:
-            body = json.dumps({**workload["body"], "name": f"made {number:012d}"})
-            yield _request(operation, users[number % len(users)][0], "", body)
-    else:
-        for number in numbers:
-            token, agents = pick.choice(users)
-            body = json.dumps({"name": f"renamed {number:012d}"})
-            yield _request(operation, token, f"/{pick.choice(agents)}", body)
+    return _FEEDS[operation](workload, random.Random(operation))  # noqa: S311 - to repeat
+
+
+def _gets(workload: Workload, pick: random.Random) -> Iterator[bytes]:
+    yield from cycle(_shuffled("get", workload, pick))
+
+
+def _deletes(workload: Workload, pick: random.Random) -> Iterator[bytes]:
+    yield from _shuffled("delete", workload, pick)
+
+
+def _shuffled(method: str, workload: Workload, pick: random.Random) -> list[bytes]:
+    """Return one request for every row."""
+    built = [
+        _request(method, user["token"], f"/{agent}")
+        for user in workload["users"]
+        for agent in user["agents"]
+    ]
+    pick.shuffle(built)
+    return built
+
+
+def _lists(workload: Workload, pick: random.Random) -> Iterator[bytes]:
+    built = [
+        _request("get", user["token"], f"?page={page}&page_size=20")
+        for user in workload["users"]
+        for page in range(1, 11)
+    ]
+    pick.shuffle(built)
+    yield from cycle(built)
+
+
+def _posts(workload: Workload, pick: random.Random) -> Iterator[bytes]:
+    for number in count():
+        body = json.dumps({**workload["body"], "name": f"made {number:012d}"})
+        yield _request("post", pick.choice(workload["users"])["token"], "", body)
+
+
+def _patches(workload: Workload, pick: random.Random) -> Iterator[bytes]:
+    for number in count():
+        user = pick.choice(workload["users"])
+        body = json.dumps({"name": f"renamed {number:012d}"})
+        yield _request("patch", user["token"], f"/{pick.choice(user['agents'])}", body)
+
+
+def _logins(_workload: Workload, _pick: random.Random) -> Iterator[bytes]:
+    """Yield log-ins to accounts that do not exist: as dear as others, and no account is slowed."""
+    for number in count():
+        body = f"username=nobody{number}%40example.com&password=not-the-password"
+        head = f"POST {LOGIN} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n"
+        kind = "Content-Type: application/x-www-form-urlencoded\r\n\r\n"
+        yield f"{head}{kind}{body}".encode()
+
+
+_FEEDS = {
+    "get": _gets,
+    "list": _lists,
+    "post": _posts,
+    "patch": _patches,
+    "delete": _deletes,
+    "login": _logins,
+}
 
 
 def _request(operation: str, token: str, rest: str, body: str = "") -> bytes:
@@ -122,30 +167,51 @@ def _length(head: bytes) -> int:
 
 
 def run(
-    operation: str, workload: dict[str, Any], *, port: int, connections: int, seconds: float
+    operation: str, workload: Workload, *, port: int, connections: int, seconds: float
 ) -> dict[str, Any]:
     """Send requests for ``seconds``, wait for the last answers; return what was seen."""
-    feed = requests(operation, workload)
-    status = STATUS[operation]
-    poll = select.epoll()
-    open_ones: dict[int, Connection] = {}
-    for _ in range(connections):
-        connection = Connection(port)
-        poll.register(connection.socket, select.EPOLLIN)
-        open_ones[connection.socket.fileno()] = connection
-    latencies: list[float] = []
-    gc.disable()  # its pauses would be latencies
-    busy = len(open_ones)
-    start = time.perf_counter()
-    end = start + seconds
-    for connection in open_ones.values():
-        connection.send(next(feed))
+    with ExitStack() as stack:
+        poll = stack.enter_context(select.epoll())
+        opened: dict[int, Connection] = {}
+        for _ in range(connections):
+            connection = Connection(port)
+            stack.enter_context(connection.socket)
+            poll.register(connection.socket, select.EPOLLIN)
+            opened[connection.socket.fileno()] = connection
+        gc.disable()  # its pauses would be latencies
+        stack.callback(gc.enable)
+        start = time.perf_counter()
+        latencies = _keep_busy(opened, poll, requests(operation, workload), operation, seconds)
+        elapsed = time.perf_counter() - start
+    latencies.sort()
+    return {
+        "requests": len(latencies),
+        "seconds": elapsed,
+        "p50_ms": latencies[len(latencies) // 2] * 1000,
+        "p99_ms": latencies[len(latencies) * 99 // 100] * 1000,
+    }
+
+
+def _keep_busy(
+    opened: Mapping[int, Connection],
+    poll: select.epoll,
+    feed: Iterator[bytes],
+    operation: str,
+    seconds: float,
+) -> list[float]:
+    """Have each connection ask again as soon as it was answered; return the latencies."""
+    status, latencies = STATUS[operation], list[float]()
+    end = time.perf_counter() + seconds
+    busy = 0
+    for connection, request in zip(opened.values(), feed, strict=False):
+        connection.send(request)
+        busy += 1
     while busy:
         events = poll.poll(STALL_SECONDS)
         if not events:
             raise Stopped(f"no answer came for {STALL_SECONDS:.0f} seconds")
         for descriptor, _ in events:
-            connection = open_ones[descriptor]
+            connection = opened[descriptor]
             if not connection.is_answered(status):
                 continue
             now = time.perf_counter()
@@ -155,14 +221,15 @@ def run(
                 busy -= 1
             else:
                 connection.send(following)
-    elapsed = time.perf_counter() - start
-    latencies.sort()
-    return {
-        "requests": len(latencies),
-        "seconds": elapsed,
-        "p50_ms": latencies[len(latencies) // 2] * 1000,
-        "p99_ms": latencies[len(latencies) * 99 // 100] * 1000,
-    }
+    return latencies
+
+
+def load_command(
+    workload: Path, operation: str, *, port: int, connections: int, seconds: float
+) -> list[str]:
+    """Return the command that runs the load in a process of its own."""
+    load = [str(workload), operation, str(port), str(connections), str(seconds)]
+    return [sys.executable, "-m", "benchmarks.load", *load]
 
 
 def main(path: str, operation: str, port: str, connections: str, seconds: str) -> int:

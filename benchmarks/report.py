@@ -6,7 +6,8 @@ import json
 import platform
 import re
 import subprocess
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -140,6 +141,16 @@ def save(name: str, figures: Any, *, directory: Path = RESULTS) -> Path:
     path = directory / f"{name}.json"
     path.write_text(json.dumps({"taken": taken(), "figures": figures}, indent=1) + "\n")
     return path
+
+
+def tell(measure: Callable[[], str]) -> int:
+    """Print what ``measure`` returns, or what went wrong; return the exit code."""
+    try:
+        print(measure())
+    except BenchmarkError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
 
 
 def taken() -> dict[str, Any]:

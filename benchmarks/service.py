@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import shutil
 import subprocess
@@ -26,6 +27,13 @@ def newel_service() -> Path:
     While the generator is being worked on and prints nothing that runs, the service that it
     printed last is measured, and that is said.
     """
+    STATE.mkdir(exist_ok=True)
+    with (STATE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two test processes may ask for it at once
+        return _present_or_generated()
+
+
+def _present_or_generated() -> Path:
     directory = STATE / f"service-{_digest()}"
     if directory.is_dir():
         return directory
@@ -45,7 +53,6 @@ def newel_service() -> Path:
 def _generate(directory: Path) -> str | None:
     """Print the service into ``directory``; return what went wrong."""
     newel = Path(sysconfig.get_path("scripts"), "newel")
-    STATE.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=STATE, prefix="new-") as temporary:
         printed = Path(temporary, "service")
         done = subprocess.run(

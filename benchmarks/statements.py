@@ -36,10 +36,10 @@ def statements(server: Server, database: Prepared, operation: str) -> tuple[floa
     workload = json.loads(database.workload.read_text())
     feed = requests(operation, workload)
     connection = Connection(server.port)
-    _ask(connection, feed, operation, count=3 * len(workload["users"]))
-    ask = partial(_ask, connection, feed, operation, count=REQUESTS)
-    said = asyncio.run(_logged(database, database.log, ask))
-    connection.socket.close()
+    with connection.socket:
+        _ask(connection, feed, operation, count=3 * len(workload["users"]))
+        ask = partial(_ask, connection, feed, operation, count=REQUESTS)
+        said = asyncio.run(_logged(database, database.log, ask))
     database.reset()
     frame = sum(bool(FRAME.match(statement)) for statement in said)
     return (len(said) - frame) / REQUESTS, frame / REQUESTS
