@@ -338,3 +338,18 @@ def test_root_without_nobody_is_told_to_use_a_plain_user(monkeypatch: pytest.Mon
     with pytest.raises(ConfigurationError) as caught:
         embedded._Account.choose()
     assert "plain user" in caught.value.fix
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_a_durable_one_writes_to_the_disk(durable: bool):
+    async def shown(url: str) -> list[str]:
+        connection = await asyncpg.connect(url)
+        names = ("fsync", "synchronous_commit", "autovacuum")
+        found = [await connection.fetchval(f"SHOW {name}") for name in names]
+        await connection.close()
+        return found
+
+    with embedded_postgres(durable=durable) as server:
+        url = server.url().replace("+asyncpg", "")
+        assert asyncio.run(shown(url)) == ["on" if durable else "off"] * 3
+        assert not (durable and embedded._MEMORY in server.directory.parents)
