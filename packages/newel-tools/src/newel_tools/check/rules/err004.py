@@ -64,8 +64,8 @@ RULE = Rule(
     "has to know what 409 means.",
     fix="raise an exception of the project's own, and turn it into a status in one handler",
     seed='003 "Use custom exception classes"',
-    expected="functions in the files and folders of routes and dependencies, functions that take the"
-    " request or the response.",
+    expected="functions in the files and folders of routes and dependencies, functions that take"
+    " the request or the response.",
     bad="""
 # file: main.py
 from fastapi import FastAPI

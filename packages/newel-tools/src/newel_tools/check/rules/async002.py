@@ -1,0 +1,128 @@
+"""ASYNC002: a synchronous session on the event loop."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from newel_tools.check.finding import Finding
+from newel_tools.check.review import Review
+from newel_tools.check.rule import Rule
+from newel_tools.facts.source import Function
+
+__all__ = ["RULE"]
+
+_LISTED: Final = 20  # routes that are named with a dependency of all of them
+_WAITS: Final = re.compile(
+    r"(sqlalchemy\.orm(\.session)?|sqlmodel(\.orm\.session)?)\.Session\."
+    r"(execute|exec|query|get|get_one|scalar|scalars|commit|flush|refresh|merge|rollback|bulk_\w+)"
+)
+
+
+def find(review: Review) -> Iterator[Finding]:
+    """Find coroutines that use a synchronous SQLAlchemy session, themselves or further down."""
+    labels: dict[Function, dict[str, None]] = {}
+    for route in review.routes:
+        for start in review.starts(route):
+            labels.setdefault(start, {})[route.label] = None
+    for function, reach in review.on_loop.items():
+        waits = [
+            call
+            for call in review.calls.of(function)
+            if not call.is_awaited and _WAITS.fullmatch(call.target or "")
+        ]
+        for start in dict.fromkeys(reach.starts) if waits else ():
+            line = waits[0].line if start is function else start.line
+            first, *others = labels[start]
+            yield RULE.found(
+                f"`async def {start.node.name}` waits for a synchronous session",
+                file=start.file,
+                line=line,
+                route=first,
+                also=others[:_LISTED],
+            )
+
+
+RULE = Rule(
+    id="ASYNC002",
+    title="A synchronous session is used on the event loop",
+    severity="block",
+    how="source",
+    why="Each statement stops the whole process until the database answers: under load, requests "
+    "are served one after the other, and the health check fails.",
+    fix="make the endpoint or dependency a plain `def` (FastAPI runs it in a thread), or use "
+    "AsyncSession with an asynchronous driver",
+    seed='"Mix sync/async code"',
+    expected="`def` endpoints and dependencies, AsyncSession (also `run_sync`), sessions that are "
+    "handed to a thread.",
+    bad="""
+from typing import Annotated
+
+from fastapi import Depends, FastAPI
+from sqlalchemy import create_engine, text
+from sqlalchemy.orm import Session, sessionmaker
+
+sessions = sessionmaker(create_engine("sqlite://"))
+app = FastAPI()
+
+
+def open_session():
+    with sessions() as session:
+        yield session
+
+
+def count(session: Session) -> int:
+    return session.execute(text("select 1")).scalar_one()
+
+
+@app.get("/direct")
+async def direct(session: Annotated[Session, Depends(open_session)]) -> int:
+    return session.execute(text("select 1")).scalar_one()  # finding
+
+
+@app.get("/below")
+async def below(session: Annotated[Session, Depends(open_session)]) -> int:  # finding
+    return count(session)
+""",
+    good="""
+import asyncio
+from typing import Annotated
+
+from fastapi import Depends, FastAPI
+from sqlalchemy import create_engine, text
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import Session, sessionmaker
+
+sessions = sessionmaker(create_engine("sqlite://"))
+async_sessions = async_sessionmaker(create_async_engine("sqlite+aiosqlite://"))
+app = FastAPI()
+
+
+def open_session():
+    with sessions() as session:
+        yield session
+
+
+def count(session: Session) -> int:
+    return session.execute(text("select 1")).scalar_one()
+
+
+@app.get("/thread")
+def thread(session: Annotated[Session, Depends(open_session)]) -> int:
+    return count(session)
+
+
+@app.get("/handed")
+async def handed(session: Annotated[Session, Depends(open_session)]) -> int:
+    return await asyncio.to_thread(count, session)
+
+
+@app.get("/async")
+async def asynchronous() -> int:
+    async with async_sessions() as session:
+        await session.execute(text("select 1"))
+        return await session.run_sync(count)
+""",
+    find=find,
+)
