@@ -300,7 +300,7 @@ def test_a_house_that_keeps_the_rules_passes(house: Path, rule: Rule) -> None:
 LONG_FUNCTION = "def new() -> int:\n" + "    print()\n" * 60
 FAULTS: list[tuple[Rule, Path | str, str]] = [
     (kernel_is_small, KERNEL / "a/b/c.py", ""),
-    (kernel_is_small, KERNEL / "ids.py", "pass\n" * 8_001),
+    (kernel_is_small, KERNEL / "ids.py", "pass\n" * (KERNEL_CODE_LINES + 1)),
     (files_are_short, KERNEL / "ids.py", "pass\n" * 501),
     (files_are_short, "packages/newel-tools/src/newel_tools/plan/plan.py", "pass\n" * 501),
     (functions_are_short, KERNEL / "ids.py", LONG_FUNCTION),
@@ -316,7 +316,7 @@ FAULTS: list[tuple[Rule, Path | str, str]] = [
     (silencers_say_why, KERNEL / "ids.py", "a = 1  # pragma: no cover\n"),
     (texts_are_short, "README.md", "\n" * 151),
     (texts_are_short, "docs/decisions/0002-long.md", "\n" * 61),
-    (modules_have_pages_and_tests, KERNEL / "mail.py", ""),
+    (modules_have_pages_and_tests, KERNEL / "rooms.py", ""),
     (kernel_is_tested, KERNEL_TESTS / "test_ids.py", ""),
     (pages_list_public_names, KERNEL / "ids.py", "new = 1\n"),
     (pages_list_public_names, "docs/ids.md", "# ids\n"),
