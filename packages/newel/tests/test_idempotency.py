@@ -116,6 +116,10 @@ def things() -> Module:  # noqa: C901 - one small route after the other
         work.session.add(Measure(label="slow"))
         return "done"
 
+    @router.post("/asked-twice", dependencies=[public(), *writes])
+    async def asked_twice(work: CurrentWork) -> None:
+        work.session.add(Measure(label="asked twice"))
+
     @router.put("/put", dependencies=writes)
     async def put(work: CurrentWork) -> None:
         work.session.add(Measure(label="put"))
@@ -260,6 +264,10 @@ class TestReplay:
                 assert answer.status_code == 201
         query = select(func.count()).where(OutboxEvent.name == "UserRegistered")
         assert await world.count(query) == 1
+
+    async def test_a_route_that_asks_twice_claims_once(self, world: World) -> None:
+        assert [is_replay(await world.post("/asked-twice")) for _ in range(2)] == [False, True]
+        assert await world.effects() == 1
 
     async def test_only_post_takes_a_key(self, world: World) -> None:
         async with world.client() as client:
@@ -492,6 +500,22 @@ class TestCrash:
         assert "x-request-id" in answer.headers
 
 
+class TestConflictsOfTheCommit:
+    async def test_one_without_a_twin_is_answered(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A constraint that is only looked at by the commit."""
+
+        async def refuse(call: Any, body: bytes | None) -> None:
+            raise Conflict("Too late.")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(idempotency._Call, "_keep", refuse)
+            answer = await world.post()
+        assert (answer.status_code, answer.json()["detail"]) == (409, "Too late.")
+        assert (await world.effects(), await world.keys()) == (0, 0)
+
+
 class TestAtOnce:
     async def test_twenty_sends_are_one_effect(self, world: World) -> None:
         answers = await asyncio.gather(*(world.post() for _ in range(20)))
@@ -616,6 +640,13 @@ class TestLongAnswers:
         assert await parts.get() == b"data: 2\n\n"
         await request
         assert (await world.post("/stream/event-stream", content=b"")).status_code == 409
+
+    async def test_a_file_that_the_server_sends_is_not_held_back(self) -> None:
+        """Its content never comes through here: some servers take a path instead."""
+        call = object.__new__(idempotency._Call)
+        call._held = [{"type": "http.response.start", "status": 200, "headers": []}]
+        assert call._is_stream({"type": "http.response.pathsend", "path": "/file"})
+        assert not call._is_stream({"type": "http.response.body", "body": b""})
 
     async def test_a_short_answer_in_parts_is_kept(self, world: World) -> None:
         world.app.state.gate.set()

@@ -308,6 +308,25 @@ class TestUrls:
             assert await refusal(client.get(url)) == reason
         assert (network.dialled, names.asked) == ([], [])
 
+    @pytest.mark.parametrize(
+        ("url", "port"),
+        [
+            ("http://evil.example/", 80),
+            ("https://api.example:22/", 22),
+            ("https://api.example@evil.example/", 443),
+        ],
+    )
+    async def test_without_the_lists_it_would_be(
+        self, url: str, port: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Destinations, "check", lambda self, url: None)
+        network = Network()
+        names = Names(api_example=[[PUBLIC]], evil_example=[[PUBLIC]])
+        only = public(hosts={"api.example"})
+        async with outgoing_client(only, resolve=names, network=network) as client:
+            assert await refusal(client.get(url)) == "unreachable"
+        assert network.dialled == [(PUBLIC, port)]
+
     @pytest.mark.parametrize("url", ["https://api.example/", "https://API.example.:443/x?y"])
     async def test_what_is_listed_is_dialled(self, url: str) -> None:
         network = Network()
@@ -419,6 +438,18 @@ class TestRedirects:
             async with outgoing_client(ANY, **options) as client:
                 assert await refusal(client.get("http://a.example/")) == reason
         assert network.dialled == [(PUBLIC, 80)]
+
+    async def test_without_the_gate_they_would_lead_anywhere(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Destinations, "allow", lambda self, address: True)
+        async with serving(answering(redirect("http://in.example/"), http(b"secret"))) as port:
+            network = Network(port)
+            names = Names(a_example=[[PUBLIC]], in_example=[["10.0.0.1"]])
+            options: Any = {"resolve": names, "network": network, "max_redirects": 3}
+            async with outgoing_client(ANY, **options) as client:
+                assert (await client.get("http://a.example/")).text == "secret"
+        assert network.dialled == [(PUBLIC, 80), ("10.0.0.1", 80)]
 
     async def test_good_ones_are_followed_and_counted(self) -> None:
         seen: list[bytes] = []

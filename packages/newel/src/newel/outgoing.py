@@ -25,6 +25,7 @@ from collections.abc import (
 from collections.abc import Set as AbstractSet
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from socket import SOCK_STREAM
@@ -260,7 +261,7 @@ def outgoing_client(
     transport = _Transport(
         destinations,
         dialler=_Dialler(destinations, resolve, network or _sockets()),
-        verify=verify or httpx2.create_ssl_context(trust_env=False),
+        verify=verify or _trusted(),
         timeout_seconds=timeout_seconds,
         max_response_bytes=max_response_bytes,
     )
@@ -272,6 +273,12 @@ def outgoing_client(
         max_redirects=max_redirects,
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
     )
+
+
+@cache
+def _trusted() -> ssl.SSLContext:
+    # Reading the system's certificates takes 25 ms, which is too long to do for each client.
+    return httpx2.create_ssl_context(trust_env=False)
 
 
 class _Client(httpx2.AsyncClient):
