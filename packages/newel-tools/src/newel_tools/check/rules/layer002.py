@@ -1,0 +1,191 @@
+"""LAYER002: an import that points up."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from typing import Final
+
+from newel_tools.check.finding import Finding
+from newel_tools.check.review import Review
+from newel_tools.check.rule import Rule
+from newel_tools.facts.source import Module
+
+__all__ = ["RULE"]
+
+_LAYERS: Final = {
+    "models": 0,
+    "entities": 0,
+    "orm": 0,
+    "repositories": 1,
+    "repository": 1,
+    "repos": 1,
+    "crud": 1,
+    "dao": 1,
+    "services": 2,
+    "service": 2,
+    "usecases": 2,
+    "use_cases": 2,
+}
+_NAMES: Final = ("a model", "a repository", "a service", "a router")
+_ROUTER: Final = 3
+
+
+def find(review: Review) -> Iterator[Finding]:
+    """Find imports of routers, services and repositories in what lies below them."""
+    routing = {file for route in review.http_routes if (file := review.at(route)[0])}
+    for module in review.source.own_modules():
+        own = _layer(module, routing)
+        for node, target in _imports(review, module) if own is not None else ():
+            other = _layer(target, routing)
+            if own is not None and other is not None and other > own:
+                yield RULE.found(
+                    f"{_NAMES[own]} imports {_NAMES[other]}, `{target.name}`",
+                    file=module.file,
+                    line=node.lineno,
+                )
+
+
+def _layer(module: Module, routing: set[str]) -> int | None:
+    """Return the layer that a module's folder or name says it is in; routers hold routes."""
+    if module.file in routing:
+        return _ROUTER
+    parts = module.name.split(".")
+    return next((_LAYERS[part] for part in reversed(parts) if part in _LAYERS), None)
+
+
+def _imports(review: Review, module: Module) -> Iterator[tuple[ast.stmt, Module]]:
+    """Yield what a module imports when it is loaded; not for the type checker alone."""
+    for node in _loaded(module.tree.body):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            origin = module.absolute(node.module, node.level)
+            names = [f"{origin}.{alias.name}" for alias in node.names]
+            names = [name if name in review.source.modules else origin for name in names]
+        for name in dict.fromkeys(names):
+            target = review.source.modules.get(name)
+            if target is not None and target is not module:
+                yield node, target
+
+
+def _loaded(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    for node in body:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        yield node
+        if isinstance(node, ast.Try):
+            yield from _loaded(node.body)
+
+
+RULE = Rule(
+    id="LAYER002",
+    title="An import points up",
+    severity="change",
+    how="source",
+    why="What is below cannot be used or tested without what is above, and soon the two import "
+    "each other in a circle.",
+    fix="move what is shared down, or pass it in as an argument",
+    seed="three layers",
+    expected="imports for the type checker alone, inside functions, and between modules whose "
+    "place is not plain from their names.",
+    bad="""
+# file: main.py
+from fastapi import FastAPI
+
+from shop.routers import notes
+
+app = FastAPI()
+app.include_router(notes.router)
+
+
+# file: shop/__init__.py
+
+
+# file: shop/routers/__init__.py
+
+
+# file: shop/routers/notes.py
+from fastapi import APIRouter
+
+router = APIRouter()
+LIMIT = 10
+
+
+@router.get("/notes")
+def notes() -> int:
+    return LIMIT
+
+
+# file: shop/services/__init__.py
+
+
+# file: shop/services/notes.py
+from shop.routers.notes import LIMIT  # finding
+
+
+# file: shop/repositories/__init__.py
+
+
+# file: shop/repositories/notes.py
+from ..services import notes  # finding
+""",
+    good="""
+# file: main.py
+from fastapi import FastAPI
+
+from shop.routers import notes
+
+app = FastAPI()
+app.include_router(notes.router)
+
+
+# file: shop/__init__.py
+
+
+# file: shop/routers/__init__.py
+
+
+# file: shop/routers/notes.py
+from fastapi import APIRouter
+
+from shop.services.notes import count
+
+router = APIRouter()
+
+
+@router.get("/notes")
+def notes() -> int:
+    return count()
+
+
+# file: shop/services/__init__.py
+
+
+# file: shop/services/notes.py
+from typing import TYPE_CHECKING
+
+from shop.repositories import notes
+
+if TYPE_CHECKING:
+    from shop.routers.notes import router
+
+
+def count() -> int:
+    return notes.LIMIT
+
+
+# file: shop/repositories/__init__.py
+
+
+# file: shop/repositories/notes.py
+import shop.models
+
+LIMIT = 10
+
+
+# file: shop/models.py
+""",
+    find=find,
+)
