@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import pytest
 from sample_jobs import ann, enqueue, execute, row, rows
-from sqlalchemy import event, select
+from sqlalchemy import event, select, text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from newel.db import Database
 from newel.errors import Conflict, NotFound
@@ -43,11 +46,16 @@ async def once(job: JobRun) -> None: ...
 
 @pytest.fixture
 def queue(database: Database) -> JobQueue:
-    return JobQueue(database, lease_seconds=30.0)
+    return JobQueue(database, worker="w1")
 
 
-async def claim(queue: JobQueue, most: int = 10, *, worker: str = "w1") -> list[Claimed]:
-    return await queue.claim("default", most=most, worker=worker)
+@pytest.fixture
+def other(database: Database) -> JobQueue:
+    return JobQueue(database, worker="w2")
+
+
+async def claim(queue: JobQueue, most: int = 10) -> list[Claimed]:
+    return await queue.claim("default", most=most)
 
 
 async def now(database: Database) -> datetime:
@@ -91,7 +99,7 @@ async def test_a_claim_is_a_lease_and_counts_as_an_attempt(
 async def test_a_worker_claims_from_its_queue(database: Database, queue: JobQueue) -> None:
     id = await enqueue(database, post)
     assert await claim(queue) == []
-    assert [job.id for job in await queue.claim("mail", most=1, worker="w")] == [id]
+    assert [job.id for job in await queue.claim("mail", most=1)] == [id]
 
 
 async def test_no_job_is_claimed_twice(database: Database) -> None:
@@ -102,7 +110,7 @@ async def test_no_job_is_claimed_twice(database: Database) -> None:
     others = [Database(database.url) for _ in range(3)]
 
     async def take_all(other: Database) -> list[UUID]:
-        queue, taken = JobQueue(other), list[UUID]()
+        queue, taken = JobQueue(other, worker="w"), list[UUID]()
         while found := await claim(queue, 7):
             taken += [job.id for job in found]
         return taken
@@ -145,7 +153,7 @@ async def test_two_workers_do_not_run_one_key(database: Database) -> None:
 
     async def work_off(other: Database) -> None:
         nonlocal most
-        queue = JobQueue(other)
+        queue = JobQueue(other, worker="w")
         while any(one.finished_at is None for one in await rows(database)):
             for claimed in await claim(queue, 3):
                 running = [one for one in await rows(database) if one.state == "running"]
@@ -172,21 +180,25 @@ async def test_the_database_refuses_a_second_running_job_of_a_key(
 # ---------------------------------------------------------------- fencing
 
 
-async def test_who_comes_too_late_changes_nothing(database: Database, queue: JobQueue) -> None:
+async def test_who_comes_too_late_changes_nothing(
+    database: Database, queue: JobQueue, other: JobQueue
+) -> None:
     id = await enqueue(database, nothing)
     [first] = await claim(queue)
     await execute(database, "UPDATE jobs SET leased_until = created_at")
     assert await queue.reap() == 1
-    [second] = await claim(queue, worker="w2")
+    [second] = await claim(other)
     assert (second.id, second.attempt) == (id, 2)
 
     await queue.finish([done(first)])
     assert (await row(database, id)).state == "running"
-    assert await queue.beat("w1", [id]) == {}
+    assert await queue.beat([id]) == {}
     await queue.report([(id, first.attempt, 0.5, "late")])
     assert (await row(database, id)).progress is None
 
-    await queue.finish([Outcome(id, second.attempt, "done", "7")])
+    await queue.finish([Outcome(id, second.attempt, "done", "of another worker")])
+    assert (await row(database, id)).state == "running"
+    await other.finish([Outcome(id, second.attempt, "done", "7")])
     assert ((await row(database, id)).state, (await row(database, id)).result) == ("done", "7")
 
 
@@ -212,12 +224,14 @@ async def test_a_batch_ends_each_in_its_own_way(database: Database, queue: JobQu
 # ---------------------------------------------------------------- leases and the clock
 
 
-async def test_a_lease_is_renewed_by_who_holds_it(database: Database, queue: JobQueue) -> None:
+async def test_a_lease_is_renewed_by_who_holds_it(
+    database: Database, queue: JobQueue, other: JobQueue
+) -> None:
     id = await enqueue(database, nothing)
     await claim(queue)
     await execute(database, "UPDATE jobs SET leased_until = created_at")
-    assert await queue.beat("w2", [id]) == {}
-    assert await queue.beat("w1", [id]) == {id: (1, False)}
+    assert await other.beat([id]) == {}
+    assert await queue.beat([id]) == {id: (1, False)}
     assert await queue.reap() == 0
 
 
@@ -292,7 +306,7 @@ async def test_a_running_job_is_asked_to_end(database: Database, queue: JobQueue
     await claim(queue)
     assert await change(database, cancel, id)
     assert (await row(database, id)).state == "running"
-    assert await queue.beat("w1", [id]) == {id: (1, True)}
+    assert await queue.beat([id]) == {id: (1, True)}
     await execute(database, "UPDATE jobs SET leased_until = created_at")
     await queue.reap()  # its worker died before it could
     assert (await row(database, id)).state == "cancelled"
@@ -395,3 +409,35 @@ async def test_the_queue_names_states_in_the_text(database: Database, queue: Job
     assert len(asked) == 4
     for statement, state in zip(asked, wanted, strict=True):
         assert state in statement
+
+
+async def test_a_claim_does_not_wait_for_the_disk(database: Database, queue: JobQueue) -> None:
+    """What PostgreSQL forgets of it in a crash never was; that a job has ended does wait."""
+    if database.is_sqlite:
+        pytest.skip("SQLite waits for the disk at every commit")
+    for _ in range(2):
+        await enqueue(database, nothing)
+    [first] = await claim(queue, 1)
+
+    async def waits(connection: AsyncConnection) -> bool:
+        shown = text("SELECT current_setting('synchronous_commit')")
+        return (await connection.execute(shown)).scalar_one() == "on"
+
+    async with database.engine.begin() as connection:
+        queue._engine = Same(connection)  # type: ignore[assignment] # as much of one as it uses
+        await connection.execute(text("SET LOCAL synchronous_commit = on"))
+        await queue.finish([done(first)])
+        assert await waits(connection)
+        assert len(await claim(queue)) == 1
+        assert not await waits(connection)
+
+
+class Same:
+    """One connection, in the place of an engine."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self.connection = connection
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncGenerator[AsyncConnection]:
+        yield self.connection

@@ -95,7 +95,9 @@ class Worker:
         self._app = app
         self._background = background
         self._database: Database = app.state.database
-        self._queue = JobQueue(self._database, lease_seconds=self.limits.lease_seconds)
+        self._queue = JobQueue(
+            self._database, worker=self.name, lease_seconds=self.limits.lease_seconds
+        )
         declared = {job.queue for job in background.jobs.values()}
         self._queues = list(queues or sorted(declared | {"default"}))
         self._attempts: dict[UUID, _Attempt] = {}
@@ -202,7 +204,7 @@ class Worker:
         found = 0
         for queue in self._queues:
             if found < room:
-                claimed = await self._queue.claim(queue, most=room - found, worker=self.name)
+                claimed = await self._queue.claim(queue, most=room - found)
                 found += len(claimed)
                 for job in claimed:
                     self._start(job)
@@ -307,7 +309,7 @@ class Worker:
         attempts = dict(self._attempts)
         if not attempts:
             return
-        held = await self._queue.beat(self.name, attempts)
+        held = await self._queue.beat(attempts)
         for id, attempt in attempts.items():
             number, cancel = held.get(id, (0, False))
             if number != attempt.claimed.attempt:
