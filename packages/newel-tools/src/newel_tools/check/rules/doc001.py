@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from newel_tools.check.finding import Finding
 from newel_tools.check.review import Review
@@ -11,23 +12,38 @@ from newel_tools.facts.routes import Route
 
 __all__ = ["RULE"]
 
+_FILES: Final = 5  # more of them are one finding
+_LISTED: Final = 20
+
 
 def find(review: Review) -> Iterator[Finding]:
-    """Find routes without description or summary, and without tags: one finding for each file."""
+    """Find routes without description or summary, or without tags: one finding for each file.
+
+    If many files have some, it is one finding for all.
+    """
     by_file: dict[str, list[Route]] = {}
     for route in review.http_routes:
         file, _ = review.at(route)
         if route.in_schema and file is not None and _lacks(route):
             by_file.setdefault(file, []).append(route)
-    for file, routes in by_file.items():
-        first = min(routes, key=lambda route: review.at(route)[1])
-        lacking = sorted({word for route in routes for word in _lacks(route)})
-        yield RULE.found(
-            f"without {' or '.join(lacking)}: {len(routes)} of the routes in this file",
-            file=file,
-            line=review.at(first)[1],
-            also=[route.label for route in routes],
-        )
+    if len(by_file) > _FILES:
+        routes = [route for found in by_file.values() for route in found]
+        yield _finding(review, routes, f"in {len(by_file)} files")
+        return
+    for routes in by_file.values():
+        yield _finding(review, routes, "in this file")
+
+
+def _finding(review: Review, routes: list[Route], where: str) -> Finding:
+    file, line = min((review.at(route) for route in routes), key=lambda place: str(place[0]))
+    line = min(review.at(route)[1] for route in routes if review.at(route)[0] == file)
+    lacking = sorted({word for route in routes for word in _lacks(route)})
+    return RULE.found(
+        f"without {' or '.join(lacking)}: {len(routes)} of the routes {where}",
+        file=file,
+        line=line,
+        also=[route.label for route in routes[:_LISTED]],
+    )
 
 
 def _lacks(route: Route) -> list[str]:

@@ -12,24 +12,22 @@ from newel_tools.facts.shapes import Model
 
 __all__ = ["RULE"]
 
-_FEW: Final = 3  # bodies that are named one by one, even if none has an example
+_FEW: Final = 5  # bodies that are named one by one
 
 
 def find(review: Review) -> Iterator[Finding]:
-    """Find models of request bodies without an example; if no body has one, say it once."""
+    """Find models of request bodies without an example; if many have none, say it once."""
     schemas = _part(review.facts.openapi, "components", "schemas")
     bodies: dict[str, tuple[Model, str]] = {}
-    shown = 0
     for route in review.http_routes:
         for model in list(review.models_in(route.body))[:1] if route.in_schema else ():
             schema = schemas.get(model.name.rpartition(".")[2])
-            if _has_example(schema) or _is_shown(review, route.path):
-                shown += 1
-            elif schema is not None and model.file is not None:
+            shown = _has_example(schema) or _is_shown(review, route.path)
+            if schema is not None and model.file is not None and not shown:
                 bodies.setdefault(model.full_name, (model, route.label))
-    if len(bodies) > _FEW and not shown:
+    if len(bodies) > _FEW:
         first, label = next(iter(bodies.values()))
-        yield _finding(review, first, label, f"none of {len(bodies)} request bodies has an example")
+        yield _finding(review, first, label, f"{len(bodies)} request bodies have no example")
         return
     for model, label in bodies.values():
         yield _finding(review, model, label, f"`{model.name}` has no example")
@@ -71,8 +69,8 @@ RULE = Rule(
     why='Whoever tries the documentation sends `"string"` and gets a 422.',
     fix='`Field(examples=[...])`, or `model_config = {"json_schema_extra": {"examples": [...]}}`',
     seed='"OpenAPI docs complete"',
-    expected="models with an example for one of their fields, or at the route; hidden routes. If "
-    "no body has one, it is one finding.",
+    expected="models with an example for one of their fields, or at the route; hidden routes. "
+    "More than five are one finding.",
     bad="""
 from fastapi import FastAPI
 from pydantic import BaseModel

@@ -13,21 +13,35 @@ from newel_tools.facts.source import Function
 __all__ = ["RULE"]
 
 _CODES: Final = ("ANN001", "ANN201", "ANN202")
+_FILES: Final = 5  # more of them are one finding
 _NAMED: Final = 5
 
 
 def find(review: Review) -> Iterator[Finding]:
-    """Find what ruff's ANN finds in functions that requests run: one finding for each file."""
+    """Find what ruff's ANN finds in functions that requests run: one finding for each file.
+
+    If many files have some, it is one finding for all.
+    """
     by_file: dict[str, dict[str, Function]] = {}
     for lint, _ in review.reached_lints(*_CODES):
         function = review.function_around(lint.file, lint.line)
         if function is not None:
             by_file.setdefault(lint.file, {})[function.name] = function
-    for file, functions in by_file.items():
-        listed = sorted(functions.values(), key=lambda function: function.line)
-        names = ", ".join(f"`{function.name}`" for function in listed[:_NAMED])
-        more = f" and {len(listed) - _NAMED} more" if len(listed) > _NAMED else ""
-        yield RULE.found(f"not annotated: {names}{more}", file=file, line=listed[0].line)
+    if len(by_file) > _FILES:
+        listed = [function for functions in by_file.values() for function in functions.values()]
+        yield _finding(listed, f" in {len(by_file)} files")
+        return
+    for functions in by_file.values():
+        yield _finding(list(functions.values()), "")
+
+
+def _finding(functions: list[Function], where: str) -> Finding:
+    listed = sorted(functions, key=lambda function: (function.file, function.line))
+    names = ", ".join(f"`{function.name}`" for function in listed[:_NAMED])
+    more = f" and {len(listed) - _NAMED} more" if len(listed) > _NAMED else ""
+    return RULE.found(
+        f"not annotated: {names}{more}{where}", file=listed[0].file, line=listed[0].line
+    )
 
 
 RULE = Rule(
