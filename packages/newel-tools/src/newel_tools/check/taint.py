@@ -159,7 +159,7 @@ class Taint:
         if held - self._returned.get(function, _CLEAN):
             self._returned[function] = held
             callers = self._review.calls.callers.get(function, ())
-            self._pending.extend(call.caller for call in callers if call.caller in self._given)
+            self._pending.extend(call.caller for call in callers if call.caller in self._routes)
 
     # -- asked by the reading of one function ------------------------------------------------------
 
@@ -224,7 +224,7 @@ class _Reading:
                 return self._part(self.held(value), name)
             case ast.Call():
                 return self._call(expression)
-            case ast.JoinedStr() | ast.BinOp():
+            case ast.JoinedStr() | ast.BinOp(op=ast.Add() | ast.Div() | ast.Mod()):
                 return self._text(expression)
             case ast.Dict(keys=keys, values=values):
                 pairs = zip(keys, values, strict=True)

@@ -25,7 +25,7 @@ def find(review: Review) -> Iterator[Finding]:
             yield _nobody_asked(review, writing)
         return
     for route in writing:
-        if not access.is_protected(route) and not is_public(route):
+        if not access.is_protected(route) and not is_public(review, route):
             file, line = review.at(route)
             yield RULE.found(
                 f"{route.label} changes data and does not ask who is calling",

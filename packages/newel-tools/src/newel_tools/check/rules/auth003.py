@@ -41,7 +41,7 @@ def _by_file(review: Review) -> dict[str, list[Route]]:
 def _is_meant(review: Review, route: Route) -> bool:
     """Tell whether a route is public by its name, or AUTH001's: it changes rows."""
     function = review.function(route.endpoint)
-    if function is None or is_public(route):
+    if function is None or is_public(review, route):
         return True
     reached = review.calls.reached(function)
     changes = any(writes_rows(call) for inner in reached for call in review.calls.of(inner))

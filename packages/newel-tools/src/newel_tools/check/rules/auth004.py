@@ -27,7 +27,7 @@ def find(review: Review) -> Iterator[Finding]:
     if access.guarding_middleware or not _has_roles(review):
         return
     for route in review.http_routes:
-        if not _PATH.search(route.path) or is_public(route):
+        if not _PATH.search(route.path) or is_public(review, route):
             continue
         protected = access.is_protected(route)
         answers_data = route.response.model is not None and not route.writes

@@ -44,7 +44,7 @@ def find(review: Review) -> Iterator[Finding]:
 
 def _asks(review: Review, access: Access, route: Route) -> bool:
     """Tell whether something on the way to the handler, or in it, may look at a credential."""
-    if access.is_protected(route) or is_public(route):
+    if access.is_protected(route) or is_public(review, route):
         return True
     name = f"{route.path} {route.name}"
     if _FEED.search(name) and "{" not in route.path:

@@ -138,8 +138,8 @@ class Shapes:
         checked = _validated_fields(model)
         for field, info in model.model_fields.items():
             fields.append(self.field(field, info, validated=field in checked))
-        for field, info in getattr(model, "model_computed_fields", {}).items():
-            shape = self.of(getattr(info, "return_type", Any))
+        for field, decorator in _decorators(model, "computed_fields").items():
+            shape = self.of(getattr(decorator.info, "return_type", Any))
             fields.append({"name": field, "computed": True, "shape": shape})
         return name
 
