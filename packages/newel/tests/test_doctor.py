@@ -21,7 +21,8 @@ def test_a_healthy_service(service: Service):
     code, found = examine(service)
     assert code == 0
     assert list(found) == [
-        *("python", ".env", "application", "settings", "migrations", "database", "schema"),
+        *("python", ".env", "application", "settings", "mail", "migrations", "database"),
+        "schema",
     ]
     for finding in found.values():
         assert finding["status"] == "ok", finding
@@ -111,6 +112,16 @@ def test_sqlite_in_production_is_a_warning(service: Service):
     assert code == 0
     assert found["settings"]["status"] == "warn"
     assert "DATABASE_URL" in found["settings"]["fix"]
+
+
+def test_mail_that_nobody_gets_is_a_warning_in_production(service: Service):
+    assert examine(service)[1]["mail"]["status"] == "ok"
+    code, found = examine(service, ENVIRONMENT="production")
+    assert (code, found["mail"]["status"]) == (0, "warn")
+    assert "MAIL_URL" in found["mail"]["fix"]
+    _, found = examine(service, ENVIRONMENT="production", MAIL_URL="smtp://u:sw0rd@host")
+    assert found["mail"]["detail"] == "by smtp"
+    assert "sw0rd" not in json.dumps(found)
 
 
 def test_no_env_file_is_fine(service: Service):

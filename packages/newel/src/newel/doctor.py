@@ -55,7 +55,7 @@ async def _findings(root: Path) -> AsyncGenerator[Finding]:
         return
     yield Finding(name="application", status="ok", detail=f"{project.module}:{project.name}")
     settings: Settings = app.state.settings
-    for finding in (*_settings(settings), _migrations(settings)):
+    for finding in (*_settings(settings), _mail(settings), _migrations(settings)):
         yield finding
     async for finding in _database(app, settings):
         yield finding
@@ -94,6 +94,18 @@ def _settings(settings: Settings) -> list[Finding]:
     kind = settings.environment
     safe = Finding(name="settings", status="ok", detail=f"safe for {kind}; the secret is long")
     return found or [safe]
+
+
+def _mail(settings: Settings) -> Finding:
+    scheme = settings.mail_url.partition(":")[0]
+    if settings.environment == "production" and scheme == "log":
+        return Finding(
+            name="mail",
+            status="warn",
+            detail="mails are logged and not sent: nobody can reset a password",
+            fix="set MAIL_URL to smtp://user:password@host, and MAIL_FROM and SITE_URL",
+        )
+    return Finding(name="mail", status="ok", detail=f"by {scheme}")
 
 
 def _migrations(settings: Settings) -> Finding:
