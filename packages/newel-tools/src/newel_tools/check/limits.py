@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from typing import Final
+from typing import Any, Final, cast
 
 from newel_tools.check.review import Review
 from newel_tools.check.roles import text_of
@@ -34,7 +34,12 @@ def limits_all(review: Review) -> bool:
 
 
 def limits_route(review: Review, route: Route) -> bool:
-    """Tell whether a route has a limit of its own: a decorator, a dependency, or in its code."""
+    """Tell whether a route has a limit of its own: a decorator, a dependency, or in its code.
+
+    Or says so: a library's limit shows as 429 in the OpenAPI document.
+    """
+    if _documents(review, route):
+        return True
     if any(node.call is not None and _is_limit(node.call.full_name) for node in route.dependencies):
         return True
     function = review.function(route.endpoint)
@@ -48,6 +53,13 @@ def limits_route(review: Review, route: Route) -> bool:
 def counts_callers(review: Review, route: Route) -> bool:
     """Tell whether a route counts failed attempts, locks accounts or asks for a captcha."""
     return any(_COUNTED.search(text) for text in _texts(review, route))
+
+
+def _documents(review: Review, route: Route) -> bool:
+    paths = cast("dict[str, Any]", (review.facts.openapi or {}).get("paths") or {})
+    operations = cast("dict[str, dict[str, Any]]", paths.get(route.path) or {})
+    said = (operations.get(method.lower(), {}) for method in route.methods)
+    return any("429" in operation.get("responses", {}) for operation in said)
 
 
 def _is_limit(name: str) -> bool:

@@ -29,12 +29,12 @@ _LOCKS: Final = (
     "requirements-lock.txt",
     "constraints.txt",
 )
-_PINNED: Final = re.compile(r"===?|@ |^-|^\.|^git\+|^https?:")
+_BOUNDED: Final = re.compile(r"[<^]|[=~]=|@ |^-|^\.|^git\+|^https?:|\*|\b(git|path|url) ?=")
 
 
 def find(review: Review) -> Iterator[Finding]:
-    """Find dependencies that nothing pins, and an asynchronous engine without greenlet."""
-    yield from _unpinned(review.project)
+    """Find dependencies that nothing bounds, and an asynchronous engine without greenlet."""
+    yield from _unbounded(review.project)
     needs = any(engine.asynchronous for engine in review.facts.engines)
     if needs and "greenlet" not in review.facts.versions:
         file, line = _engine(review)
@@ -47,18 +47,18 @@ def find(review: Review) -> Iterator[Finding]:
         )
 
 
-def _unpinned(project: Project) -> Iterator[Finding]:
+def _unbounded(project: Project) -> Iterator[Finding]:
     if any((folder / name).exists() for folder in _folders(project) for name in _LOCKS):
         return
     for folder in _folders(project):
         declared = list(_declared(folder))
         if not declared:
             continue
-        loose = [(path, line) for path, line, text in declared if not _PINNED.search(text)]
+        loose = [(path, line) for path, line, text in declared if not _BOUNDED.search(text)]
         if loose and folder.is_relative_to(project.root):
             path, line = loose[0]
             yield RULE.found(
-                f"{len(loose)} of {len(declared)} dependencies have no fixed version, and there "
+                f"{len(loose)} of {len(declared)} dependencies take any version to come, and there "
                 f"is no lock",
                 file=project.relative(path),
                 line=line,
@@ -125,9 +125,8 @@ RULE = Rule(
     fix="commit a lock with hashes: `uv lock`, or `uv pip compile --generate-hashes`, and install "
     "from it",
     seed="003 Dependencies; 004",
-    expected="any lock file of the usual tools beside the application or above it, requirements "
-    "that are all "
-    "pinned, projects that declare nothing.",
+    expected="any lock file of the usual tools beside the application or above it; versions with "
+    "an upper bound (`~=`, `<2`, `^1`), which let repairs in; projects that declare nothing.",
     bad="""
 # file: requirements.txt
 fastapi==0.165.0
