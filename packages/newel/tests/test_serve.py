@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import signal
 import socket
+import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx2
 import pytest
+from fastapi import FastAPI
 from sample_runs import Service, error_lines, wait_until
+
+from newel.app import create_app
+from newel.errors import ConfigurationError
+from newel.serve import work
+from newel.settings import Settings
 
 
 def test_it_serves_and_says_where(service: Service):
@@ -168,3 +177,45 @@ def test_it_runs_from_its_own_folder_only(service: Service, tmp_path: Path):
     error, fix = error_lines(elsewhere.run("serve").stderr)
     assert "no pyproject.toml" in error
     assert "folder of the service" in fix
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_worker_works_until_it_is_told_to_stop(service: Service, number: signal.Signals):
+    command = service.command("worker", LOG_FORMAT="json")
+    with subprocess.Popen(**command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        seen: list[str] = []
+        for line in process.stdout:
+            seen.append(json.loads(line)["event"])
+            if seen[-1] == "working":
+                process.send_signal(number)
+        assert process.wait(20) == 0
+    assert {"worker_started", "working", "worker_stopped"} <= set(seen)
+
+
+def test_a_worker_does_not_serve(service: Service):
+    done = service.run("serve", ROLE="worker")
+    assert done.returncode == 1
+    assert error_lines(done.stderr) == (
+        "ROLE=worker does not serve",
+        "run `newel worker`, or set ROLE to all or web",
+    )
+
+
+def test_who_serves_only_does_not_work(service: Service):
+    with service.serving(ROLE="web") as running:
+        running.process.send_signal(signal.SIGTERM)
+        assert "worker_started" not in [line["event"] for line in running.lines()]
+    with service.serving() as running:
+        running.process.send_signal(signal.SIGTERM)
+        assert "worker_stopped" in [line["event"] for line in running.lines()]
+
+
+async def work_of(app: FastAPI) -> None:
+    with pytest.raises(ConfigurationError, match="No module of this service has jobs"):
+        await work(app)
+
+
+def test_without_jobs_there_is_nothing_to_work_on(tmp_path: Path):
+    settings = Settings(_env_file=None, secret_key="k3y-0123456789-abcdefghij-ABCDEFGHIJ")
+    asyncio.run(work_of(create_app(settings)))
