@@ -15,7 +15,7 @@ import re
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 from uuid import UUID
 
 from fastapi import FastAPI
@@ -62,7 +62,7 @@ class WebhookEndpoint(Owned):
     """
 
     __tablename__ = "webhook_endpoints"
-    __table_args__ = {"info": {"kernel": True}}  # noqa: RUF012 - SQLAlchemy's interface
+    __table_args__: ClassVar[Any] = {"info": {"kernel": True}}
 
     url: Mapped[str] = mapped_column(String(2048))
     events: Mapped[list[str]] = mapped_column(JSON)
@@ -74,7 +74,7 @@ class WebhookDelivery(Owned):
     """A message to one endpoint: its ``id`` is the ``webhook-id``, the same at every attempt."""
 
     __tablename__ = "webhook_deliveries"
-    __table_args__ = {"info": {"kernel": True}}  # noqa: RUF012 - as above
+    __table_args__: ClassVar[Any] = {"info": {"kernel": True}}
 
     endpoint_id: Mapped[UUID] = mapped_column(
         ForeignKey("webhook_endpoints.id", ondelete="CASCADE"), index=True
