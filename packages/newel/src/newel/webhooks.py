@@ -15,13 +15,13 @@ import re
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, ClassVar, Final, Literal
+from typing import Any, Final, Literal
 from uuid import UUID
 
 from fastapi import FastAPI
 from pydantic import TypeAdapter
 from pydantic_core import to_json
-from sqlalchemy import JSON, ForeignKey, LargeBinary, String, Text, delete, select
+from sqlalchemy import JSON, ForeignKey, Index, LargeBinary, String, Text, delete, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from newel.clock import utc_now
@@ -62,7 +62,7 @@ class WebhookEndpoint(Owned):
     """
 
     __tablename__ = "webhook_endpoints"
-    __table_args__: ClassVar[Any] = {"info": {"kernel": True}}
+    __table_args__ = ({"info": {"kernel": True}},)
 
     url: Mapped[str] = mapped_column(String(2048))
     events: Mapped[list[str]] = mapped_column(JSON)
@@ -74,7 +74,10 @@ class WebhookDelivery(Owned):
     """A message to one endpoint: its ``id`` is the ``webhook-id``, the same at every attempt."""
 
     __tablename__ = "webhook_deliveries"
-    __table_args__: ClassVar[Any] = {"info": {"kernel": True}}
+    __table_args__ = (
+        Index("ix_webhook_deliveries_created_at", "created_at"),  # for the purge
+        {"info": {"kernel": True}},
+    )
 
     endpoint_id: Mapped[UUID] = mapped_column(
         ForeignKey("webhook_endpoints.id", ondelete="CASCADE"), index=True
