@@ -46,7 +46,7 @@ async def databases_on(url: str) -> list[str]:
 def test_a_services_tests_run_without_a_word_and_by_url(service: Service, url: str | None):
     done = run_tests(service, **({} if url is None else {"DATABASE_URL": url}))
     assert done.returncode == 0, done.stdout
-    assert "11 passed" in done.stdout
+    assert "12 passed" in done.stdout
     assert not (service.root / "ignored.db").exists()
 
 

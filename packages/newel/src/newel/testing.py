@@ -19,6 +19,7 @@ import shutil
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -60,7 +61,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-StatementsOf = Callable[[Awaitable[object]], Awaitable[list[str]]]
+StatementsOf = Callable[[Coroutine[Any, Any, object]], Awaitable[list[str]]]
 """What awaits a request and returns the SQL statements that it took."""
 
 _PREFIX = "newel_test_"
@@ -378,16 +379,23 @@ def statements_of() -> Generator[StatementsOf]:
     A list that takes more statements for more rows will be slow:
     ``few, many = [len(await statements_of(client.get(f"/a?page_size={n}"))) for n in (1, 3)]``.
     """
-    seen: list[str] = []
+    # By context, so that what goes on behind the answers of earlier requests does not count.
+    asking: ContextVar[list[str] | None] = ContextVar("asking", default=None)
 
     def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        seen = asking.get()
         # Sessions are remembered, so looking them up comes and goes; only SQLite's BEGIN is seen.
-        if AuthSession.__tablename__ not in statement and not statement.startswith("BEGIN"):
+        is_noise = AuthSession.__tablename__ in statement or statement.startswith("BEGIN")
+        if seen is not None and not is_noise:
             seen.append(statement)
 
-    async def statements_of(request: Awaitable[object]) -> list[str]:
-        seen.clear()
-        await request
+    async def statements_of(request: Coroutine[Any, Any, object]) -> list[str]:
+        seen: list[str] = []
+        token = asking.set(seen)
+        try:
+            await request
+        finally:
+            asking.reset(token)
         return seen.copy()
 
     event.listen(Engine, "before_cursor_execute", note)

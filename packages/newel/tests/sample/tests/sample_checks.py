@@ -3,6 +3,8 @@
 Not named test_*, so that they are not collected with the kernel's.
 """
 
+import asyncio
+
 import httpx2
 import pytest
 from fastapi import FastAPI
@@ -65,6 +67,21 @@ async def test_the_statements_of_a_request_are_told(
     await add("two")
     assert await statements_of(client.get("/api/v1/notes")) == [whole]
     assert len(await statements_of(client.get("/api/v1/notes/one-by-one"))) == 2
+
+
+async def test_what_goes_on_beside_a_request_is_not_told(
+    client: httpx2.AsyncClient, database: Database, statements_of: StatementsOf
+):
+    async def beside() -> None:
+        await database.ping()
+
+    async def slow() -> None:
+        await running  # another task, which was there before
+        await client.get("/api/v1/notes")
+
+    running = asyncio.create_task(beside())
+    [told] = await statements_of(slow())
+    assert "notes" in told
 
 
 async def test_a_row_is_read_afresh(database: Database, test_db: Work):
