@@ -13,13 +13,15 @@ __all__ = ["ANONYMOUS", "Caller"]
 class Caller:
     """Somebody with the headers that prove who they are; the anonymous caller has none.
 
-    ``id`` is the user's own id as text, where it is known; ``tokens`` what the log-in answered.
+    ``id`` is the user's own id as text, where it is known, and ``account`` the row of the database;
+    ``tokens`` what the log-in answered.
     """
 
     name: str
     username: str = ""
     password: str = ""
     id: str | None = None
+    account: Mapping[str, Any] = field(default_factory=dict[str, Any])
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     tokens: Mapping[str, Any] = field(default_factory=dict[str, Any])
 

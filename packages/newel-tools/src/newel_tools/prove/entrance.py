@@ -166,6 +166,7 @@ class Entrance:
             username=account.username,
             password=account.password,
             id=self.id_of(account.username),
+            account=self._row(account.username) or {},
             tokens={**tokens, **({"cookie": cookies} if cookies else {})},
         )
         return self.with_headers(caller)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from newel_tools.prove.callers import ANONYMOUS, Caller
 from newel_tools.prove.credentials import is_entrance
+from newel_tools.prove.documents import object_of
 from newel_tools.prove.entrance import Entrance
 from newel_tools.prove.operations import Operation
 from newel_tools.prove.requests import Request
@@ -57,7 +58,13 @@ class Lab:
     @property
     def writes(self) -> tuple[Operation, ...]:
         """The operations that change something, without registration, log-in and the like."""
-        return tuple(op for op in self.operations if op.writes and not is_entrance(op))
+        forms = (self.entrance.registration, self.entrance.log_in)
+        own = [form.operation.label for form in forms if form is not None]
+        return tuple(
+            op
+            for op in self.operations
+            if op.writes and not is_entrance(op) and op.label not in own
+        )
 
     @property
     def lists(self) -> Iterator[tuple[Resource, Operation]]:
@@ -136,6 +143,19 @@ class Lab:
         """Send a request as a caller; when it is asked too often, a new one goes on."""
         return self.service.send(request, caller)
 
+    def without_skipped(self, document: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+        """Return an API description without the operations that are to be left alone."""
+        skipped = self.settings.skip
+        paths = {
+            path: {
+                method: said
+                for method, said in object_of(item).items()
+                if f"{method.upper()} {prefix}{path}" not in skipped
+            }
+            for path, item in object_of(document.get("paths")).items()
+        }
+        return {**document, "paths": paths}
+
     def ask_everything(self) -> None:
         """Send a valid request of every operation that has not succeeded yet."""
         succeeded = (exchange for exchange in self.seen if exchange.answer.is_success)
@@ -177,6 +197,9 @@ def open_lab(service: Service, settings: Settings, *, secrets: tuple[str, ...] =
     if user is None and any(op.secured for op in service.operations):
         lab.notes.append(_missing(entrance))
     lab.world.newcomer = lab.fresh
+    lab.notes.extend(service.problems)
+    if not service.operations:
+        lab.notes.append("the API description names no operation, so nothing could be asked")
     return lab
 
 

@@ -59,6 +59,7 @@ class Report:
             "verdict": self.verdict,
             "application": self.application,
             "routes": list(self.routes),
+            "callers": list(self.callers),
             "requests": self.requests,
             "seconds": round(self.seconds, 3),
             "findings": [

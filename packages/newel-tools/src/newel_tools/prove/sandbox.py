@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import secrets
 import shlex
+import shutil
 import tomllib
 import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -66,7 +68,13 @@ class Sandbox:
                 try:
                     process.started()
                 except ProveError as error:
-                    if not left or not (self.supply(error.settings) or self._go_async(error)):
+                    mended = (
+                        self.supply(error.settings)
+                        or self._go_async(error)
+                        or self._write_env_file(error)
+                        or self._lend_aiosqlite(error)
+                    )
+                    if not left or not mended:
                         raise
                     continue
                 yield process
@@ -94,6 +102,7 @@ class Sandbox:
         databases = self.scratch / "databases"
         databases.mkdir(exist_ok=True)
         paths = [str(self._moved(path)) for path in self.project.import_paths]
+        paths.append(str(self.scratch / "lent"))
         request = {
             **wanted,
             "root": str(self.project.root),
@@ -136,6 +145,33 @@ class Sandbox:
                 if (folder / "migrations").is_dir() and _depends_on_newel(folder):
                     yield self._moved(folder), ["newel", "migrate", "up"]
                     return
+
+    def _write_env_file(self, error: ProveError) -> bool:
+        """Write an empty `.env` where the project insists on one; the values are variables."""
+        found = re.search(r"'([^']*\.env[^']*)'", error.message)
+        if found is None or "not found" not in error.message.lower().replace(
+            "no such file", "not found"
+        ):
+            return False
+        path = (self._moved(self._folder) / found[1]).resolve()
+        if not path.is_relative_to(self.scratch) or path.exists():
+            return False
+        path.touch()
+        return True
+
+    def _lend_aiosqlite(self, error: ProveError) -> bool:
+        """Lend the project our `aiosqlite`: where SQLite stands in for MySQL, it may have none."""
+        spec = importlib.util.find_spec("aiosqlite")
+        lent = self.scratch / "lent"
+        if (
+            "'aiosqlite'" not in error.message
+            or spec is None
+            or spec.origin is None
+            or lent.exists()
+        ):
+            return False
+        shutil.copytree(Path(spec.origin).parent, lent / "aiosqlite")
+        return True
 
     def _go_async(self, error: ProveError) -> bool:
         """Name an asynchronous driver in the addresses of databases, if the project wants one."""

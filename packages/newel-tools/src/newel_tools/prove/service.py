@@ -45,9 +45,9 @@ class Table:
 
     @property
     def key(self) -> str | None:
-        """The name of the primary key's only column."""
+        """The column that names a row: the primary key, or `id` as a part of it."""
         keys = [column.name for column in self.columns if column.primary_key]
-        return keys[0] if len(keys) == 1 else None
+        return "id" if "id" in keys else keys[0] if len(keys) == 1 else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +74,8 @@ class Service:
     tables: Mapping[str, Table]
     dialect: str | None
     token_urls: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    documents: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
     exchanges: int = 0
     listeners: list[Callable[[Exchange], None]] = field(
         default_factory=list[Callable[["Exchange"], None]]
@@ -97,6 +99,8 @@ class Service:
             websockets=tuple(item["path"] for item in said["websockets"]),
             tables={table.name: table for table in tables},
             dialect=said["dialect"],
+            problems=tuple(said["problems"]),
+            documents=said["documents"],
             token_urls=tuple(_token_urls(said["documents"])),
         )
 

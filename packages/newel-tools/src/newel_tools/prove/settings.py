@@ -51,7 +51,8 @@ class Settings(_Lines):
     project is run. ``users``: two who may not see each other's rows; ``admin``: one who sees all.
     ``headers``: sent with every request of a caller, `{token}` stands for the log-in's.
     ``values``: for fields that only the project knows values for (`country = "NL"`).
-    ``skip``: routes that are left alone (`POST /shutdown`).
+    ``skip``: routes that are left alone (`POST /shutdown`). ``fuzz_seconds``: how long schemathesis
+    tries; 0 leaves it out.
     """
 
     app: str | None = None
@@ -64,6 +65,7 @@ class Settings(_Lines):
     headers: dict[str, str] = {}
     values: dict[str, Any] = {}
     skip: tuple[str, ...] = ()
+    fuzz_seconds: int = 30
 
 
 def read_settings(folders: tuple[Path, ...]) -> Settings:

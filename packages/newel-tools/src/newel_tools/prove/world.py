@@ -25,6 +25,7 @@ _KEYS: Final = ("id", "_id", "uuid", "pk", "key", "slug", "name")
 _OWNERS: Final = re.compile(
     r"^(owner|user|author|creator|account|created_by|customer)(_?id)?$", re.IGNORECASE
 )
+_OWN_NAMES: Final = ("username", "user_name", "email", "handle", "login")
 _LINK: Final = re.compile(r"^(?P<noun>\w+?)(_id|Id|_uuid|_pk)$")
 _INSERT: Final = re.compile(
     r"\s*INSERT\s+INTO\s+[\"`\[]?(?:\w+[\"`]?\.[\"`]?)?(\w+)", re.IGNORECASE
@@ -131,7 +132,7 @@ class World:
         if len(resource.items[0].path_names) != 1:
             return None
         name = resource.items[0].path_names[0]
-        key = caller.username if "name" in name else caller.id
+        key = caller.account.get(name) or (caller.username if "name" in name else caller.id)
         return Made(
             resource=resource,
             caller=caller,
@@ -307,6 +308,8 @@ class World:
             return made.key
         if _OWNERS.match(name):
             return caller.id
+        if name in _OWN_NAMES and caller.account.get(name) is not None:
+            return caller.account[name]
         parameter = operation.parameter(name, "path")
         if parameter is not None and parameter.schema.get("enum"):
             return parameter.schema["enum"][0]

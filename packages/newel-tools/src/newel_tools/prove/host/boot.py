@@ -27,6 +27,10 @@ __all__ = [
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 5.0
+# What Starlette, python-decouple and environs say of a variable that is not set.
+_ASKED = re.compile(
+    r"Config '(\w+)' is missing|^(\w+) not found\. Declare|Environment variable \"(\w+)\" not set"
+)
 
 
 class BootError(Exception):
@@ -49,6 +53,12 @@ def _settings_at_fault(error: BaseException) -> list[dict[str, str]]:
     named = re.match(r'error parsing value for field "(\w+)"', str(error))
     if type(error).__name__ == "SettingsError" and named:
         return [{"name": named[1], "fault": "json_invalid", "expected": ""}]
+    asked = _ASKED.search(str(error)) or (
+        isinstance(error, KeyError) and re.fullmatch(r"'([A-Z][A-Z0-9_]+)'", str(error))
+    )
+    if asked and type(error).__name__ in ("KeyError", "UndefinedValueError", "EnvError"):
+        name = next(group for group in asked.groups() if group)
+        return [{"name": name, "fault": "missing", "expected": ""}]
     errors = getattr(error, "errors", None)
     if not callable(errors) or type(error).__name__ != "ValidationError":
         return []
@@ -214,14 +224,25 @@ def api_description(app: Any) -> dict[str, Any]:
     for prefix, mounted in _applications(app, ""):
         try:
             documents[prefix] = mounted.openapi()
-        except Exception as error:  # noqa: BLE001 - a model without a schema must not end the run
-            problems.append(f"openapi() of {prefix or '/'}: {error}"[:500])
+        except Exception as error:  # noqa: BLE001 - a title that is missing must not end the run
+            problems.append(f"openapi() of {prefix or '/'} failed: {error}"[:500])
+            documents[prefix] = _plain_description(mounted, problems)
         sockets += [
             {"path": prefix + route.path, "name": route.name or ""}
             for route in flattened(mounted.routes)
             if getattr(route, "methods", None) is None and hasattr(route, "endpoint")
         ]
     return {"documents": documents, "websockets": sockets, "problems": problems}
+
+
+def _plain_description(app: Any, problems: list[str]) -> dict[str, Any]:
+    """Describe the routes alone: what the application says of itself may be at fault."""
+    describe: Any = importlib.import_module("fastapi.openapi.utils").get_openapi
+    try:
+        return describe(title="application", version="0", routes=app.routes)
+    except Exception as error:  # noqa: BLE001 - a model without a schema, for one
+        problems.append(f"its routes alone cannot be described either: {error}"[:500])
+        return {}
 
 
 def _applications(app: Any, prefix: str) -> Any:

@@ -8,7 +8,7 @@ import importlib.util
 import socket
 from typing import Any
 
-__all__ = ["lead_postgres", "lead_redis"]
+__all__ = ["lead_postgres", "lead_redis", "replace_mysql"]
 
 
 def lead_redis(path: str) -> None:
@@ -88,6 +88,47 @@ def _lead_psycopg(module: Any, server: dict[str, Any]) -> None:
 
         kind.connect = classmethod(connect)
     module.connect = module.Connection.connect
+
+
+def replace_mysql(file: str) -> None:
+    """Let SQLAlchemy open an SQLite file where it is asked for MySQL: there is none to throw away.
+
+    Types that only MySQL has become text; options that only its drivers know are left out.
+    """
+    if not _is_there("sqlalchemy"):
+        return
+    module: Any = importlib.import_module("sqlalchemy.engine.url")
+    original = module.make_url
+
+    def make_url(name: Any) -> Any:
+        url = original(name)
+        if url.get_backend_name() not in ("mysql", "mariadb"):
+            return url
+        _write_mysql_types_plainly()
+        is_async = url.get_driver_name() in ("aiomysql", "asyncmy")
+        return original(f"sqlite{'+aiosqlite' if is_async else ''}:///{file}")
+
+    module.make_url = make_url
+
+
+def _write_mysql_types_plainly() -> None:
+    """Let SQLite understand the types; a big integer as a key counts by itself on MySQL alone."""
+    types: Any = importlib.import_module("sqlalchemy.dialects.mysql")
+    compiles: Any = importlib.import_module("sqlalchemy.ext.compiler").compiles
+    base: Any = importlib.import_module("sqlalchemy.types").TypeEngine
+    compiles(importlib.import_module("sqlalchemy.types").BigInteger, "sqlite")(_writer("INTEGER"))
+    for name in types.__all__:
+        kind = getattr(types, name)
+        if isinstance(kind, type) and issubclass(kind, base) and "mysql" in kind.__module__:
+            number = "INT" in name or name == "YEAR"
+            compiles(kind, "sqlite")(_writer("INTEGER" if number else "TEXT"))
+
+
+def _writer(text: str) -> Any:
+    def write(_kind: Any, _compiler: Any, **_options: Any) -> str:
+        return text
+
+    return write
 
 
 def _of_libpq(options: dict[str, Any], server: dict[str, Any]) -> dict[str, Any]:

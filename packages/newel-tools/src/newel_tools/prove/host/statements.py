@@ -19,6 +19,19 @@ _WRITES = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _WROTE = "newel_prove_wrote"
+_SQLITE_OPTIONS = {
+    "async_creator_fn",
+    "autocommit",
+    "cached_statements",
+    "check_same_thread",
+    "detect_types",
+    "factory",
+    "isolation_level",
+    "iter_chunk_size",
+    "loop",
+    "timeout",
+    "uri",
+}
 _MEETING_SECONDS = 1.0
 FAILED_COMMIT = "newel prove let this commit fail"
 LOST_DATABASE = "newel prove took the database away"
@@ -84,9 +97,13 @@ class Statements:
             del dialect.do_commit
         self._listeners, self._armed = [], {}
 
-    def _do_connect(self, dialect: Any, _record: Any, _arguments: Any, _options: Any) -> None:
+    def _do_connect(self, dialect: Any, _record: Any, _arguments: Any, options: Any) -> None:
         if self.database_is_lost:
             raise _error(dialect, LOST_DATABASE)
+        if dialect.name == "sqlite":
+            # What was meant for another driver, where SQLite stands in for its server.
+            for name in set(options) - _SQLITE_OPTIONS:
+                del options[name]
 
     def _begin(self, connection: Any) -> None:
         self._arm(connection.dialect)

@@ -26,7 +26,7 @@ from .exchange import call, converse
 from .guard import Guard, leave_network, limit_memory, redirect_sqlite
 from .record import Places, Record
 from .rows import Rows
-from .servers import lead_postgres, lead_redis
+from .servers import lead_postgres, lead_redis, replace_mysql
 from .stalls import Watchdog
 from .statements import Meeting, Statements
 
@@ -156,6 +156,7 @@ def main() -> None:
             lead_postgres(wanted["postgres"])
         if wanted.get("redis"):
             lead_redis(wanted["redis"])
+        replace_mysql(os.path.join(wanted["databases"], "instead-of-mysql.db"))  # noqa: PTH118 - a text is wanted
         if "command" in wanted:
             run_command(wanted["command"], places)
             pipe.write({"done": True})

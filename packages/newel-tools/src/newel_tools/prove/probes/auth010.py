@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from newel_tools.prove.credentials import tokens_in
 from newel_tools.prove.examples import ACCOUNTS
 from newel_tools.prove.lab import Lab
 from newel_tools.prove.probe import Probe, Result
@@ -31,6 +32,11 @@ def _run(lab: Lab) -> Iterator[Result]:
         statuses.append(exchange.answer.status)
     if exchange is None or len({*statuses}) > 1 or statuses[0] in (429, 403):
         yield PROBE.kept(label)
+        return
+    if tokens_in(exchange.answer.json):
+        said = "a wrong password is answered with a token"
+        fix = "compare the stored hash with the password, and answer 401 when they differ"
+        yield PROBE.broke(label, said, exchange, severity="block", fix=fix)
         return
     said = f"{_TRIES} wrong passwords within a minute were all answered with {statuses[0]}"
     yield PROBE.broke(label, said, exchange)

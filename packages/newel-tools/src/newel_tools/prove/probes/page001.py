@@ -51,7 +51,7 @@ def _filled(lab: Lab, resource: Resource, operation: Operation) -> Result:
     table = re.compile(
         rf"FROM\s+[\"`]?(\w+\.)?{made.tables[0] if made.tables else ''}\b", re.IGNORECASE
     )
-    where = next((one.where for one in reads if table.search(one.sql)), reads[-1].where)
+    where = next((o.where for o in reversed(reads) if table.search(o.sql)), reads[-1].where)
     return PROBE.broke(operation.label, said, exchange, where=where)
 
 

@@ -35,8 +35,11 @@ def _raced(lab: Lab, resource: Resource, update: Operation) -> Result:
         return PROBE.skipped(update.label, "no such thing could be made and changed")
     pairs = [_changes(lab, update, made, name) for name in names]
     texts = [pair for pair in pairs if pair is not None]
-    if not texts:
-        return PROBE.skipped(update.label, "it has no text that could be changed")
+    name = next(iter(texts[0][0]), "") if texts else ""
+    other = {name: lab.world.value(update, name, caller)} if texts else {}
+    alone = lab.request(update, caller, made, changes=other) if texts else None
+    if alone is None or not lab.send(alone, caller).answer.is_success:
+        return PROBE.skipped(update.label, "no change of a text succeeds alone")
     if len(texts) > 1 and update.method == "PATCH":
         lost = _lost(lab, update, made, texts[0][0], texts[1][1])
         if lost is not None:
