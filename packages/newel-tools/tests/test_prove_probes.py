@@ -12,7 +12,7 @@ PROBES = load_probes()
 
 @pytest.mark.parametrize("probe", PROBES.values(), ids=PROBES)
 def test_it_breaks_the_bad_application(probe: Probe, laboratory: Callable[..., Lab]) -> None:
-    results = list(probe.run(laboratory(probe.bad, fuzz_seconds=3)))
+    results = list(probe.run(laboratory(probe.bad, fuzz_seconds=20)))
 
     broken = [result for result in results if result.state == "broke"]
     assert broken, results
@@ -26,7 +26,7 @@ def test_it_breaks_the_bad_application(probe: Probe, laboratory: Callable[..., L
 @pytest.mark.parametrize("probe", PROBES.values(), ids=PROBES)
 def test_the_good_application_withstands_it(probe: Probe, laboratory: Callable[..., Lab]) -> None:
     assert probe.good != probe.bad
-    results = list(probe.run(laboratory(probe.good, fuzz_seconds=3)))
+    results = list(probe.run(laboratory(probe.good, fuzz_seconds=20)))
 
     assert [result.finding for result in results if result.state == "broke"] == []
     assert any(result.state == "kept" for result in results), results

@@ -45,11 +45,15 @@ class Commit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """An exception that passed through the application."""
+    """An exception that passed through the application.
+
+    ``handled``: it has a handler for exceptions of this very kind.
+    """
 
     type: str
     text: str
     where: str | None
+    handled: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -147,10 +147,11 @@ def note_errors(places: Places) -> None:
     original = getattr(found, "original", found)  # noted by another host of this process
 
     def lookup(handlers: Any, error: Exception) -> Any:
-        record = current.get()
+        record, handler = current.get(), original(handlers, error)
         if record is not None and not hasattr(error, "status_code") and not _is_refusal(error):
-            record.add_error(error, where=places.of_error(error))
-        return original(handlers, error)
+            handled = handler is not None
+            record.add_error(error, where=places.of_error(error), handled=handled)
+        return handler
 
     setattr(lookup, "original", original)  # noqa: B010 - functions have no such attribute
     module._lookup_exception_handler = lookup  # noqa: SLF001 - as above

@@ -53,9 +53,13 @@ class Record:
             }
             self.statements.append({**said, "where": where, "phase": self.phase})
 
-    def add_error(self, error: BaseException, *, where: str | None) -> None:
-        """Keep an error once, however often it passes by."""
-        said = {"type": type(error).__qualname__, "text": _text(error), "where": where}
+    def add_error(self, error: BaseException, *, where: str | None, handled: bool = False) -> None:
+        """Keep an error once, however often it passes by.
+
+        ``handled``: the application has a handler for errors of this very kind.
+        """
+        said: dict[str, Any] = {"type": type(error).__qualname__, "text": _text(error)}
+        said |= {"where": where, "handled": handled}
         if all(known["text"] != said["text"] for known in self.errors):
             self.errors.append(said)
 

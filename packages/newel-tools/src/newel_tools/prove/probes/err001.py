@@ -47,7 +47,7 @@ def _leaked(exchange: Exchange) -> str | None:
         return f"a {answer.status} shows what only the log should: {found[0]!r}"
     for error in answer.errors if answer.status >= 500 else ():
         words = error.text.strip()
-        if len(words) >= _CHARACTERS and words[:80] in text:
+        if len(words) >= _CHARACTERS and words[:80] in text and not error.handled:
             return f"a {answer.status} shows the text of {error.type}"
     return None
 
@@ -75,7 +75,7 @@ PROBE = Probe(
     why="Statements, addresses and versions are what somebody who looks for a way in needs.",
     fix="answer a fixed text with a request id, and write the exception to the log",
     seed='"Expose internal errors to API"',
-    expected="messages of refusals (4xx) that are not a database's",
+    expected="messages of refusals (4xx), and of errors that have a handler, unless a database's",
     stage="after",
     bad=_BAD,
     good=_BAD.replace("unexpected: {error}", "unexpected, see the log"),

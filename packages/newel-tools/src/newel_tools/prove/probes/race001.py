@@ -66,14 +66,24 @@ def _together(
 ) -> list[Exchange] | None:
     """Send changes so that each has read before any of them writes."""
     waits: list[Any] = []
+    version = _version(lab, update, made)
     number = lab.world.serial()
     for change in changes:
         request = lab.request(update, made.caller, made, changes=change)
         if request is None:
             return None
-        meeting = request.with_options(meeting=f"race {number}")
+        meeting = request.with_headers(version).with_options(meeting=f"race {number}")
         waits.append(lab.service.begin(meeting, made.caller))
     return [wait() for wait in waits]
+
+
+def _version(lab: Lab, update: Operation, made: Made) -> dict[str, str]:
+    """Return the If-Match header of the present version, where the operation takes one."""
+    read = made.resource.item("GET")
+    takes = any(item.name.lower() == "if-match" for item in update.parameters)
+    request = lab.request(read, made.caller, made) if takes and read is not None else None
+    tag = lab.send(request, made.caller).answer.header("etag") if request is not None else None
+    return {} if tag is None else {"If-Match": tag}
 
 
 def _lost(
@@ -180,7 +190,7 @@ PROBE = Probe(
     why="Both callers are told that it worked, and what one of them wrote is gone.",
     fix="keep a version (`version_id_col`) and answer 409 or 412 to a change of an old one",
     seed='"Database transactions"',
-    expected="changes of which one is refused",
+    expected="changes of which one is refused, if need be because of its If-Match",
     bad=_BAD,
     good=_BAD.replace(
         "(default=1)\n", '(default=1)\n    __mapper_args__ = {"version_id_col": version}\n'
