@@ -34,7 +34,7 @@ def find(review: Review) -> Iterator[Finding]:
             if not _uses_caller(review, access, route) and not asks_role(review, route):
                 file, line = review.at(route)
                 yield RULE.found(
-                    f"{route.label} serves any user's {owned.entity.name}: "
+                    f"any user's {owned.entity.name} is served: "
                     f"`{owned.column.attribute}` is not looked at",
                     file=file,
                     line=line,

@@ -51,7 +51,7 @@ def _is_meant(review: Review, route: Route) -> bool:
 def _finding(review: Review, route: Route, others: int) -> Finding:
     file, line = review.at(route)
     return RULE.found(
-        f"{route.label} asks nobody who is calling; the {others} others like it in this file do",
+        f"it asks nobody who is calling; the {others} others like it in this file do",
         file=file,
         line=line,
         route=route.label,

@@ -37,7 +37,7 @@ def find(review: Review) -> Iterator[Finding]:
                 "who is calling, but not whether they are" if protected else "nobody whether it is"
             )
             yield RULE.found(
-                f"{route.label} asks {said} an administrator",
+                f"it asks {said} an administrator",
                 file=file,
                 line=line,
                 route=route.label,

@@ -31,7 +31,7 @@ def find(review: Review) -> Iterator[Finding]:
         if not limits_route(review, route) and not counts_callers(review, route):
             file, line = review.at(route)
             yield RULE.found(
-                f"{route.label} takes passwords, as many as one likes to try",
+                "passwords are taken, as many as one likes to try",
                 file=file,
                 line=line,
                 route=route.label,

@@ -35,7 +35,7 @@ def find(review: Review) -> Iterator[Finding]:
         if guards and not _takes_refresh_token(review, route):
             file, line = review.at(route)
             yield RULE.found(
-                f"{route.label} makes a new token from any access token",
+                "any access token is exchanged for a new one",
                 file=file,
                 line=line,
                 route=route.label,

@@ -31,7 +31,7 @@ def find(review: Review) -> Iterator[Finding]:
         if _READY.search(route.path) and _is_blind(review, route):
             file, line = review.at(route)
             yield RULE.found(
-                f"{route.label} says that it is ready without asking the database",
+                "it says that it is ready without asking the database",
                 file=file,
                 line=line,
                 route=route.label,

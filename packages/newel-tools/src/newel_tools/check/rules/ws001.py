@@ -35,7 +35,7 @@ def find(review: Review) -> Iterator[Finding]:
         if route.kind == "websocket" and not _asks(review, access, route):
             file, line = review.at(route)
             yield RULE.found(
-                f"{route.label} is open to anybody",
+                "the websocket is open to anybody",
                 file=file,
                 line=line,
                 route=route.label,
