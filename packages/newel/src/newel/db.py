@@ -244,8 +244,8 @@ class Database:
         pool_wait_seconds: float = 2.0,
     ) -> None:
         self.url = url
-        self.statements = Statements()
-        self.bell = Bell()
+        self.statements: Statements = Statements()
+        self.bell: Bell = Bell()
         self.watchers: list[tuple[type[Entity], Callable[[Entity | None], None]]] = []
         pool = {
             "pool_size": pool_size,

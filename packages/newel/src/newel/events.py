@@ -78,7 +78,7 @@ class OutboxEvent(Entity):
     occurred_at: Mapped[datetime] = mapped_column(default_factory=utc_now)
     published_at: Mapped[datetime | None] = mapped_column(default=None)
 
-    __table_args__ = (
+    __table_args__: Any = (
         Index(
             "ix_outbox_unpublished",
             "position",

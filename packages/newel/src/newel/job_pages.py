@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from html import escape
-from typing import Annotated, Final, Literal, cast, get_args
+from typing import Annotated, ClassVar, Final, Literal, cast, get_args
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -55,7 +55,7 @@ pre{white-space:pre-wrap;max-width:40rem;font-size:12px}form{display:inline}butt
 class JobFilter(BaseModel):
     """Which jobs the page shows; ``before`` is where the next page begins."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     state: JobState | None = None
     name: Annotated[str, Field(max_length=128)] = ""

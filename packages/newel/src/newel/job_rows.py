@@ -140,7 +140,7 @@ class JobRow(Entity):
         """Nobody changes a job as an entity: the queue does it, by statements that are fenced."""
         return False
 
-    __table_args__ = (
+    __table_args__: Any = (
         _partial("ix_jobs_ready", "queue", "priority", "id", where="state = 'ready'"),
         _partial("ix_jobs_scheduled", "run_at", where="state = 'scheduled'"),
         _partial("ix_jobs_running", "worker", where="state = 'running'"),

@@ -289,7 +289,7 @@ class JobRun:
         self.caller: Principal = load_principal(claimed.caller) if claimed.caller else ANYONE
         self.cancel_requested = False
         self.progress: tuple[float, str] | None = None
-        self.held = AsyncExitStack()
+        self.held: AsyncExitStack[bool | None] = AsyncExitStack()
         self._queue = queue
         self._declared = declared
         self._claimed = claimed
