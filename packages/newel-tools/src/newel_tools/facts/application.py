@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -110,7 +111,8 @@ class _Places:
     def best_root(self, path: Path) -> Path:
         """Return the folder below which most of the file's own imports exist.
 
-        Its package's parent wins a tie: `import_root`.
+        Its package's parent wins a tie: `import_root`. A `logging.py` of the project's is not what
+        `import logging` means.
         """
         default = import_root(path, self.root)
         folders = [
@@ -119,7 +121,11 @@ class _Places:
         ]
 
         def resolved(folder: Path) -> int:
-            return sum(self.file(module, folder) is not None for module in self.imports(path))
+            return sum(
+                self.file(module, folder) is not None
+                for module in self.imports(path)
+                if module.partition(".")[0] not in sys.stdlib_module_names
+            )
 
         return max(folders, key=lambda folder: (resolved(folder), folder == default))
 

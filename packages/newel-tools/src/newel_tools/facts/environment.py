@@ -40,8 +40,9 @@ _EXAMPLES: Final = (
 _LINE: Final = re.compile(r"^[ \t]*(?:export[ \t]+)?([A-Za-z_]\w*)[ \t]*=[ \t]*(.*?)[ \t]*$")
 _REFERENCE: Final = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}|\$(\w+)")
 _PLACEHOLDER: Final = re.compile(r"^<.*>$|^\[.*\]$|^\.\.\.$")
-# Long and random enough for every check of strength that an application makes on import.
-_OPAQUE: Final = "4lWEryCv2vG7QBkKDO1DInNb2bS98lfJfgAqVjlV8xTz"
+# Long and random enough for every check of strength that an application makes on import; Fernet
+# takes it for a key.
+_OPAQUE: Final = "X6Fra_IcVxzrhAdbzXsiMIWCQwpUEpe6V8MdzedVNrE="
 _PREFIX: Final = re.compile(r"env_prefix\s*[=:]\s*[\"'](\w+)[\"']")
 _KEPT: Final = ("PATH", "LANG", "LC_ALL", "TZ", "SYSTEMROOT")
 _ASKED: Final = re.compile(
@@ -141,6 +142,7 @@ def dummy(name: str, *, packages: frozenset[str], asynchronous: bool) -> str:
         (r"PORT$", "5432"),
         (r"HOST(NAME)?$|SERVER$", "127.0.0.1"),
         (r"ALGORITHM$", "HS256"),
+        (r"CREDENTIALS$", "user:password"),
         (r"MINUTES|SECONDS|HOURS|DAYS|TTL|EXPIRE|TIMEOUT|SIZE|COUNT|LIMIT|MAX|MIN|RETRIES", "30"),
         (r"DEBUG|ENABLE|DISABLE|USE_|IS_", "false"),
         (r"LOG_?LEVEL", "INFO"),

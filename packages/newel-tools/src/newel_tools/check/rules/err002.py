@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -12,18 +13,26 @@ from newel_tools.check.rule import Rule
 
 __all__ = ["RULE"]
 
+_HANDLER: Final = re.compile(
+    r"exception_handler\(\s*(500|Exception)\b|exception_handlers\b[^\n]*\b(500|Exception)\s*[:\]]\s*\w"
+)
 _ALL: Final = frozenset({"Exception", "BaseException", "builtins.Exception"})
 
 
 def find(review: Review) -> Iterator[Finding]:
     """Find applications without a handler for `Exception` or 500, in a middleware either."""
     handled = any(item.exception in _ALL or item.status == 500 for item in review.facts.handlers)
-    if handled or not review.http_routes or _catches(review):
+    if handled or not review.http_routes or _catches(review) or _is_mounted(review):
         return
     file, line = review.application_place
     yield RULE.found(
         "an exception that nobody expected answers with plain text", file=file, line=line
     )
+
+
+def _is_mounted(review: Review) -> bool:
+    """Tell whether another application of the project, mounted perhaps, has such a handler."""
+    return any(_HANDLER.search(module.text) for module in review.source.own_modules())
 
 
 def _catches(review: Review) -> bool:
@@ -52,7 +61,8 @@ RULE = Rule(
     fix="`@app.exception_handler(Exception)`: log with the request's id, and answer with it in the "
     "format of the other errors",
     seed='003 "Implement global error handlers"',
-    expected="a handler for 500, a middleware of the project that catches everything.",
+    expected="a handler for 500 in any application of the project, a middleware of it that "
+    "catches everything.",
     bad="""
 from fastapi import FastAPI
 

@@ -25,7 +25,7 @@ def find(review: Review) -> Iterator[Finding]:
         if creates and route.status_code in (None, 200) and _writes(review, route):
             file, line = review.at(route)
             yield RULE.found(
-                f"{route.label} creates and answers 200", file=file, line=line, route=route.label
+                "a row is created and the answer is 200", file=file, line=line, route=route.label
             )
 
 

@@ -25,7 +25,7 @@ def find(review: Review) -> Iterator[Finding]:
         said = _fault(review, route)
         if said is not None:
             file, line = review.at(route)
-            yield RULE.found(f"{route.label} {said}", file=file, line=line, route=route.label)
+            yield RULE.found(said, file=file, line=line, route=route.label)
 
 
 def _fault(review: Review, route: Route) -> str | None:
@@ -36,7 +36,7 @@ def _fault(review: Review, route: Route) -> str | None:
     if route.status_code == _NO_CONTENT:
         bodies = [value for value in values if not is_response(review, value, function)]
         written = [value for value in bodies if is_constant(value)]
-        return "answers 204 and returns what nobody gets" if written else None
+        return "the answer is 204, and what is returned nobody gets" if written else None
     if route.methods != ("DELETE",) or route.status_code not in (None, 200):
         return None
     if any(is_response(review, value, function) for value in values):
@@ -45,7 +45,7 @@ def _fault(review: Review, route: Route) -> str | None:
     names = {field.name for model in models for field in model.fields}
     is_message = bool(names) and names <= _WORDS
     if is_message or not values or (not models and all(map(is_constant, values))):
-        return "answers 200 and has nothing to say"
+        return "the answer is 200 and has nothing to say"
     return None
 
 

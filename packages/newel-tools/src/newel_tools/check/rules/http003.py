@@ -25,6 +25,8 @@ _UNCOUNTABLE: Final = re.compile(
 def find(review: Review) -> Iterator[Finding]:
     """Find segments that begin with a verb of CRUD, and `/user/{user_id}`."""
     for route in review.http_routes:
+        if not route.in_schema or "JSON" not in (route.response.answer or ""):
+            continue  # pages for people have addresses of their own kind
         segments = [part for part in route.path.split("/") if part]
         for segment, following in pairwise([*segments, ""]):
             said = _fault(segment, following)
@@ -53,7 +55,7 @@ RULE = Rule(
     fix="`POST /notes`, `GET /notes/{note_id}`, `DELETE /notes/{note_id}`",
     seed='003 "RESTful patterns"',
     expected="actions that are no CRUD (`/activate`), nouns without a plural, singletons such as "
-    "`/me`.",
+    "`/me`, pages of HTML, hidden routes.",
     bad="""
 from fastapi import FastAPI
 
@@ -76,6 +78,7 @@ def read(note_id: int) -> int:  # finding
 """,
     good="""
 from fastapi import FastAPI
+from fastapi.responses import HTMLResponse
 
 app = FastAPI()
 
@@ -83,6 +86,11 @@ app = FastAPI()
 @app.get("/")
 def root() -> int:
     return 1
+
+
+@app.get("/notes/edit", response_class=HTMLResponse)
+def edit() -> str:
+    return "<form></form>"
 
 
 @app.post("/notes")

@@ -48,7 +48,7 @@ def find(review: Review) -> Iterator[Finding]:
         file, line = review.at(route)
         said = ", ".join(map(str, raised))
         yield RULE.found(
-            f"{route.label} raises {said} and does not document it",
+            f"{said} is raised and not documented",
             file=file,
             line=line,
             route=route.label,

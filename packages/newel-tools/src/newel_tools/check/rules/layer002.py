@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -27,6 +28,7 @@ _LAYERS: Final = {
     "usecases": 2,
     "use_cases": 2,
 }
+_DATA: Final = re.compile(r"Enum|TypedDict|Protocol|BaseModel|Exception|Error|NamedTuple")
 _NAMES: Final = ("a model", "a repository", "a service", "a router")
 _ROUTER: Final = 3
 
@@ -63,11 +65,22 @@ def _imports(review: Review, module: Module) -> Iterator[tuple[ast.stmt, Module]
         elif isinstance(node, ast.ImportFrom):
             origin = module.absolute(node.module, node.level)
             names = [f"{origin}.{alias.name}" for alias in node.names]
-            names = [name if name in review.source.modules else origin for name in names]
+            names = [_home(review, name) for name in names]
         for name in dict.fromkeys(names):
             target = review.source.modules.get(name)
             if target is not None and target is not module:
                 yield node, target
+
+
+def _home(review: Review, name: str) -> str:
+    """Return the module that an imported name makes one depend on; of data, it is none."""
+    if name in review.source.modules:
+        return name
+    defined = review.source.resolve(name)
+    cls = review.source.classes.get(defined)
+    is_data = cls is not None and _DATA.search(" ".join(review.source.base_names(cls)))
+    known = cls is not None or defined in review.source.functions or name.endswith(".router")
+    return defined.rpartition(".")[0] if known and not is_data else ""
 
 
 def _loaded(body: list[ast.stmt]) -> Iterator[ast.stmt]:
@@ -88,8 +101,8 @@ RULE = Rule(
     "each other in a circle.",
     fix="move what is shared down, or pass it in as an argument",
     seed="three layers",
-    expected="imports for the type checker alone, inside functions, and between modules whose "
-    "place is not plain from their names.",
+    expected="imports for the type checker alone or inside functions, of constants, enums, models "
+    "and exceptions, and between modules whose place is not plain from their names.",
     bad="""
 # file: main.py
 from fastapi import FastAPI
@@ -110,19 +123,18 @@ app.include_router(notes.router)
 from fastapi import APIRouter
 
 router = APIRouter()
-LIMIT = 10
 
 
 @router.get("/notes")
-def notes() -> int:
-    return LIMIT
+def listed() -> int:
+    return 1
 
 
 # file: shop/services/__init__.py
 
 
 # file: shop/services/notes.py
-from shop.routers.notes import LIMIT  # finding
+from shop.routers.notes import listed  # finding
 
 
 # file: shop/repositories/__init__.py
@@ -186,6 +198,17 @@ LIMIT = 10
 
 
 # file: shop/models.py
+from shop.services.kinds import DEPTH, Kind
+
+
+# file: shop/services/kinds.py
+from enum import Enum
+
+DEPTH = 1
+
+
+class Kind(Enum):
+    LONG = "long"
 """,
     find=find,
 )

@@ -48,7 +48,7 @@ def find(review: Review) -> Iterator[Finding]:
         if whole and not small and not any(_bounds(inner) for inner in reached):
             file, line = review.at(route)
             yield RULE.found(
-                f"{route.label} answers with every row of `{whole}`",
+                f"the answer is every row of `{whole}`",
                 file=file,
                 line=line,
                 route=route.label,

@@ -33,8 +33,15 @@ def find(review: Review) -> Iterator[Finding]:
     for route in missing:
         file, line = review.at(route)
         yield RULE.found(
-            f"{route.label} declares no response model", file=file, line=line, route=route.label
+            f"`{_name(route)}` declares no response model",
+            file=file,
+            line=line,
+            route=route.label,
         )
+
+
+def _name(route: Route) -> str:
+    return route.endpoint.name if route.endpoint is not None else route.name
 
 
 def _is_silent(review: Review, route: Route) -> bool:
