@@ -21,6 +21,7 @@ _MEMORY_BYTES: Final = 4 * 1024**3
 _START_SECONDS: Final = 90.0
 _STOP_SECONDS: Final = 10.0
 _LOG_LINES: Final = 8
+_STACK: Final = "Current thread"
 
 
 class HostProcess(HostClient):
@@ -33,7 +34,7 @@ class HostProcess(HostClient):
         super().__init__(line, give_up=self._interrupt)
         self.pid = process.pid
         self._process = process
-        self._log = log
+        self.log = log
 
     def _interrupt(self) -> None:
         """Let the process write its stacks to the log, and end it."""
@@ -64,6 +65,7 @@ class HostProcess(HostClient):
         except TimeoutError:
             message = f"the application had not started after {_START_SECONDS:.0f} s"
             fix = "see the stack above: what does it wait for?"
+            self._interrupt()
             raise ProveError(message, fix=fix, details=self.log_end()) from None
         except HostEnded:
             message = "the application's process ended while it started"
@@ -85,12 +87,15 @@ class HostProcess(HostClient):
         return ProveError(message, fix=fix, details=self.log_end())
 
     def log_end(self) -> tuple[str, ...]:
-        """Return the last lines that the application printed."""
+        """Return the last lines that the application printed, or where it was interrupted."""
         try:
-            text = self._log.read_text(encoding="utf-8", errors="replace")
+            text = self.log.read_text(encoding="utf-8", errors="replace")
         except OSError:
             return ()
-        return tuple(line[:300] for line in text.splitlines()[-_LOG_LINES:])
+        # After the process was interrupted, its stack is what matters.
+        _, mark, stack = text.rpartition(_STACK)
+        lines = (mark + stack).splitlines()[:_LOG_LINES] if mark else text.splitlines()
+        return tuple(line[:300] for line in lines[-_LOG_LINES:])
 
 
 @contextmanager
@@ -115,9 +120,8 @@ def run_host(
         )
     host = HostProcess(process, ours, log)
     try:
-        limits = {"memory_bytes": _MEMORY_BYTES, "start_seconds": _START_SECONDS}
         with suppress(HostEnded):  # `started` says so, with the log
-            host.say({**limits, **wanted})
+            host.say({"memory_bytes": _MEMORY_BYTES, **wanted})
         yield host
     finally:
         host.stop()

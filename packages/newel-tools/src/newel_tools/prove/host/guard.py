@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import ipaddress
 import os
 import resource
 import socket
@@ -45,7 +46,7 @@ _PATHS: dict[str, tuple[int, ...]] = {
 }
 _CONNECTS = frozenset({"socket.connect", "socket.sendto", "socket.sendmsg"})
 _LOOK_UPS = frozenset({"socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr"})
-_LOCAL = frozenset({"localhost", "127.0.0.1", "::1", "", "0.0.0.0"})  # noqa: S104 - compared, not bound
+_LOCAL = frozenset({"localhost", ""})
 _PROCESSES = frozenset(
     {
         "subprocess.Popen",
@@ -91,7 +92,7 @@ class Guard:
                 self._check_path(arguments[position], event)
         elif event in _CONNECTS:
             self._check_address(arguments[1], event)
-        elif event in _LOOK_UPS and arguments[0] not in _LOCAL:
+        elif event in _LOOK_UPS and not _is_address(arguments[0]):
             _note(f"look up {arguments[0]!r}")
             raise socket.gaierror(socket.EAI_FAIL, "newel prove looks up no names")
         elif event in _PROCESSES:
@@ -119,6 +120,18 @@ class Guard:
             return
         _note(f"connect to {address!r}")
         raise ConnectionRefusedError(errno.ECONNREFUSED, f"newel prove has no network: {address}")
+
+
+def _is_address(host: object) -> bool:
+    """Tell whether a host needs no look-up: a number, or this machine."""
+    text = host.decode("ascii", "replace") if isinstance(host, bytes) else str(host)
+    if host is None or text in _LOCAL:
+        return True
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _path_text(path: Any) -> str | None:

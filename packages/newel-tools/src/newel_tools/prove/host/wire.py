@@ -180,9 +180,7 @@ def _prepare(wanted: dict[str, Any]) -> Places:
     os.chdir(wanted["folder"])
     sys.path[:0] = wanted["path"]
     sys.argv = [wanted.get("target", "newel-prove")]
-    # A start-up that hangs says where: the parent reads it from the log.
-    faulthandler.dump_traceback_later(wanted["start_seconds"] * 0.9, exit=False)
-    # A request that hangs says where: the parent asks for the stacks before it ends the process.
+    # What hangs says where: the parent asks for the stacks before it ends the process.
     faulthandler.register(signal.SIGUSR2, all_threads=True)
     sockets = [server["host"]] if server else []
     sockets += [wanted["redis"]] if wanted.get("redis") else []
@@ -205,7 +203,6 @@ def _serve(
 async def converse_with(pipe: Pipe, host: Host, loop: asyncio.AbstractEventLoop) -> None:
     """Start the application and answer what comes through the pipe until it is closed."""
     pipe.write({"started": await host.start()})
-    faulthandler.cancel_dump_traceback_later()
     ended = asyncio.Event()
     tasks: set[asyncio.Task[None]] = set()
 
