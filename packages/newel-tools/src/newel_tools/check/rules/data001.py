@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from collections.abc import Iterator
+from typing import Final
 
 from newel_tools.check.finding import Finding
 from newel_tools.check.review import Review
@@ -13,6 +16,8 @@ from newel_tools.facts.shapes import Field
 
 __all__ = ["RULE"]
 
+_REFUSALS: Final = re.compile(r"(IntegrityError|SQLAlchemyError|DBAPIError|DatabaseError)\b")
+
 
 def find(review: Review) -> Iterator[Finding]:
     """Find fields that may be null and are written, unchecked, to columns that may not."""
@@ -21,6 +26,7 @@ def find(review: Review) -> Iterator[Finding]:
             continue
         for field, column in store.pairs:
             if _clashes(store, field, column):
+                caught = _is_caught(review, store)
                 file, line = review.field_place(store.model, field.name)
                 yield RULE.found(
                     f"`{field.name}` may be null, `{store.entity.table}.{column.name}` may not",
@@ -28,7 +34,22 @@ def find(review: Review) -> Iterator[Finding]:
                     line=line,
                     route=store.labels[0],
                     also=store.labels[1:],
+                    severity="change" if caught else None,
                 )
+
+
+def _is_caught(review: Review, store: Store) -> bool:
+    """Tell whether the database's refusal is caught somewhere, so that it is no 500 but odd."""
+    if any(_REFUSALS.search(item.exception or "") for item in review.facts.handlers):
+        return True
+    endpoint = review.function(store.routes[0].endpoint)
+    return any(
+        isinstance(node, ast.ExceptHandler)
+        and (node.type is None or _REFUSALS.search(ast.unparse(node.type)))
+        for function in (endpoint, store.function)
+        if function is not None
+        for node in function.nodes
+    )
 
 
 def _clashes(store: Store, field: Field, column: Column) -> bool:
@@ -50,7 +71,8 @@ RULE = Rule(
     "(`exclude_unset=True`), drop null with a validator, or make the column nullable",
     seed='003 "Pydantic validation on inputs"',
     expected="fields with a validator, values that the code tests or replaces, `exclude_none`, "
-    "columns with a default on insert (the default is taken), primary keys.",
+    "columns with a default on insert (the default is taken), primary keys. Where the database's "
+    "refusal is caught it is a change.",
     bad="""
 from fastapi import FastAPI
 from pydantic import BaseModel

@@ -92,33 +92,57 @@ def _looked_up(
 def _by_entity(
     rows: Rows, function: Function, nodes: list[ast.AST] | tuple[ast.AST, ...]
 ) -> Iterator[tuple[Entity, frozenset[str]]]:
-    """Yield each entity with all its columns that are compared with `==`, if nothing else is."""
+    """Yield the one entity that is asked for with all its columns that have to equal a value.
+
+    If anything else is asked, or for a certain value, what is looked for is not a duplicate.
+    """
     found: dict[str, tuple[Entity, set[str]]] = {}
-    others: set[str] = set()
-    for node in nodes:
-        if not isinstance(node, ast.Compare) or not isinstance(node.left, ast.Attribute):
-            continue
-        entity = rows.entity(node.left.value, function.module)
-        if entity is None:
-            continue
-        if entity.column(node.left.attr) is None or not isinstance(node.ops[0], ast.Eq):
-            others.add(entity.full_name)
-            continue
-        found.setdefault(entity.full_name, (entity, set()))[1].add(node.left.attr)
+    for condition in _conditions(nodes):
+        match condition:
+            case ast.Compare(left=ast.Attribute(value=owner, attr=name), ops=[ast.Eq()]):
+                entity = rows.entity(owner, function.module)
+            case _:
+                return
+        if entity is None or entity.column(name) is None or _is_fixed(condition, function):
+            return
+        found.setdefault(entity.full_name, (entity, set()))[1].add(name)
     if len(found) == 1:
-        for name, (entity, columns) in found.items():
-            if name not in others:
-                yield entity, frozenset(columns)
+        for entity, columns in found.values():
+            yield entity, frozenset(columns)
+
+
+def _conditions(nodes: list[ast.AST] | tuple[ast.AST, ...]) -> Iterator[ast.expr]:
+    """Yield what rows are asked for: the arguments of `where`, `filter` and `and_`."""
+    for node in nodes:
+        called = node.func if isinstance(node, ast.Call) else None
+        name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
+        if isinstance(node, ast.Call) and name in ("where", "filter", "and_"):
+            for argument in node.args:
+                is_joined = isinstance(argument, ast.Call) and ast.unparse(argument.func) == "and_"
+                if not is_joined:
+                    yield argument
+        elif isinstance(node, ast.Call) and name in ("filter_by", "or_"):
+            yield node
+
+
+def _is_fixed(condition: ast.Compare, function: Function) -> bool:
+    """Tell whether a column is compared with a value that is written down, or a class's."""
+    value: ast.expr = condition.comparators[0]
+    if isinstance(value, ast.Constant | ast.Call):
+        return True
+    while isinstance(value, ast.Attribute):
+        value = value.value
+    return isinstance(value, ast.Name) and value.id in function.module.names
 
 
 def _is_unique(entity: Entity, attributes: frozenset[str]) -> bool:
-    """Tell whether a constraint holds some of the columns unique."""
+    """Tell whether a constraint holds some of the columns unique, with others perhaps."""
     columns = [column for column in entity.columns if column.attribute in attributes]
     names = {column.name for column in columns} | attributes
     if any(column.unique or column.primary_key for column in columns):
         return True
     held = [*entity.unique, *(index.columns for index in entity.indexes if index.unique)]
-    return any(names.issuperset(unique) for unique in held if unique)
+    return any(not names.isdisjoint(unique) for unique in held)
 
 
 RULE = Rule(
@@ -130,8 +154,8 @@ RULE = Rule(
     "believes impossible.",
     fix="add a unique constraint with a migration, and answer 409 when the insert fails",
     seed='"409 Conflict (Duplicate)"',
-    expected="columns that a unique constraint, a unique index or the primary key holds, on their"
-    " own or together; look-ups that compare with anything but `==`.",
+    expected="columns that are part of a unique constraint, a unique index or the primary key; "
+    "look-ups that ask for more than equal columns, or for a certain value.",
     bad="""
 from fastapi import FastAPI, HTTPException
 from sqlalchemy import create_engine, select
@@ -213,9 +237,15 @@ def archive(user_id: int) -> None:
         user = session.scalar(select(User).where(User.id == user_id))
         if user is None:
             raise HTTPException(404, "not found")
-        others = session.scalar(select(User).where(User.active == True, User.id != user_id))
+        others = session.scalar(select(User).where(User.active, User.id != user_id))
         if others:
             raise HTTPException(409, "others are still active: conflict")
+        first = session.scalar(select(User).where(User.active == True))
+        if first:
+            raise HTTPException(409, "one is still active: conflict")
+        named = session.scalar(select(User).filter_by(active=False))
+        if named:
+            raise HTTPException(409, "one already sleeps")
         user.active = False
         session.commit()
 """,

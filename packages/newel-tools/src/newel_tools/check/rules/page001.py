@@ -44,11 +44,12 @@ def find(review: Review) -> Iterator[Finding]:
             continue
         reached = list(review.calls.reached(function))
         whole = _reads_whole(rows, reached)
-        small = _SMALL.search(route.path.rstrip("/").rpartition("/")[2])
+        named = [part for part in route.path.split("/") if part and "{" not in part]
+        small = _SMALL.search(named[-1]) if named else None
         if whole and not small and not any(_bounds(inner) for inner in reached):
             file, line = review.at(route)
             yield RULE.found(
-                f"the answer is every row of `{whole}`",
+                f"nothing bounds how many rows of `{whole}` are sent",
                 file=file,
                 line=line,
                 route=route.label,
