@@ -100,7 +100,7 @@ class SessionMemory:
         self._lifetime = timedelta(seconds=seconds)
         self._kept = kept
         self._known: dict[UUID, tuple[int, datetime, Principal]] = {}
-        self.generation = 0
+        self.generation: int = 0
 
     def find(self, claims: AccessClaims, now: datetime) -> Principal | None:
         """Return the principal of the token's session, unless it is too long ago."""

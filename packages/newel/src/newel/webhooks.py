@@ -62,7 +62,7 @@ class WebhookEndpoint(Owned):
     """
 
     __tablename__ = "webhook_endpoints"
-    __table_args__ = ({"info": {"kernel": True}},)
+    __table_args__: Any = ({"info": {"kernel": True}},)
 
     url: Mapped[str] = mapped_column(String(2048))
     events: Mapped[list[str]] = mapped_column(JSON)
@@ -74,7 +74,7 @@ class WebhookDelivery(Owned):
     """A message to one endpoint: its ``id`` is the ``webhook-id``, the same at every attempt."""
 
     __tablename__ = "webhook_deliveries"
-    __table_args__ = (
+    __table_args__: Any = (
         Index("ix_webhook_deliveries_created_at", "created_at"),  # for the purge
         {"info": {"kernel": True}},
     )
