@@ -27,6 +27,9 @@ class FairPool(AsyncAdaptedQueuePool):
     connections do.
     """
 
+    free: int
+    """How many connections may be taken before somebody has to wait."""
+
     def __init__(self, creator: Any, *, pool_size: int, max_overflow: int, **options: Any) -> None:
         super().__init__(creator, pool_size=pool_size, max_overflow=max_overflow, **options)
         self.free = pool_size + max_overflow
