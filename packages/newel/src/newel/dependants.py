@@ -205,4 +205,3 @@ async def _entered(step: _Step, given: dict[str, Any], connection: HTTPConnectio
     return await _solve_generator(
         dependant=step.dependant, stack=stack, sub_values=given, request=connection
     )
-
