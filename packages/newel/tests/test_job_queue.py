@@ -374,7 +374,7 @@ async def plan(database: Database, statement: str) -> str:
 LOOKS = {
     "ix_jobs_ready": "jobs WHERE state = 'ready' AND queue = 'x' ORDER BY priority, id LIMIT 5",
     "ix_jobs_scheduled": "jobs WHERE state = 'scheduled' AND run_at < '2030-1-1'",
-    "ix_jobs_running": "jobs WHERE state = 'running' AND worker = 'x'",
+    "jobs_running": "jobs WHERE state = 'running' AND worker = 'x'",  # that, or that of its keys
     "ix_jobs_key": "jobs WHERE concurrency_key = 'x' AND finished_at IS NULL",
     "ix_jobs_finished": (
         "jobs WHERE state = 'done' AND finished_at IS NOT NULL AND finished_at < '2020-1-1'"
