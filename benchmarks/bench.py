@@ -35,15 +35,15 @@ from benchmarks.servers import (
     BenchmarkError,
     Server,
     Variant,
-    cores,
+    pinned,
     serving,
 )
 from benchmarks.service import newel_service
 from benchmarks.statements import statements
 
 QUICK_OPERATIONS = ("get", "list", "post", "patch")
-QUICK_VARIANTS = ("floor", "hand", "newel")
-WARM_UP_SECONDS = 0.4
+QUICK_VARIANTS = ("floor", "hand", "newel", "newel-web")
+WARM_UP_SECONDS = 0.8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,9 +122,8 @@ class Session:
 
     def run(self, backend: Backend, service: Path) -> list[Measured]:
         """Start database and servers, check that they agree, measure them."""
-        core, load_core = cores()
-        os.sched_setaffinity(0, {load_core})  # the database inherits it
         with ExitStack() as stack:
+            core, load_core = stack.enter_context(pinned())  # the database inherits it
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             progress(f"{backend}: database and servers")
             database = stack.enter_context(prepared(backend, service=service, directory=directory))
@@ -132,7 +131,7 @@ class Session:
                 stack.enter_context(
                     serving(
                         variant,
-                        variables=database.environment(),
+                        variables=database.environment(variant.name),
                         directory=service if variant.home == "newel" else ROOT,
                         core=core,
                     )
@@ -243,7 +242,7 @@ def _sessions(
         variants=variants,
         operations=operations,
         connections=[16],
-        rounds=0 if options.check else 7,
+        rounds=0 if options.check else 5 if options.quick else 7,
         seconds=0.45,
     )
     yield "postgresql", first
@@ -251,8 +250,8 @@ def _sessions(
     if not options.quick and own:
         other_loads = replace(first, variants=own, connections=[1, 64], rounds=min(first.rounds, 5))
         yield "postgresql", other_loads
-        without_usual = [variant for variant in own if variant.name != "hand+"]
-        yield "sqlite", replace(first, variants=without_usual)
+        without_usual = [variant for variant in own if variant.name in QUICK_VARIANTS]
+        yield "sqlite", replace(first, variants=without_usual, rounds=min(first.rounds, 5))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from uuid import UUID
 from sqlalchemy import NullPool, insert
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
-from benchmarks.servers import BenchmarkError
+from benchmarks.servers import VARIANTS, BenchmarkError
 from benchmarks.variants.environment import Environment
 from benchmarks.variants.models import Agent, AuthSession, User
 from newel.embedded import embedded_postgres
@@ -53,10 +53,14 @@ class Prepared:
     workload: Path
     log: Path | None
 
-    def environment(self) -> dict[str, str]:
-        """Return the variables that every variant gets; newel's settings are among them."""
+    def environment(self, user: str = "postgres") -> dict[str, str]:
+        """Return the variables that every variant gets; newel's settings are among them.
+
+        ``user`` is whom PostgreSQL's log names beside each of its statements.
+        """
         key = KeyRing(SECRET).derive("access")
-        shared = Environment(database_url=self.url, token_key=key, issuer=ISSUER)
+        url = self.url.replace("//postgres@", f"//{user}@")
+        shared = Environment(database_url=url, token_key=key, issuer=ISSUER)
         return shared.as_variables() | {
             "SECRET_KEY": SECRET,
             "ENVIRONMENT": "production",
@@ -142,6 +146,9 @@ async def _fill(url: str) -> dict[str, Any]:
     sessions = [_session(user["id"], now) for user in users]
     ended = {**_session(users[0]["id"], now), "revoked_at": now}
     async with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            for variant in VARIANTS:
+                await connection.exec_driver_sql(f'CREATE ROLE "{variant.name}" SUPERUSER LOGIN')
         for entity, rows in ((User, users), (AuthSession, [*sessions, ended]), (Agent, agents)):
             await connection.execute(insert(entity), rows)
         await connection.exec_driver_sql("CREATE TABLE agents_seed AS SELECT * FROM agents")

@@ -17,7 +17,7 @@ from statistics import median
 from benchmarks.databases import prepared
 from benchmarks.load import PATH, load_command
 from benchmarks.report import markdown, tell
-from benchmarks.servers import ROOT, VARIANTS, BenchmarkError, Server, cores, serving
+from benchmarks.servers import ROOT, VARIANTS, BenchmarkError, Server, pinned, serving
 from benchmarks.service import newel_service
 
 ROUNDS = 7
@@ -35,10 +35,9 @@ end
 def measure() -> str:
     """Return the table: requests a second, and the server's CPU a request, under both."""
     service = newel_service()
-    core, load_core = cores()
-    os.sched_setaffinity(0, {load_core})
     [floor] = [variant for variant in VARIANTS if variant.name == "floor"]
     with (
+        pinned() as (core, _),
         tempfile.TemporaryDirectory() as temporary,
         prepared("postgresql", service=service, directory=Path(temporary)) as database,
         serving(floor, variables=database.environment(), directory=ROOT, core=core) as server,

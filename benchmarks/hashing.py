@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.databases import Prepared, prepared
 from benchmarks.load import load_command
 from benchmarks.report import markdown, tell
-from benchmarks.servers import ROOT, VARIANTS, BenchmarkError, Server, cores, serving
+from benchmarks.servers import ROOT, VARIANTS, BenchmarkError, Server, pinned, serving
 from benchmarks.service import newel_service
 
 NAME = "hashing"
@@ -38,22 +38,21 @@ class Round:
 def measure() -> str:
     """Return the table."""
     service = newel_service()
-    _, load_core = cores()
     everything = os.sched_getaffinity(0)
     [newel] = [variant for variant in VARIANTS if variant.name == "newel"]
     with (
+        pinned() as (core, _),
         tempfile.TemporaryDirectory() as directory,
         prepared("postgresql", service=service, directory=Path(directory)) as database,
         serving(
             newel,
             variables=database.environment() | {"LOGIN_LIMIT": "100000000/minute"},
             directory=service,
-            core=cores()[0],
+            core=core,
         ) as server,
     ):
         # Hashing runs in threads: they may have both cores, as in production.
         os.sched_setaffinity(server.pid, everything)
-        os.sched_setaffinity(0, {load_core})
         return _table([_round(server, database) for _ in range(ROUNDS)])
 
 

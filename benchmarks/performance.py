@@ -13,7 +13,7 @@ from benchmarks.servers import LIBRARIES
 
 OPERATIONS = ("get", "list", "post", "patch", "delete")
 NAMES = {"get": "GET one", "list": "GET list", "post": "POST", "patch": "PATCH", "delete": "DELETE"}
-OWN = ("floor", "hand", "hand+", "newel")
+OWN = ("floor", "hand", "hand+", "newel", "newel-web")
 
 Load = tuple[str, str, int]
 
@@ -85,7 +85,11 @@ def _ratios(report: Report, backend: str, connections: int) -> str:
 
         return found
 
-    rows = [[f"newel / {variant}", *against(one(variant))] for variant in OWN if variant != "newel"]
+    rows = [
+        [f"newel / {variant}", *against(one(variant))]
+        for variant in OWN
+        if not variant.startswith("newel")
+    ]
     rows.append(["newel / cheapest library", *against(lambda load: libraries(report, load))])
     return markdown(["", *(NAMES[operation] for operation in OPERATIONS)], rows)
 

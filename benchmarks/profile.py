@@ -8,7 +8,6 @@ py-spy reads the server's stack 500 times a second from outside and changes noth
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 import sysconfig
@@ -25,7 +24,7 @@ from benchmarks.servers import (
     VARIANTS,
     BenchmarkError,
     Variant,
-    cores,
+    pinned,
     serving,
 )
 from benchmarks.service import newel_service
@@ -38,9 +37,8 @@ def profile(variant: Variant, operation: str, *, seconds: int, output: Path) -> 
     if variant.home == "peers":
         ensure_peers()
     service = newel_service()
-    core, load_core = cores()
-    os.sched_setaffinity(0, {load_core})
     with (
+        pinned() as (core, _),
         tempfile.TemporaryDirectory() as directory,
         prepared("postgresql", service=service, directory=Path(directory)) as database,
         serving(

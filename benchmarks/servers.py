@@ -12,7 +12,7 @@ import sysconfig
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -43,6 +43,7 @@ class Variant:
     name: str
     home: Home
     module: str = ""
+    variables: Mapping[str, str] = field(default_factory=dict[str, str], hash=False)
 
     def command(self, port: int) -> list[str]:
         """Return the command that serves it on ``port``."""
@@ -59,6 +60,8 @@ VARIANTS = (
     Variant(name="hand", home="workspace", module="variants.hand"),
     Variant(name="hand+", home="peers", module="peers.hand_plus"),
     Variant(name="newel", home="newel"),
+    # As one deploys it under load: jobs and events run in another process, `newel worker`.
+    Variant(name="newel-web", home="newel", variables={"ROLE": "web"}),
     Variant(name="fastcrud", home="peers", module="peers.fastcrud_service"),
     Variant(name="advanced-alchemy", home="peers", module="peers.alchemy_service"),
     Variant(name="fastapi-restly", home="peers", module="peers.restly_service"),
@@ -109,6 +112,18 @@ def cores() -> tuple[int, int]:
 
 
 @contextmanager
+def pinned() -> Generator[tuple[int, int]]:
+    """Keep this process, and what it starts, on the core of the load; yield ``cores()``."""
+    before = os.sched_getaffinity(0)
+    core, load_core = cores()
+    os.sched_setaffinity(0, {load_core})
+    try:
+        yield core, load_core
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@contextmanager
 def serving(
     variant: Variant,
     *,
@@ -125,7 +140,7 @@ def serving(
         subprocess.Popen(
             variant.command(port),
             cwd=directory,
-            env={**os.environ, "PYTHONPATH": _with_root(), **variables},
+            env={**os.environ, "PYTHONPATH": _with_root(), **variables, **variant.variables},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

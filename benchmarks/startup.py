@@ -14,7 +14,7 @@ from statistics import median
 
 from benchmarks.databases import prepared
 from benchmarks.report import markdown, tell
-from benchmarks.servers import ROOT, VARIANTS, BenchmarkError, cores, serving
+from benchmarks.servers import ROOT, VARIANTS, BenchmarkError, pinned, serving
 from benchmarks.service import newel_service
 
 NAME = "startup"
@@ -31,18 +31,17 @@ IMPORTS: Mapping[str, str] = {
 def measure() -> str:
     """Return the table."""
     service = newel_service()
-    core, load_core = cores()
-    os.sched_setaffinity(0, {load_core})
-    imports = import_seconds(service)
+    with pinned() as (core, _):
+        return _table(import_seconds(service), first_answers(service, core))
+
+
+def _table(imports: Mapping[str, float], answers: Mapping[str, float]) -> str:
     base = imports["fastapi + sqlalchemy"]
     rows = [
         [f"import: {name}", f"{seconds:.2f} s CPU ({seconds / base:.2f})"]
         for name, seconds in imports.items()
     ]
-    rows += [
-        [f"first answer: {name}", f"{seconds:.2f} s"]
-        for name, seconds in first_answers(service, core).items()
-    ]
+    rows += [[f"first answer: {name}", f"{seconds:.2f} s"] for name, seconds in answers.items()]
     return markdown(["what", "median"], rows)
 
 

@@ -20,7 +20,7 @@ from benchmarks.servers import BenchmarkError, Server
 REQUESTS = 10
 HEARD_SECONDS = 5.0
 SETTLED_SECONDS = 0.1
-SAID = re.compile(r"LOG:  (?:statement|execute [^:]*):\s*(.*)")
+SAID = re.compile(r"^\[([^]]*)] LOG:  (?:statement|execute [^:]*):\s*(.*)", re.MULTILINE)
 FRAME = re.compile(r"(?i)^(BEGIN|COMMIT|ROLLBACK|START TRANSACTION|SELECT 1\b|;|$)")
 
 
@@ -39,7 +39,8 @@ def statements(server: Server, database: Prepared, operation: str) -> tuple[floa
     with connection.socket:
         _ask(connection, feed, operation, count=3 * len(workload["users"]))
         ask = partial(_ask, connection, feed, operation, count=REQUESTS)
-        said = asyncio.run(_logged(database, database.log, ask))
+        logged = asyncio.run(_logged(database, database.log, ask))
+    said = [statement for user, statement in logged if user == server.variant.name]
     database.reset()
     frame = sum(bool(FRAME.match(statement)) for statement in said)
     return (len(said) - frame) / REQUESTS, frame / REQUESTS
@@ -52,8 +53,8 @@ def _ask(connection: Connection, feed: Iterator[bytes], operation: str, *, count
             pass
 
 
-async def _logged(database: Prepared, log: Path, work: Callable[[], None]) -> list[str]:
-    """Return what other connections sent while ``work`` ran."""
+async def _logged(database: Prepared, log: Path, work: Callable[[], None]) -> list[tuple[str, str]]:
+    """Return who sent what while ``work`` ran."""
     async with database.session() as session:
         await _log_statements(session, "all")
         start = _settled_size(log)  # and every process has heard by then
@@ -63,7 +64,7 @@ async def _logged(database: Prepared, log: Path, work: Callable[[], None]) -> li
     with log.open("rb") as file:
         file.seek(start)
         lines = file.read(end - start).decode(errors="replace")
-    return [found[1] for found in SAID.finditer(lines)]
+    return [(found[1], found[2]) for found in SAID.finditer(lines)]
 
 
 def _settled_size(log: Path) -> int:
@@ -79,6 +80,7 @@ async def _log_statements(session: AsyncConnection, what: str) -> None:
 
     PostgreSQL signals its processes in one sweep: what one has heard, all have.
     """
+    await session.exec_driver_sql("ALTER SYSTEM SET log_line_prefix = '[%u] '")
     await session.exec_driver_sql(f"ALTER SYSTEM SET log_statement = '{what}'")
     await session.exec_driver_sql("SELECT pg_reload_conf()")
     end = time.monotonic() + HEARD_SECONDS

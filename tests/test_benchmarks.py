@@ -20,7 +20,7 @@ from benchmarks.conformance import conforms
 from benchmarks.databases import AGENTS_OF_A_USER, USERS, Prepared, prepared
 from benchmarks.load import Stopped, requests, run
 from benchmarks.report import Measured, Report, Sample, write_section
-from benchmarks.servers import ROOT, VARIANTS, BenchmarkError, Server, serving
+from benchmarks.servers import ROOT, VARIANTS, BenchmarkError, Server, pinned, serving
 from benchmarks.service import newel_service
 from benchmarks.statements import statements
 
@@ -44,7 +44,7 @@ def workload(database: Prepared) -> dict:
 
 
 def serve_floor(database: Prepared, **variables: str) -> AbstractContextManager[Server]:
-    environment = database.environment() | variables
+    environment = database.environment(FLOOR.name) | variables
     return serving(FLOOR, variables=environment, directory=ROOT, core=CORE)
 
 
@@ -106,6 +106,17 @@ def test_cpu_is_of_the_server_alone(floor: Server, database: Prepared) -> None:
     assert sample.requests > 50
     assert 10 < sample.cpu_us < 1.1e6 * sample.seconds / sample.requests
     assert sample.p50_ms <= sample.p99_ms
+
+
+def test_pinning_ends_with_its_block() -> None:
+    before = os.sched_getaffinity(0)
+
+    for _ in range(2):  # a whole run pins itself several times
+        with pinned() as (core, load_core):
+            assert os.sched_getaffinity(0) == {load_core}
+            assert core != load_core
+
+    assert os.sched_getaffinity(0) == before
 
 
 def test_idle_time_costs_nothing(floor: Server) -> None:
@@ -208,6 +219,11 @@ def test_an_unknown_variant_is_refused_in_two_lines() -> None:
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="callgrind is asked on x86-64 only")
 def test_asking_callgrind_without_callgrind_does_nothing() -> None:
     Callgrind().send(Request.ZERO)
+
+
+def test_what_the_clock_starts_in_between_is_not_counted() -> None:
+    # N and 2N requests in turn, at 10 each and 3 around them; twice something else came in between.
+    assert instructions._difference([13, 23, 913, 23, 13, 523]) == 10
 
 
 def test_more_instructions_than_allowed_are_found() -> None:

@@ -30,6 +30,9 @@ def quick(monkeypatch, zygote):
     monkeypatch.setattr(
         "newel_tools.check.check.load_facts", lambda project, **_: zygote.facts(project)
     )
+    # The command is what is tested here: a new rule must not change what these tests see.
+    few = {name: rule for name, rule in load_rules().items() if name in {"CORS001", "DATA010"}}
+    monkeypatch.setattr("newel_tools.check.check.load_rules", lambda: few)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Finding projects of many shapes without importing anything."""
 
+import base64
 import sys
 from pathlib import Path
 
@@ -205,6 +206,7 @@ def test_examples_of_variables_are_read(write):
         ("os.getenv('DATA_DIR', '/var/lib/shop')", "DATA_DIR", "data"),
         ("os.environ['CORS_ORIGINS']", "CORS_ORIGINS", '["http://localhost:3000"]'),
         ("os.environ['LOG_LEVEL']", "LOG_LEVEL", "INFO"),
+        ("os.environ['SMTP_CREDENTIALS']", "SMTP_CREDENTIALS", "user:password"),
         ("os.getenv('SENTRY_DSN')", "SENTRY_DSN", None),
         ("os.getenv('MODE')", "MODE", None),
         ("os.getenv('PORT', '80')", "PORT", None),
@@ -216,9 +218,12 @@ def test_what_the_code_asks_for_gets_a_value(write, code: str, name: str, value:
     assert project.environment.get(name) == value
 
 
-def test_asynchronous_engines_get_an_asynchronous_database(write):
-    code = "import os\nfrom sqlalchemy.ext.asyncio import create_async_engine\n"
-    code += "os.environ['DATABASE_URL']\n"
+@pytest.mark.parametrize(
+    "engine",
+    ["from sqlalchemy.ext.asyncio import create_async_engine", "AsyncEngine(create_engine(url))"],
+)
+def test_asynchronous_engines_get_an_asynchronous_database(write, engine: str):
+    code = f"import os\n# {engine}\nos.environ['DATABASE_URL']\n"
 
     url = find_project(write({"main.py": code + APP})).environment["DATABASE_URL"]
 
@@ -258,3 +263,25 @@ def test_an_interpreter_has_to_be_a_program(write):
 
 def test_a_file_that_is_no_python_can_be_the_application(write):
     assert find_project(write({"main.py": f"def (:\n{APP}"})).application.name == "main:app"
+
+
+def test_a_secret_that_is_made_up_is_a_key_for_fernet(write):
+    code = "import os\nos.environ['ENCRYPTION_KEY']\n"
+
+    key = find_project(write({"main.py": code + APP})).environment["ENCRYPTION_KEY"]
+
+    assert len(base64.urlsafe_b64decode(key)) == 32
+
+
+def test_a_module_named_as_the_standard_librarys_is_not_what_an_import_means(write):
+    root = write(
+        {
+            "src/shop/__init__.py": "",
+            "src/shop/logging.py": "",
+            "src/shop/main.py": f"import logging\nfrom . import logging as own\n{APP}",
+        }
+    )
+
+    application = find_project(root).application
+
+    assert (application.name, application.import_root) == ("shop.main:app", root / "src")

@@ -166,8 +166,9 @@ def _sole_listener() -> _LineHandler | None:
     if len(handlers) != 1 or _access_of_logging.handlers or structlog.contextvars.get_contextvars():
         return None
     handler = handlers[0]
-    listens = isinstance(handler, _LineHandler) and handler.writes_json
-    return handler if listens and _access_of_logging.isEnabledFor(logging.INFO) else None
+    if not isinstance(handler, _LineHandler) or not handler.writes_json:
+        return None
+    return handler if _access_of_logging.isEnabledFor(logging.INFO) else None
 
 
 def _replace_handlers(handler: logging.Handler, *, level: LogLevel) -> None:

@@ -62,22 +62,19 @@ class WebhookEndpoint(Owned):
     """
 
     __tablename__ = "webhook_endpoints"
-    __table_args__: Any = ({"info": {"kernel": True}},)
 
     url: Mapped[str] = mapped_column(String(2048))
     events: Mapped[list[str]] = mapped_column(JSON)
     is_active: Mapped[bool] = mapped_column(default=True)
     sealed_secret: Mapped[bytes] = mapped_column(LargeBinary, default=b"", repr=False)
 
+    __table_args__: Any = ({"info": {"kernel": True}},)
+
 
 class WebhookDelivery(Owned):
     """A message to one endpoint: its ``id`` is the ``webhook-id``, the same at every attempt."""
 
     __tablename__ = "webhook_deliveries"
-    __table_args__: Any = (
-        Index("ix_webhook_deliveries_created_at", "created_at"),  # for the purge
-        {"info": {"kernel": True}},
-    )
 
     endpoint_id: Mapped[UUID] = mapped_column(
         ForeignKey("webhook_endpoints.id", ondelete="CASCADE"), index=True
@@ -89,6 +86,11 @@ class WebhookDelivery(Owned):
     )
     attempts: Mapped[int] = mapped_column(default=0)
     answer: Mapped[str | None] = mapped_column(String(16), default=None)
+
+    __table_args__: Any = (
+        Index("ix_webhook_deliveries_created_at", "created_at"),  # for the purge
+        {"info": {"kernel": True}},
+    )
 
 
 def webhook_destinations(app: FastAPI) -> Destinations:

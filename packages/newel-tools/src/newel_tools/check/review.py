@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from newel_tools.check.linter import Lint, lints
+from newel_tools.check.rows import Rows
+from newel_tools.check.stores import Store, stores
 from newel_tools.facts.calls import Call, Calls
 from newel_tools.facts.facts import Facts
 from newel_tools.facts.project import Project
@@ -218,16 +220,35 @@ class Review:
         """Return the innermost function that a line stands in."""
         around = [
             function
-            for function in self.source.functions.values()
-            if function.file == file and function.line <= line <= (function.node.end_lineno or 0)
+            for function in self._by_file.get(file, ())
+            if function.line <= line <= (function.node.end_lineno or 0)
         ]
         return max(around, key=lambda function: function.line, default=None)
+
+    @cached_property
+    def _by_file(self) -> Mapping[str, list[Function]]:
+        found: dict[str, list[Function]] = {}
+        for function in self.source.functions.values():
+            found.setdefault(function.file, []).append(function)
+        return found
 
     def reached_calls(self) -> Iterator[tuple[Call, Reach]]:
         """Yield every call that some request leads to."""
         for function, reach in self.reached.items():
             for call in self.calls.of(function):
                 yield call, reach
+
+    # -- the database ----------------------------------------------------------------------------
+
+    @cached_property
+    def rows(self) -> Rows:
+        """Answers which entity's rows an expression gives."""
+        return Rows(self)
+
+    @cached_property
+    def stores(self) -> tuple[Store, ...]:
+        """The places where requests write what clients sent to columns."""
+        return tuple(stores(self))
 
     # -- other tools -----------------------------------------------------------------------------
 

@@ -128,7 +128,11 @@ class Rows:
         known = self._locals.setdefault(function, {})
         if name not in known:
             known[name] = None  # a value that is made of itself holds nothing that is known
-            known[name] = next(iter(self._bound(name, function, depth)), None)
+            row = next(iter(self._bound(name, function, depth)), None)
+            if row is None and depth < _DEPTH:
+                del known[name]  # it was perhaps only too far away: the next one may be nearer
+                return None
+            known[name] = row
         return known[name]
 
     def _bound(self, name: str, function: Function, depth: int) -> Iterator[Row]:

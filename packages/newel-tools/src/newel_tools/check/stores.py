@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
-from newel_tools.check.rows import Rows
 from newel_tools.facts.shapes import Field, Model
 from newel_tools.facts.source import Class, Function
 
 if TYPE_CHECKING:
     from newel_tools.check.review import Review
+    from newel_tools.check.rows import Rows
     from newel_tools.facts.entities import Column, Entity
     from newel_tools.facts.routes import Route
 
@@ -69,7 +69,7 @@ class _Dump:
 
 def stores(review: Review) -> Iterator[Store]:
     """Yield what requests write: only models that a route which leads there takes as a body."""
-    rows = Rows(review)
+    rows = review.rows
     generics = _generics(review, rows)
     for function, reach in review.reached.items():
         takers: dict[str, dict[str, Route]] = {}

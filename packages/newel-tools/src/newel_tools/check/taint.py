@@ -68,7 +68,7 @@ def free_text(shape: Shape) -> bool:
     types = {name.rpartition(".")[2] for name in shape.types}
     if types & {"str", "Any", "HttpUrl", "AnyUrl", "AnyHttpUrl", "bytes"}:
         return True
-    return shape.item is not None and free_text(shape.item)
+    return bool(types & {"dict", "list"}) if shape.item is None else free_text(shape.item)
 
 
 class Taint:
@@ -259,10 +259,16 @@ class _Reading:
 
     def _beginning_of(self, call: ast.Call) -> Held:
         """Follow `template.format(...)` and the like only to what their result begins with."""
-        template = call.func.value if isinstance(call.func, ast.Attribute) else None
-        if isinstance(template, ast.Constant) and not _OPEN.match(str(template.value)):
-            return _CLEAN
-        return self._any(call.args[:1])
+        match call.func:
+            case ast.Attribute(value=ast.Constant(value=str(template)), attr="format"):
+                if not _OPEN.match(template):
+                    return _CLEAN
+            case _:
+                pass
+        first = call.args[:1]
+        if first and isinstance(first[0], ast.List | ast.Tuple):
+            first = first[0].elts[:1]
+        return self._any(first)
 
     def _text(self, expression: ast.JoinedStr | ast.BinOp) -> Held:
         parts = _parts(expression)

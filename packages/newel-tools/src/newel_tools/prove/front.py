@@ -19,7 +19,11 @@ from newel_tools.prove.service import Exchange, Service
 __all__ = ["serve_front"]
 
 _BODY_BYTES: Final = 8 * 1024 * 1024
-_HOP: Final = frozenset({"host", "connection", "content-length", "transfer-encoding", "keep-alive"})
+_LEFT_OUT: Final = frozenset(
+    {"host", "connection", "content-length", "transfer-encoding", "keep-alive", "accept-encoding"}
+    | {"authorization", "user-agent", "accept", "x-schemathesis-testcaseid"}
+)
+_HOP: Final = frozenset({"connection", "content-length", "transfer-encoding", "keep-alive"})
 
 
 class _Front:
@@ -42,8 +46,7 @@ class _Front:
         self, method: str, path: str, headers: list[tuple[str, str]], body: bytes
     ) -> Exchange:
         """Send a request and return what came of it."""
-        kept = tuple((name, value) for name, value in headers if name.lower() not in _HOP)
-        plain = tuple(pair for pair in kept if pair[0].lower() != "authorization")
+        plain = tuple((name, value) for name, value in headers if name.lower() not in _LEFT_OUT)
         if body:
             plain = (*plain, ("Content-Length", str(len(body))))
         request = Request(

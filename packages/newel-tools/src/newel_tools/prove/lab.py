@@ -80,6 +80,13 @@ class Lab:
         return [caller for caller in found if not caller.is_anonymous]
 
     @property
+    def ways_in(self) -> tuple[str, ...]:
+        """The shell lines that registered and logged in a caller: `$USER_TOKEN` comes of them."""
+        forms = (self.entrance.registration, self.entrance.log_in)
+        found = [self.last_success(form.operation) for form in forms if form is not None]
+        return tuple(exchange.curl for exchange in found if exchange is not None)
+
+    @property
     def failures(self) -> list[str]:
         """Sentences about requests that could not be made to succeed."""
         told = self.world.failures.items()

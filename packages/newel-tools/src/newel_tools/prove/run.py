@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 from newel_tools.check.finding import Finding, Verdict, verdict_of
 from newel_tools.facts.project import Project
@@ -19,6 +19,7 @@ from newel_tools.prove.settings import Settings
 __all__ = ["Report", "prove_project", "try_probes"]
 
 Progress = Callable[[str], None]
+_ODD_REQUESTS: Final = "ERR007"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +27,7 @@ class Report:
     """What came of a run. ``routes`` are all operations, in the order of the API description.
 
     ``results`` are what each probe did to each route; ``notes`` are sentences for the reader.
+    ``ways_in`` are the shell lines that registered and logged in a caller.
     """
 
     application: str
@@ -35,6 +37,7 @@ class Report:
     requests: int = 0
     seconds: float = 0.0
     callers: tuple[str, ...] = ()
+    ways_in: tuple[str, ...] = ()
     titles: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
@@ -60,6 +63,7 @@ class Report:
             "application": self.application,
             "routes": list(self.routes),
             "callers": list(self.callers),
+            "ways_in": list(self.ways_in),
             "requests": self.requests,
             "seconds": round(self.seconds, 3),
             "findings": [
@@ -84,17 +88,24 @@ def _merged(results: Iterable[Result]) -> list[Result]:
     """Return one result for each cause: what was said to be one, or a line of the project."""
     by_cause: dict[tuple[object, ...], list[Result]] = {}
     for result in results:
-        finding = result.finding
-        if finding is None:
-            continue
-        if result.cause is not None:
-            place: tuple[object, ...] = (result.cause,)
-        elif finding.file is not None:
-            place = (finding.file, finding.line)
-        else:
-            place = (finding.route, finding.what)
-        by_cause.setdefault((finding.rule, *place), []).append(result)
+        if result.finding is not None:
+            by_cause.setdefault(_cause(result, result.finding, by_cause), []).append(result)
     return [_joined(group) for group in by_cause.values()]
+
+
+def _cause(
+    result: Result, finding: Finding, known: Mapping[tuple[object, ...], list[Result]]
+) -> tuple[object, ...]:
+    if result.cause is not None:
+        return (finding.rule, result.cause)
+    if finding.file is None:
+        return (finding.rule, finding.route, finding.what)
+    place = (finding.file, finding.line)
+    if finding.rule == _ODD_REQUESTS:
+        # What odd requests break at a line, another probe may have broken there with a reason.
+        same = (cause for cause in known if cause[1:] == place)
+        return next(same, (finding.rule, *place))
+    return (finding.rule, *place)
 
 
 def _joined(group: list[Result]) -> Result:
@@ -129,6 +140,7 @@ def prove_project(
             requests=lab.service.exchanges,
             seconds=time.monotonic() - started,
             callers=tuple(caller.name for caller in lab.callers),
+            ways_in=lab.ways_in,
             titles={probe.id: probe.title for probe in wanted},
         )
 

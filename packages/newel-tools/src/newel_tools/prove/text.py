@@ -31,7 +31,7 @@ _SHOWN: Final = 5  # other routes that are named
 def progress(console: Console) -> Generator[Callable[[str], None]]:
     """Show what is being done: one line that changes on a terminal, a line each elsewhere."""
     if not console.is_terminal:
-        yield lambda said: console.print(said, style="dim", highlight=False, soft_wrap=True)
+        yield lambda said: console.print(Text(said, "dim"), soft_wrap=True)
         return
     with console.status("begin") as status:
         yield lambda said: status.update(escape(said))
@@ -43,6 +43,11 @@ def show_report(console: Console, report: Report) -> None:
         if result.finding is not None:
             _show_finding(console, result.finding, result.evidence)
     _show_table(console, report)
+    if report.ways_in and report.broken:
+        console.print("$USER_TOKEN and the like are what these answer:", style="dim")
+        for line in report.ways_in:
+            console.print(Text(f"  $ {line}", "green"), soft_wrap=True)
+        console.print()
     for note in report.notes:
         console.print(Text("note: ", "cyan") + Text(note), soft_wrap=True)
     _show_verdict(console, report)

@@ -12,7 +12,7 @@ from newel_tools.check.ownership import is_user
 from newel_tools.check.review import Review
 from newel_tools.check.roles import asks_role, text_of
 from newel_tools.check.rule import Rule
-from newel_tools.check.stores import Store, stores
+from newel_tools.check.stores import Store
 from newel_tools.facts.routes import Route
 from newel_tools.facts.shapes import Field
 
@@ -30,7 +30,7 @@ _OWNERS: Final = re.compile(r"^(owner|user|author|creator|created_by)(_id|_by_id
 def find(review: Review) -> Iterator[Finding]:
     """Find body fields that are written, as the client sent them, to columns that grant rights."""
     access = Access(review)
-    for store in stores(review):
+    for store in review.stores:
         for field, column in store.pairs:
             if not _grants(store, field) or column.attribute != field.name:
                 continue

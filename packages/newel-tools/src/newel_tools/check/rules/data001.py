@@ -10,7 +10,7 @@ from typing import Final
 from newel_tools.check.finding import Finding
 from newel_tools.check.review import Review
 from newel_tools.check.rule import Rule
-from newel_tools.check.stores import Store, stores
+from newel_tools.check.stores import Store
 from newel_tools.facts.entities import Column
 from newel_tools.facts.shapes import Field
 
@@ -21,7 +21,7 @@ _REFUSALS: Final = re.compile(r"(IntegrityError|SQLAlchemyError|DBAPIError|Datab
 
 def find(review: Review) -> Iterator[Finding]:
     """Find fields that may be null and are written, unchecked, to columns that may not."""
-    for store in stores(review):
+    for store in review.stores:
         if store.skips_null or store.model.checked_whole:
             continue
         for field, column in store.pairs:

@@ -9,7 +9,7 @@ from newel_tools.check.finding import Finding, Severity
 from newel_tools.check.review import Review
 from newel_tools.check.rule import Rule
 from newel_tools.check.sizes import is_compared
-from newel_tools.check.stores import Store, stores
+from newel_tools.check.stores import Store
 from newel_tools.facts.entities import Column
 from newel_tools.facts.shapes import Field
 
@@ -26,7 +26,7 @@ def find(review: Review) -> Iterator[Finding]:
     """
     if review.facts.engines and all(item.dialect == "sqlite" for item in review.facts.engines):
         return
-    for store in stores(review):
+    for store in review.stores:
         for field, column in store.pairs if not store.model.checked_whole else ():
             said = _wider(store, field, column)
             if said and not field.shape.validated and not _is_checked(review, store, field):

@@ -13,6 +13,7 @@ __all__ = ["RULE"]
 
 _CODES = ("DTZ003", "DTZ004", "DTZ005")
 _DEFAULTS = ("default", "default_factory", "onupdate")
+_FEW = 5  # columns that are named one by one
 _NAIVE = ("datetime.datetime.utcnow", "datetime.datetime.now")
 
 
@@ -51,13 +52,19 @@ def _columns(review: Review) -> Iterator[Finding]:
     """Find columns without a zone, where a database that knows zones is used."""
     if not any(engine.dialect == "postgresql" for engine in review.facts.engines):
         return
+    places: dict[tuple[str, int], str] = {}
     for entity in review.facts.entities:
         cls = review.class_(entity)
         for column in entity.columns:
             is_naive = column.type in ("DateTime", "TIMESTAMP") and not column.timezone
             if cls is not None and is_naive and not column.is_converted:
-                file, line = review.attribute_place(cls, column.attribute)
-                yield RULE.found(f"`{column.name}` holds no time zone", file=file, line=line)
+                places[review.attribute_place(cls, column.attribute)] = column.name
+    if len(places) > _FEW:
+        file, line = min(places)
+        yield RULE.found(f"{len(places)} columns hold no time zone", file=file, line=line)
+        return
+    for (file, line), name in places.items():
+        yield RULE.found(f"`{name}` holds no time zone", file=file, line=line)
 
 
 RULE = Rule(

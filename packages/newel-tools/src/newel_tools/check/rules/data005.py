@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from newel_tools.check.finding import Finding
 from newel_tools.check.review import Review
@@ -11,6 +12,8 @@ from newel_tools.facts.entities import Column, Entity
 
 __all__ = ["RULE"]
 
+_FEW: Final = 3  # keys of an entity that are named one by one
+
 
 def find(review: Review) -> Iterator[Finding]:
     """Find foreign keys that no index begins with; MySQL makes one itself."""
@@ -18,15 +21,24 @@ def find(review: Review) -> Iterator[Finding]:
         return
     for entity in review.facts.entities:
         cls = review.class_(entity)
-        for column in entity.columns if cls is not None else ():
-            if cls is not None and column.references and not _is_indexed(entity, column):
-                file, line = review.attribute_place(cls, column.attribute)
-                yield RULE.found(
-                    f"`{entity.table}.{column.name}` refers to `{column.references[0].table}`"
-                    " and has no index",
-                    file=file,
-                    line=line,
-                )
+        bare = [
+            item for item in entity.columns if item.references and not _is_indexed(entity, item)
+        ]
+        if cls is None or not bare:
+            continue
+        if len(bare) > _FEW:
+            names = ", ".join(f"`{column.name}`" for column in bare)
+            said = f"{len(bare)} foreign keys of `{entity.table}` have no index: {names}"
+            yield RULE.found(said, file=cls.module.file, line=cls.node.lineno)
+            continue
+        for column in bare:
+            file, line = review.attribute_place(cls, column.attribute)
+            yield RULE.found(
+                f"`{entity.table}.{column.name}` refers to `{column.references[0].table}`"
+                " and has no index",
+                file=file,
+                line=line,
+            )
 
 
 def _is_indexed(entity: Entity, column: Column) -> bool:
@@ -72,6 +84,15 @@ class Note(Base):
     title: Mapped[str]
     owner_id: Mapped[int] = mapped_column(ForeignKey("users.id"))  # finding
     editor_id: Mapped[int] = mapped_column(ForeignKey("users.id"))  # finding
+
+
+class Order(Base):  # finding
+    __tablename__ = "orders"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    maker_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
+    buyer_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
+    payer_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
+    sender_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
 """,
     good="""
 from fastapi import FastAPI

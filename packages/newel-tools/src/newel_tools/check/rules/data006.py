@@ -24,7 +24,7 @@ _TAKEN: Final = re.compile(
 
 def find(review: Review) -> Iterator[Finding]:
     """Find look-ups by columns without a unique constraint that end in "already exists"."""
-    rows = Rows(review)
+    rows = review.rows
     for function, reach in review.reached.items():
         for node in function.nodes:
             if isinstance(node, ast.If) and _refuses(node) and _makes_rows(review, reach):

@@ -30,7 +30,7 @@ def find(review: Review) -> Iterator[Finding]:
     """Find relationships in answers that are loaded lazily and that no query loads before."""
     if not any(engine.asynchronous for engine in review.facts.engines):
         return
-    rows = Rows(review)
+    rows = review.rows
     for route in review.http_routes:
         function = review.function(route.endpoint)
         if function is None or not function.is_async:

@@ -35,7 +35,7 @@ _PARAMETERS: Final = re.compile(
 
 def find(review: Review) -> Iterator[Finding]:
     """Find GET routes that answer with a list of rows and bound it nowhere."""
-    rows = Rows(review)
+    rows = review.rows
     for route in review.http_routes:
         function = review.function(route.endpoint)
         if function is None or "GET" not in route.methods or not _lists(review, route):

@@ -16,7 +16,7 @@ __all__ = ["RULE"]
 
 def find(review: Review) -> Iterator[Finding]:
     """Find endpoints that return rows without a model, or with the table as their model."""
-    rows = Rows(review)
+    rows = review.rows
     for route in review.http_routes:
         if route.response.model is None:
             yield from _unfiltered(review, rows, route)

@@ -137,14 +137,21 @@ def _chunks(asked: dict[str, Any]) -> Any:
 async def converse(
     app: Any, asked: dict[str, Any], *, record: Record, places: Places, state: dict[str, Any]
 ) -> dict[str, Any]:
-    """Open a websocket, send the texts of ``asked["send"]`` and keep what comes in ``seconds``."""
+    """Open a websocket, send the texts of ``asked["send"]`` and keep what comes in ``seconds``.
+
+    It is left early when as many messages as were sent have come.
+    """
     session = _Session(list(asked.get("send") or ()))
     scope = _scope("websocket", asked, state)
     scope["subprotocols"] = list(asked.get("subprotocols") or ())
     token = current.set(record)
     task = asyncio.ensure_future(app(scope, session.receive, session.send))
     current.reset(token)
-    await asyncio.wait([task], timeout=asked.get("seconds", 2.0))
+    enough = asyncio.ensure_future(session.enough.wait())
+    await asyncio.wait(
+        [task, enough], timeout=asked.get("seconds", 2.0), return_when=asyncio.FIRST_COMPLETED
+    )
+    enough.cancel()
     open_at_end = not task.done()
     session.leave()
     with contextlib.suppress(asyncio.TimeoutError, asyncio.CancelledError):
@@ -166,6 +173,7 @@ class _Session:
         self._incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._incoming.put_nowait({"type": "websocket.connect"})
         self._texts = texts
+        self.enough = asyncio.Event()
         self.accepted = False
         self.close_code: int | None = None
         self.refusal_status: int | None = None
@@ -183,6 +191,8 @@ class _Session:
         elif kind == "websocket.send" and len(self.messages) < _MESSAGES:
             text = message.get("text")
             self.messages.append(text if text is not None else repr(message.get("bytes"))[:1000])
+            if self._texts and len(self.messages) >= len(self._texts):
+                self.enough.set()
         elif kind == "websocket.close":
             self.close_code = message.get("code", 1000)
         elif kind == "websocket.http.response.start":

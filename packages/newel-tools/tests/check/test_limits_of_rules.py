@@ -1,0 +1,249 @@
+"""Where a rule groups its findings, follows a value further, or has nothing to go by."""
+
+import pytest
+
+from newel_tools.check.rule import load_rules
+from newel_tools.check.rules import tx002
+
+RULES = load_rules()
+
+
+def what(reviewed, rule: str, text: str) -> list[str]:
+    report = reviewed(text, rules=[RULES[rule]])
+
+    assert report.facts.is_imported, report.notes
+    return [finding.what for finding in report.findings]
+
+
+def test_routes_without_any_model_are_one_finding(reviewed):
+    routes = "".join(
+        f'\n\n@app.get("/{n}")\ndef read{n}(n: int):\n    found = {{"n": n}}\n    return found\n'
+        for n in range(4)
+    )
+    text = "from fastapi import FastAPI\n\napp = FastAPI()\n" + routes
+
+    (said,) = what(reviewed, "RESP002", text)
+    assert said.startswith("no route declares what it answers with, 4 of them")
+
+
+def test_errors_that_nobody_documents_are_one_finding(reviewed):
+    routes = "".join(
+        f'\n\n@app.get("/{n}")\ndef read{n}() -> int:\n    raise HTTPException(404)\n'
+        for n in range(2)
+    )
+    text = "from fastapi import FastAPI, HTTPException\n\napp = FastAPI()\n" + routes
+
+    assert what(reviewed, "HTTP004", text) == [
+        "no route documents its errors, and 2 of them raise some"
+    ]
+
+
+def test_bodies_without_examples_are_one_finding_if_they_are_many(reviewed):
+    models = "".join(
+        f"\n\nclass Body{n}(BaseModel):\n    text: str\n"
+        f'\n\n@app.post("/{n}")\ndef make{n}(body: Body{n}) -> None:\n    print(body)\n'
+        for n in range(6)
+    )
+    text = "from fastapi import FastAPI\nfrom pydantic import BaseModel\n\napp = FastAPI()\n"
+
+    assert what(reviewed, "DOC002", text + models) == ["6 request bodies have no example"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ("DOC001", "without description or tag: 6 of the routes in 6 files"),
+        ("TYPE001", "and 1 more in 6 files"),
+    ],
+)
+def test_matters_of_style_in_many_files_are_one_finding(reviewed, rule: str, said: str):
+    files = {
+        f"part{n}.py": "from fastapi import APIRouter\n\nrouter = APIRouter()\n"
+        f'\n\n@router.get("/{n}")\ndef read{n}():\n    return {n}\n'
+        for n in range(6)
+    }
+    imports = "".join(f"import part{n}\n" for n in range(6))
+    includes = "".join(f"app.include_router(part{n}.router)\n" for n in range(6))
+    files["main.py"] = f"from fastapi import FastAPI\n{imports}\napp = FastAPI()\n{includes}"
+
+    report = reviewed(files, rules=[RULES[rule]])
+
+    (finding,) = report.findings
+    assert finding.what.endswith(said)
+
+
+CAUGHT = """
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+
+app = FastAPI()
+
+{middleware}
+
+@app.get("/notes")
+def notes() -> int:
+    return 1
+"""
+CATCHES = """
+@app.middleware("http")
+async def catch(request: Request, call_next):
+    try:
+        return await call_next(request)
+    except {caught}:
+        return JSONResponse({{"detail": "something went wrong"}}, status_code=500)
+
+"""
+CLASS = """
+class Catch:
+    def __init__(self, app) -> None:
+        self.app = app
+
+    async def __call__(self, scope, receive, send) -> None:
+        try:
+            await self.app(scope, receive, send)
+        except Exception:
+            pass
+
+
+app.add_middleware(Catch)
+
+"""
+
+
+@pytest.mark.parametrize(
+    ("middleware", "is_caught"),
+    [
+        (CATCHES.format(caught="Exception"), True),
+        (CATCHES.format(caught="(ValueError, Exception)"), True),
+        (CATCHES.format(caught="ValueError"), False),
+        (CLASS, True),
+        ("", False),
+    ],
+)
+def test_a_middleware_may_answer_for_every_exception(reviewed, middleware: str, *, is_caught: bool):
+    assert (what(reviewed, "ERR002", CAUGHT.format(middleware=middleware)) == []) is is_caught
+
+
+ENGINES = """
+from fastapi import FastAPI
+from sqlalchemy import ForeignKey, String, create_engine
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from pydantic import BaseModel
+
+engine = {engine}
+app = FastAPI()
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Note(Base):
+    __tablename__ = "notes"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    title: Mapped[str] = mapped_column(String(5))
+    other_id: Mapped[int] = mapped_column(ForeignKey("notes.id"))
+
+
+class NoteCreate(BaseModel):
+    title: str
+
+
+@app.post("/notes")
+def create(body: NoteCreate) -> None:
+    with Session(engine) as session:
+        session.add(Note(**body.model_dump()))
+        session.commit()
+"""
+
+
+def test_sqlite_has_no_lengths(reviewed):
+    text = ENGINES.format(engine='create_engine("sqlite://")')
+
+    assert what(reviewed, "DATA002", text) == []
+    assert len(what(reviewed, "DATA005", text)) == 1
+
+
+@pytest.mark.parametrize(("version", "is_late"), [("0.105.0", True), ("0.117.9", False)])
+def test_what_follows_a_yield_ran_before_the_answer_for_some_releases(
+    reviewed, monkeypatch, version: str, *, is_late: bool
+):
+    monkeypatch.setattr(tx002, "_version", lambda _: tuple(map(int, version.split(".")[:2])))
+
+    assert bool(what(reviewed, "TX002", RULES["TX002"].bad)) is is_late
+
+
+def test_a_refusal_of_the_database_that_is_caught_is_a_change(reviewed):
+    caught = (
+        RULES["DATA001"]
+        .bad.replace(
+            "        session.add(Note(**body.model_dump()))\n        session.commit()",
+            "        try:\n            session.add(Note(**body.model_dump()))\n"
+            "            session.commit()\n        except IntegrityError:\n            pass",
+        )
+        .replace("app = FastAPI()", "from sqlalchemy.exc import IntegrityError\n\napp = FastAPI()")
+    )
+
+    report = reviewed(caught, rules=[RULES["DATA001"]])
+
+    assert sorted(finding.severity for finding in report.findings) == [
+        "block",
+        "block",
+        "block",
+        "change",
+    ]
+
+
+CHAIN = """
+from fastapi import FastAPI
+from pydantic import BaseModel
+from sqlalchemy import create_engine, select
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+engine = create_engine("sqlite://")
+app = FastAPI()
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Note(Base):
+    __tablename__ = "notes"
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+
+class NoteRead(BaseModel):
+    id: int
+
+
+def load(session):
+    result = session.execute(select(Note))
+    return result.scalars().all()
+
+
+def pass_on(session):
+    notes = load(session)
+    return notes
+
+
+@app.get("/notes", response_model=list[NoteRead])
+def notes() -> object:
+    with Session(engine) as session:
+        return pass_on(session)
+
+
+@app.get("/raw")
+def raw():
+    with Session(engine) as session:
+        return pass_on(session)
+"""
+
+
+def test_what_one_rule_could_not_follow_does_not_hide_it_from_the_next(reviewed):
+    report = reviewed(CHAIN, rules=[RULES["RESP003"], RULES["PAGE001"]])
+    alone = reviewed(CHAIN, rules=[RULES["PAGE001"]])
+
+    assert "PAGE001" in {finding.rule for finding in alone.findings}
+    assert "PAGE001" in {finding.rule for finding in report.findings}
