@@ -7,11 +7,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from newel_tools.check.rule import files_of
 from newel_tools.prove.client import HostClient
+from newel_tools.prove.host import rows
 from newel_tools.prove.host.boot import load, mark_background, note_errors
 from newel_tools.prove.host.clock import Clock
 from newel_tools.prove.host.record import Places
@@ -79,6 +81,8 @@ def hosted(folder: Path) -> Iterator[HostClient]:
 @pytest.fixture
 def laboratory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Laboratory]:
     """Return a function that starts the application of an example and opens a laboratory on it."""
+    # In this process, what lies about outside of the example's modules is another test's.
+    monkeypatch.setattr(rows, "gc", SimpleNamespace(get_objects=list))
     with ExitStack() as stack:
 
         def start(example: str, **settings: object) -> Lab:
