@@ -66,7 +66,7 @@ async def main(url: str, sabotage: str = "") -> None:
             """Learn of nothing: else the lost lease may end the job before the fence is asked."""
 
         JobQueue.finish_in = no_fence  # type: ignore[method-assign] # the defect that a test finds
-        Worker._beat = no_beat  # type: ignore[method-assign]
+        Worker._beat = no_beat  # type: ignore[method-assign] # the rest of that defect
     structlog.configure(processors=[structlog.processors.JSONRenderer()])
     app = FastAPI()
     app.state.database = database = Database(url)
