@@ -211,14 +211,14 @@ class Work:
 
 async def _end(session: AsyncSession, *, commit: bool) -> None:
     """Commit and close in one switch into SQLAlchemy; what goes wrong on the way is rolled back."""
+    is_closed = False
     try:
         if commit:
             await greenlet_spawn(_commit_and_close, session.sync_session)
-            return
-    except BaseException:
-        await asyncio.shield(asyncio.create_task(session.close()))  # also if we are cancelled
-        raise
-    await asyncio.shield(asyncio.create_task(session.close()))
+            is_closed = True
+    finally:
+        if not is_closed:  # shielded, as we may be on our way out because we were cancelled
+            await asyncio.shield(asyncio.create_task(session.close()))
 
 
 def _commit_and_close(session: Session) -> None:

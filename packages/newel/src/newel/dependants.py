@@ -13,7 +13,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from fastapi import Response
 from fastapi.dependencies.models import Dependant
@@ -29,6 +29,8 @@ from starlette.routing import BaseRoute
 __all__ = ["plan_dependencies"]
 
 _PLANNED: Final = "newel_planned"
+
+_Kind = Literal["made here", "awaited", "in a thread", "entered"]
 
 
 def plan_dependencies(routes: Sequence[BaseRoute]) -> None:
@@ -106,7 +108,7 @@ class _Step:
 
     dependant: Dependant
     call: Callable[..., Any]
-    kind: str
+    kind: _Kind
     takes: tuple[tuple[str, int], ...]
     connection: tuple[str, ...]
     response: str | None
@@ -143,7 +145,7 @@ class _Plan:
                     values.append(await step.call(**given))
                 case "in a thread":
                     values.append(await run_in_threadpool(step.call, **given))
-                case _:
+                case "entered":
                     values.append(await _entered(step, given, connection))
         return {name: values[place] for name, place in self._gives}
 
@@ -185,7 +187,7 @@ def _step(dependant: Dependant, taken: Sequence[tuple[str | None, int]]) -> _Ste
     )
 
 
-def _kind(call: Callable[..., Any]) -> str:
+def _kind(call: Callable[..., Any]) -> _Kind:
     function = call if inspect.isroutine(call) else type(call).__call__
     if inspect.isclass(call):
         return "made here"
