@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
 import sqlite3
 import subprocess
@@ -20,7 +19,7 @@ from uuid import UUID
 from sqlalchemy import NullPool, insert
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
-from benchmarks.servers import VARIANTS, BenchmarkError
+from benchmarks.servers import VARIANTS, BenchmarkError, inherited
 from benchmarks.variants.environment import Environment
 from benchmarks.variants.models import Agent, AuthSession, User
 from newel.embedded import embedded_postgres
@@ -120,7 +119,7 @@ def _filled(database: Prepared, service: Path) -> Prepared:
     done = subprocess.run(
         [newel, "migrate", "up"],
         cwd=service,
-        env={**os.environ, **database.environment()},
+        env={**inherited(), **database.environment()},
         capture_output=True,
         text=True,
         check=False,

@@ -15,7 +15,6 @@ import argparse
 import asyncio
 import gc
 import json
-import os
 import platform
 import re
 import shutil
@@ -33,7 +32,7 @@ from benchmarks.callgrind import Callgrind, Request
 from benchmarks.databases import prepared
 from benchmarks.load import PATH
 from benchmarks.report import RESULTS, save
-from benchmarks.servers import ROOT, BenchmarkError
+from benchmarks.servers import ROOT, BenchmarkError, inherited
 from benchmarks.service import newel_service
 from newel.project import Project
 
@@ -124,7 +123,7 @@ def measure() -> dict[str, int]:
             done = subprocess.run(
                 [*command, str(database.workload)],
                 cwd=service,
-                env={**os.environ, **variables},
+                env={**inherited(), **variables},
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 text=True,

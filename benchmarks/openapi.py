@@ -9,7 +9,7 @@ from statistics import median
 
 from benchmarks.databases import SECRET
 from benchmarks.report import markdown, tell
-from benchmarks.servers import ROOT, BenchmarkError
+from benchmarks.servers import ROOT, BenchmarkError, inherited
 from benchmarks.service import newel_service
 
 NAME = "openapi"
@@ -34,7 +34,7 @@ print(time.process_time() - start, len(document["paths"]))
 def measure() -> str:
     """Return the table."""
     path = os.pathsep.join((str(ROOT), str(newel_service() / "src")))
-    environment = {**os.environ, "PYTHONPATH": path, "SECRET_KEY": SECRET}
+    environment = {**inherited(), "PYTHONPATH": path, "SECRET_KEY": SECRET}
     samples: dict[str, list[float]] = {name: [] for name in APPS}
     paths: dict[str, str] = {}
     for _ in range(ROUNDS):

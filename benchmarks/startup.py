@@ -14,7 +14,7 @@ from statistics import median
 
 from benchmarks.databases import prepared
 from benchmarks.report import markdown, tell
-from benchmarks.servers import ROOT, VARIANTS, BenchmarkError, pinned, serving
+from benchmarks.servers import ROOT, VARIANTS, BenchmarkError, inherited, pinned, serving
 from benchmarks.service import newel_service
 
 NAME = "startup"
@@ -59,7 +59,7 @@ def import_seconds(service: Path) -> dict[str, float]:
 
 def _cpu_of(command: Sequence[str], path: str) -> float:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, check=False)
+    done = subprocess.run(command, env={**inherited(), "PYTHONPATH": path}, check=False)
     if done.returncode:
         raise BenchmarkError(f"It cannot be imported: {command[-1]}", "read the lines above")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import create_mock_engine, inspect
 
+import newel.inbox
 import newel.recovery
 import newel.webhooks
 from newel.app import create_app
@@ -22,6 +23,7 @@ from newel.testing import Databases
 pytestmark = pytest.mark.anyio
 
 # Whatever has tables of the kernel's is imported: which there are must not depend on other tests.
+assert newel.inbox
 assert newel.recovery
 assert newel.webhooks
 KERNEL = sorted(name for name, table in Entity.metadata.tables.items() if table.info.get("kernel"))
@@ -29,6 +31,7 @@ KERNEL = sorted(name for name, table in Entity.metadata.tables.items() if table.
 SHAPES = {
     "account_tokens": "52ffa5952a9dfad8",
     "idempotency_keys": "f590b578c12be0cc",
+    "inbox": "87bcd097729fbd07",
     "job_schedules": "056937f9f717af97",
     "job_steps": "9177d79640bd53e5",
     "jobs": "9d5879a613abcb3f",
