@@ -99,7 +99,7 @@ class TestOwnErrors:
             "\ud800",
             b"\xff",
         ],
-        ids=repr,
+        ids=lambda member: type(member).__name__,
     )
     def test_never_fail_over_a_member_that_json_cannot_hold(self, member: object) -> None:
         assert problem_of(answer_to(Conflict(odd=member)))["status"] == 409
