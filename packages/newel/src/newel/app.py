@@ -23,7 +23,7 @@ from fastapi.routing import APIRoute, iter_route_contexts
 from sqlalchemy import make_url
 from starlette.middleware import Middleware
 
-from newel import health, problems
+from newel import health, metrics, problems
 from newel.clock import Clock, SystemClock
 from newel.db import Database
 from newel.dependants import plan_dependencies
@@ -61,6 +61,9 @@ def create_app(
     """
     for problem in unsafe_settings(settings):
         raise problem
+    counted = metrics.RequestMetrics()
+    if middleware is None:
+        middleware = default_middleware(settings, metrics=counted)
     app = FastAPI(
         title=title or settings.service_name,
         description=description,
@@ -70,14 +73,16 @@ def create_app(
         redoc_url=settings.redoc_url if settings.serves_docs else None,
         openapi_url=settings.openapi_url if settings.serves_docs else None,
         openapi_tags=[{"name": m.name, "description": m.description} for m in modules],
-        middleware=list(default_middleware(settings) if middleware is None else middleware),
+        middleware=list(middleware),
         generate_unique_id_function=_operation_id,
         redirect_slashes=False,
         swagger_ui_oauth2_redirect_url=None,  # the password flow needs none
     )
     _fill_state(app, settings, clock or SystemClock())
+    app.state.metrics = counted
     app.state.background = _background(modules)
     app.include_router(health.router)
+    app.include_router(metrics.router)
     if settings.environment == "development":
         app.include_router(preview_router())
     for module in modules:
@@ -127,6 +132,7 @@ def _fill_state(app: FastAPI, settings: Settings, clock: Clock) -> None:
     state.passwords = Passwords()
     state.limiter = MemoryLimiter()
     state.api_rate = Rate.parse(settings.api_limit)
+    state.metrics_token = settings.metrics_token
     state.login_rate = Rate.parse(settings.login_limit)
     state.trusted_proxies = settings.trusted_proxies
     state.cors_origins = settings.cors_origins
@@ -254,6 +260,8 @@ def _secrets(settings: Settings) -> Iterator[str]:
     """Yield what no log line may show, wherever it turns up."""
     for secret in (settings.secret_key, *settings.secret_key_previous):
         yield secret.get_secret_value()
+    if settings.metrics_token is not None:
+        yield settings.metrics_token.get_secret_value()
     for url in (settings.database_url, settings.redis_url):
         password = None if url is None else make_url(url).password
         if password:

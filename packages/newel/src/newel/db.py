@@ -318,6 +318,14 @@ class Database:
         with self._reader.sync_engine.connect() as connection:
             return connection.execute(statement, parameters).all()
 
+    def connections(self) -> dict[str, int]:
+        """Count the connections of this process that are in use, and the units that wait for one.
+
+        On SQLite those that read: the one that writes is a queue of its own.
+        """
+        pool = cast("FairPool", self._reader.sync_engine.pool)
+        return {"in_use": pool.in_use, "waiting": pool.waiting}
+
     async def ping(self) -> None:
         """Run an empty query; raises ``Unavailable`` when the database does not answer."""
         async with self._reader.connect() as connection:

@@ -49,6 +49,7 @@ __all__ = [
     "JobQueue",
     "Outcome",
     "cancel",
+    "count_all_open",
     "count_open",
     "discard",
     "retry",
@@ -400,18 +401,29 @@ async def discard(work: Work, id: UUID) -> bool:
 
 async def count_open(work: Work) -> dict[JobState, int]:
     """Count the jobs that somebody may want to know of: those that have not ended, and the dead."""
-    states: tuple[JobState, ...] = ("scheduled", "ready", "running", "dead")
-    counts = (
+    row = (await work.session.execute(_COUNT_OPEN)).one()
+    return dict(zip(_OPEN_OR_DEAD, row, strict=True))
+
+
+async def count_all_open(database: Database) -> dict[JobState, int]:
+    """Count them whoever's they are: for the operator, not for a caller."""
+    [row] = await database.rows(_COUNT_OPEN, {})
+    return dict(zip(_OPEN_OR_DEAD, row, strict=True))
+
+
+_OPEN_OR_DEAD: Final[tuple[JobState, ...]] = ("scheduled", "ready", "running", "dead")
+_COUNT_OPEN: Final = select(
+    *(
         select(func.count())
         .select_from(JobRow)
         .where(
             JobRow.state == _SAID[state],
             JobRow.finished_at.is_not(None) if state in FINISHED else JobRow.finished_at.is_(None),
         )
-        for state in states
+        .scalar_subquery()
+        for state in _OPEN_OR_DEAD
     )
-    row = await work.session.execute(select(*(count.scalar_subquery() for count in counts)))
-    return dict(zip(states, row.one(), strict=True))
+)
 
 
 async def _change(

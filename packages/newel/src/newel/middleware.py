@@ -28,6 +28,7 @@ from newel import context
 from newel.errors import Unavailable
 from newel.idempotency import Idempotency
 from newel.logs import log_request
+from newel.metrics import RequestMetrics
 from newel.problems import MEDIA_TYPE, problem_response
 from newel.settings import Settings
 
@@ -47,10 +48,12 @@ _log = structlog.get_logger("newel.middleware")
 _STARTS: Final = frozenset({"http.response.start", "websocket.http.response.start"})
 
 
-def default_middleware(settings: Settings) -> list[Middleware]:
-    """Return what every request passes through, outermost first."""
+def default_middleware(
+    settings: Settings, *, metrics: RequestMetrics | None = None
+) -> list[Middleware]:
+    """Return what every request passes through, outermost first; ``metrics`` counts them."""
     chain = [
-        Middleware(RequestContext, trusted_proxies=settings.trusted_proxies),
+        Middleware(RequestContext, trusted_proxies=settings.trusted_proxies, metrics=metrics),
         Middleware(
             SecurityHeaders,
             https_only=settings.environment == "production",
@@ -86,16 +89,23 @@ _EXPOSED_HEADERS: Final = (
 
 
 class RequestContext:
-    """Gives every request and websocket an id and one line in the log.
+    """Gives every request and websocket an id and one line in the log, and counts it.
 
     The id is the client's ``X-Request-ID`` when it is harmless, else a new one; it is in
     ``context.request_id`` and in the answer. Bodies of answers that have none (to HEAD, with 204 or
     304) are left out.
     """
 
-    def __init__(self, app: ASGIApp, *, trusted_proxies: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        trusted_proxies: Sequence[str] = (),
+        metrics: RequestMetrics | None = None,
+    ) -> None:
         self.app = app
         self.trusted_proxies = trusted_proxies
+        self.metrics = RequestMetrics() if metrics is None else metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -125,14 +135,19 @@ class RequestContext:
             await send(message)
 
         token = context.request_id.set(identity)
+        self.metrics.in_flight += 1
         try:
             await self.app(scope, receive, answer)
         finally:
-            self._write_line(scope, identity, status, time.perf_counter() - began)
+            self.metrics.in_flight -= 1
+            self._account(scope, identity, status or 500, time.perf_counter() - began)
             context.request_id.reset(token)
 
-    def _write_line(self, scope: Scope, identity: str, status: int, seconds: float) -> None:
+    def _account(self, scope: Scope, identity: str, status: int, seconds: float) -> None:
+        """Count the request, and write its line."""
         template = context.route_template(scope)
+        method = scope.get("method", "WEBSOCKET")
+        self.metrics.observe(method=method, route=template, status=status, seconds=seconds)
         principal = scope.get("state", {}).get("principal")
         user = getattr(principal, "id", None)
         # An unknown path is the client's text: searched for secrets, and quoted, as control
@@ -140,9 +155,9 @@ class RequestContext:
         write = partial(_log.info, "request") if template is None else log_request
         write(
             request_id=identity,
-            method=scope.get("method", "WEBSOCKET")[:16],
+            method=method[:16],
             route=template or quote(scope["path"][:200]),
-            status=status or 500,
+            status=status,
             duration_ms=round(seconds * 1000, 2),
             client_ip=context.client_ip(scope, self.trusted_proxies),
             user_id=None if user is None else str(user),

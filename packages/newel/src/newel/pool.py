@@ -32,8 +32,18 @@ class FairPool(AsyncAdaptedQueuePool):
 
     def __init__(self, creator: Any, *, pool_size: int, max_overflow: int, **options: Any) -> None:
         super().__init__(creator, pool_size=pool_size, max_overflow=max_overflow, **options)
-        self.free = pool_size + max_overflow
+        self._most = self.free = pool_size + max_overflow
         self._line: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def in_use(self) -> int:
+        """How many connections are taken."""
+        return self._most - self.free
+
+    @property
+    def waiting(self) -> int:
+        """How many stand in line for one."""
+        return len(self._line)
 
     # The two methods that every pool of SQLAlchemy is made of.
 

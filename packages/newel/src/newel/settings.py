@@ -97,6 +97,8 @@ class Settings(BaseSettings):
     redoc_url: str = "/api/redoc"
     openapi_url: str = "/api/openapi.json"
 
+    metrics_token: SecretStr | None = None
+
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "console"] = "json"
 
