@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -19,7 +20,7 @@ from sample_runs import Service, error_lines, wait_until
 
 from newel.app import create_app
 from newel.errors import ConfigurationError
-from newel.serve import work
+from newel.serve import Server, work
 from newel.settings import Settings
 
 
@@ -219,3 +220,29 @@ async def work_of(app: FastAPI) -> None:
 def test_without_jobs_there_is_nothing_to_work_on(tmp_path: Path):
     settings = Settings(_env_file=None, secret_key="k3y-0123456789-abcdefghij-ABCDEFGHIJ")
     asyncio.run(work_of(create_app(settings)))
+
+
+async def frozen_by(app: FastAPI) -> int:
+    """Start and stop a server; return how many objects the garbage collector leaves alone then."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = Server(app, listener)
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            while not server.started:
+                await asyncio.sleep(0)
+            return gc.get_freeze_count()
+        finally:
+            server.should_exit = True
+            await serving
+            gc.unfreeze()
+
+
+def test_what_lives_when_it_starts_is_not_collected_again(tmp_path: Path):
+    url = f"sqlite+aiosqlite:///{tmp_path / 'data.db'}"
+    secret = "k3y-0123456789-abcdefghij-ABCDEFGHIJ"
+    settings = Settings(
+        _env_file=None, secret_key=secret, database_url=url, migrations=tmp_path, role="web"
+    )
+    before = gc.get_freeze_count()
+
+    assert asyncio.run(frozen_by(create_app(settings))) > before + 10_000

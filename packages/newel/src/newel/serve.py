@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import math
 import signal
 import socket
@@ -47,8 +48,13 @@ class Server(uvicorn.Server):
         self._stop_at: float | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and log where."""
+        """Start, and log where.
+
+        What lives by now lives until the end: the garbage collector need not look at it again.
+        """
         await super().startup(sockets)
+        gc.collect()
+        gc.freeze()
         host, port = self._listener.getsockname()[:2]
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         docs = None if self._app.docs_url is None else f"{address}{self._app.docs_url}"
