@@ -21,6 +21,10 @@ async def fails() -> None:
     raise ConnectionError(CANARY)
 
 
+async def can_be_done_without() -> None:
+    raise health.Degraded(CANARY)
+
+
 async def hangs() -> None:
     await asyncio.Event().wait()
 
@@ -99,6 +103,27 @@ def test_ready_is_503_and_names_what_does_not_work(check: Any, status: str) -> N
     assert body["detail"] == "Not ready: database."
     assert body["checks"]["database"]["status"] == status
     assert body["checks"]["cache"]["status"] == "ok"
+
+
+def test_what_we_can_do_without_leaves_the_service_ready_and_is_said(logs: list[Any]) -> None:
+    response = ready(database=works, redis=can_be_done_without)
+
+    body = response.json()
+    assert (response.status_code, body["status"]) == (200, "degraded")
+    assert {name: check["status"] for name, check in body["checks"].items()} == {
+        "database": "ok",
+        "redis": "degraded",
+    }
+    assert CANARY not in response.text
+    assert [(line["event"], line["check"]) for line in logs] == [("check_degraded", "redis")]
+
+
+def test_a_spare_part_does_not_hide_that_a_needed_one_fails() -> None:
+    response = ready(database=fails, redis=can_be_done_without)
+
+    body = problem_of(response)
+    assert (response.status_code, body["detail"]) == (503, "Not ready: database.")
+    assert body["checks"]["redis"]["status"] == "degraded"
 
 
 def test_why_it_does_not_work_is_in_the_log(logs: list[Any]) -> None:

@@ -4,7 +4,8 @@
     app.state.checks = {"database": database.ping}
 
 An orchestrator restarts what is not healthy and sends no traffic to what is not ready, so a
-database that is away makes a service not ready, never unhealthy.
+database that is away makes a service not ready, never unhealthy. What a service can do without for
+a while (its check raises ``Degraded``) leaves it ready, and says so.
 """
 
 from __future__ import annotations
@@ -20,14 +21,26 @@ from pydantic import BaseModel, Field
 
 from newel.errors import Unavailable
 
-__all__ = ["CHECK_TIMEOUT_SECONDS", "Check", "CheckState", "Health", "Readiness", "router"]
+__all__ = [
+    "CHECK_TIMEOUT_SECONDS",
+    "Check",
+    "CheckState",
+    "Degraded",
+    "Health",
+    "Readiness",
+    "router",
+]
 
 Check = Callable[[], Awaitable[None]]
-"""Returns when a dependency works and raises when it does not."""
+"""Returns when a dependency works, raises when it does not: ``Degraded`` if we go on without."""
 
 CHECK_TIMEOUT_SECONDS: Final = 2.0
 
 _log = structlog.get_logger("newel.health")
+
+
+class Degraded(Exception):
+    """A dependency does not work, and the service does its work without it, less well."""
 
 
 class Health(BaseModel):
@@ -39,14 +52,14 @@ class Health(BaseModel):
 class CheckState(BaseModel):
     """What one check found, and how long it took."""
 
-    status: Literal["ok", "failed", "timeout"]
+    status: Literal["ok", "degraded", "failed", "timeout"]
     ms: float = Field(ge=0)
 
 
 class Readiness(BaseModel):
-    """Every dependency works."""
+    """Every dependency that the service needs works; ``degraded``: one that it can do without."""
 
-    status: Literal["ok"] = "ok"
+    status: Literal["ok", "degraded"] = "ok"
     checks: dict[str, CheckState]
 
 
@@ -73,17 +86,21 @@ async def health() -> Health:
     responses={503: {"description": "A dependency, named in `checks`, fails, or we are stopping"}},
 )
 async def ready(request: Request) -> Readiness:
-    """Run every check, at most two seconds each; a 503 names those that failed."""
+    """Run every check, at most two seconds each; a 503 names those that failed.
+
+    200 with the status `degraded` when only such dependencies fail as we can do without.
+    """
     if getattr(request.app.state, "draining", False):
         raise Unavailable("The service is stopping.")
     checks: Mapping[str, Check] = request.app.state.checks
     states = await _run(checks)
-    failed = sorted(name for name, state in states.items() if state.status != "ok")
+    found = {state.status for state in states.values()}
+    failed = sorted(n for n, state in states.items() if state.status in {"failed", "timeout"})
     if failed:
         error = Unavailable(f"Not ready: {', '.join(failed)}.")
         error.extra["checks"] = {name: state.model_dump() for name, state in states.items()}
         raise error
-    return Readiness(checks=states)
+    return Readiness(status="degraded" if "degraded" in found else "ok", checks=states)
 
 
 async def _run(checks: Mapping[str, Check]) -> dict[str, CheckState]:
@@ -101,9 +118,12 @@ async def _run(checks: Mapping[str, Check]) -> dict[str, CheckState]:
 
 async def _examine(name: str, check: Check) -> CheckState:
     began = time.perf_counter()
-    status: Literal["ok", "failed"] = "ok"
+    status: Literal["ok", "degraded", "failed"] = "ok"
     try:
         await check()
+    except Degraded as error:
+        _log.warning("check_degraded", check=name, exc_info=error)
+        status = "degraded"
     except Exception as error:  # noqa: BLE001 - whatever it is, the dependency does not work
         _log.warning("check_failed", check=name, exc_info=error)
         status = "failed"
