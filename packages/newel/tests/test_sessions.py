@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import replace
@@ -22,7 +23,7 @@ from sample_accounts import (
     open_world,
 )
 from sample_entities import User
-from sqlalchemy import delete, event
+from sqlalchemy import delete, event, update
 from structlog.testing import capture_logs
 
 from newel import sessions
@@ -186,6 +187,24 @@ class TestAccess:
         assert (await client.get(WHO)).status_code == 200
         world.wait(0.1)
         assert (await client.get(WHO)).status_code == 401
+
+    async def test_a_commit_that_is_cut_off_is_forgotten_too(self, world: World) -> None:
+        """Nobody knows whether it happened, so the caller is looked up again."""
+        client = await world.member()
+        assert (await client.get(WHO)).status_code == 200
+
+        async def deactivate_and_hang_up() -> None:
+            async with world.database.write(None) as work, work.as_system("an administrator"):
+                await work.session.execute(update(User).values(is_active=False))
+                session = work.session.sync_session
+                event.listen(session, "before_commit", lambda _: task.cancel())
+
+        task = asyncio.create_task(deactivate_and_hang_up())
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        happened = not (await world.user()).is_active
+        assert (await client.get(WHO)).status_code == (401 if happened else 200)
+        assert happened or not world.database.is_sqlite, "its thread commits whoever hangs up"
 
     async def test_nothing_is_remembered_in_strict_mode(self, world: World) -> None:
         memory = SessionMemory(seconds=0)

@@ -191,9 +191,10 @@ class Work:
         return self.session.sync_session
 
     def after_commit(self, forget: Callable[[], None]) -> None:
-        """Call ``forget`` once the commit has succeeded: for what this process remembers.
+        """Call ``forget`` after the commit: for what this process remembers.
 
-        It must not fail, and a kill may lose it: what has to happen is an event.
+        Also after one that was cut off, since nobody knows whether it happened. It must not fail,
+        and a kill may lose it: what has to happen is an event.
         """
         self._after_commit.append(forget)
 
@@ -202,11 +203,13 @@ class Work:
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Commit (or, on an exception, roll back) and give the connection back."""
-        if self._session is not None:
-            await _end(self._session, commit=kind is None)
-        if kind is None:
-            for forget in self._after_commit:
-                forget()
+        try:
+            if self._session is not None:
+                await _end(self._session, commit=kind is None)
+        finally:
+            if kind is None:
+                for forget in self._after_commit:
+                    forget()
 
 
 async def _end(session: AsyncSession, *, commit: bool) -> None:
