@@ -156,6 +156,24 @@ async def test_a_visible_row_of_somebody_else_cannot_be_changed(
         assert seen.title == "news"
 
 
+async def test_a_row_to_be_changed_is_refused_before_the_change_is_looked_at(
+    database: Database, ann: Principal, work: Work
+) -> None:
+    await work.session.commit()
+    async with database.write(ann) as hers:
+        post = await Posts(hers).add(Post(title="news", owner_id=ann.user_id, is_published=True))
+        draft = await Posts(hers).add(Post(title="draft", owner_id=ann.user_id))
+        assert await Posts(hers).get_changeable(post.id) is post
+    async with database.write(Principal(id=uuid4())) as others:
+        with pytest.raises(Forbidden, match="post belongs to somebody else"):
+            await Posts(others).get_changeable(post.id)
+        for hidden in (draft.id, uuid4()):
+            with pytest.raises(NotFound):
+                await Posts(others).get_changeable(hidden)
+    async with database.write(None) as anyone, anyone.as_system("move it"):
+        assert (await Posts(anyone).get_changeable(post.id)).title == "news"
+
+
 class TestPages:
     async def test_pages_cover_every_row_once(self, work: Work) -> None:
         await add(work, *(f"agent {number}" for number in range(7)))

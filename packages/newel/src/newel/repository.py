@@ -80,6 +80,16 @@ class Repository(Generic[E]):
             raise NotFound(self.entity.resource_name(), id)
         return found
 
+    async def get_changeable(self, id: UUID, *options: ORMOption) -> E:
+        """Return the row if the caller may change it; raises ``NotFound`` or ``Forbidden``.
+
+        For a change that is looked at before it is made: whoever may not make it is told so, and
+        not what else would be wrong with it.
+        """
+        found = await self.get(id, *options)
+        self._refuse_foreign(found)
+        return found
+
     async def page(self, query: PageQuery, statement: Select[E] | None = None) -> Slice[E]:
         """Return one page by number: filtered, sorted (ties by id), with the total of all pages."""
         filtered = self._filtered(statement, query.filters())
