@@ -166,9 +166,13 @@ def _claim() -> Any:
 
 
 def _ours() -> ColumnElement[bool]:
-    """The fence: this worker still has the job, and for this attempt."""
+    """The fence: this worker still has the lease, and for this attempt.
+
+    That it is running is not asked for by its state: PostgreSQL would take the index of running
+    jobs instead of the key, and look through all of this worker's for each of them.
+    """
     held = (JOBS.c.id == bindparam("b_id")) & (JOBS.c.attempt == bindparam("b_attempt"))
-    return held & (JOBS.c.state == _SAID["running"]) & (JOBS.c.worker == bindparam("b_worker"))
+    return held & JOBS.c.leased_until.is_not(None) & (JOBS.c.worker == bindparam("b_worker"))
 
 
 def _finish() -> Any:
