@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
+import psutil
 import pytest
 import typer
 from mcp.client.client import Client
@@ -67,7 +69,8 @@ async def test_every_tool_answers_over_stdin_and_stdout(folder: Path):
     async with Client(stdio_client(server)) as client:
         tools = {tool.name: tool for tool in (await client.list_tools()).tools}
         assert set(tools) == {
-            *("plan", "routes", "schema", "auth", "check", "contract_check", "contract_diff")
+            *("plan", "routes", "schema", "auth", "check", "prove"),
+            *("contract_check", "contract_diff"),
         }
         for tool in tools.values():
             assert tool.description
@@ -112,11 +115,77 @@ async def test_what_is_to_be_mended_is_said_in_two_lines(folder: Path):
         assert "Traceback" not in text
 
 
+BROKEN = """
+from fastapi import FastAPI
+
+app = FastAPI()
+notes: dict[int, str] = {}
+
+
+@app.post("/notes", status_code=201)
+def create_note(text: str) -> dict[str, int]:
+    notes[len(notes) + 1] = text
+    return {"id": len(notes)}
+
+
+@app.get("/notes/{note_id}")
+def read_note(note_id: int) -> str:
+    return notes[note_id]
+"""
+
+
+async def test_an_application_is_broken_step_by_step(folder: Path):
+    (folder / "service/main.py").write_text(BROKEN)
+    before, told = files(folder), []
+
+    async def note(step: float, _total: float | None, said: str | None) -> None:
+        told.append((step, said))
+
+    async with served(folder) as client:
+        arguments = {"project": "service", "only": ["err005"]}
+        result = await client.call_tool("prove", arguments, progress_callback=note)
+
+    assert result.structured_content is not None
+    [finding] = result.structured_content["findings"]
+    assert (finding["rule"], finding["route"]) == ("ERR005", "GET /notes/{note_id}")
+    assert finding["evidence"]["curl"][0].startswith("curl ")
+    assert [step for step, _ in told] == [1, 2]
+    assert told[0][1] == "start the application"
+    assert files(folder) == before
+
+
+async def test_who_gives_up_leaves_nothing_running(folder: Path):
+    async with served(folder) as client:
+        with anyio.CancelScope() as asked:
+            started: list[psutil.Process] = []
+
+            async def give_up(_step: float, _total: float | None, said: str | None) -> None:
+                if said != "start the application":
+                    running = psutil.Process().children(recursive=True)
+                    started.extend(p for p in running if "prove/host" in " ".join(p.cmdline()))
+                    asked.cancel()
+
+            arguments = {"project": "service"}
+            await client.call_tool("prove", arguments, progress_callback=give_up)
+
+        assert asked.cancelled_caught
+        assert started
+        _, alive = await anyio.to_thread.run_sync(lambda: psutil.wait_procs(started, timeout=20))
+        assert not alive
+
+
+async def test_a_probe_that_is_not_there_is_refused(folder: Path):
+    async with served(folder) as client:
+        said = await refused(client, "prove", project="service", only=["XX1"])
+
+    assert "there is no probe XX1\n  fix: one of" in said
+
+
 @pytest.mark.parametrize("path", ["..", "/etc", "service/../..", "link"])
 async def test_nothing_outside_of_the_folder_is_read(folder: Path, path):
     (folder / "link").symlink_to("/etc")
     async with served(folder) as client:
-        for tool in ("routes", "auth", "check", "contract_check"):
+        for tool in ("routes", "auth", "check", "prove", "contract_check"):
             assert "outside of the folder" in await refused(client, tool, project=path)
         assert "outside" in await refused(client, "contract_diff", old="old.json", new=f"{path}/a")
 

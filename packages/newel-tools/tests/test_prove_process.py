@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from newel_tools.facts.project import find_project
+from newel_tools.facts.scratch import scratch_folder
 from newel_tools.prove.client import HostEnded
 from newel_tools.prove.errors import ProveError
 from newel_tools.prove.process import HostProcess
@@ -356,3 +357,41 @@ with sandbox(found, Settings()) as place:
         parent.wait()
 
         assert host.wait(10) is None or not host.is_running()
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from newel_tools.facts.project import find_project
+from newel_tools.prove.sandbox import sandbox
+from newel_tools.prove.settings import Settings
+found = find_project(Path(sys.argv[1]), python=Path(sys.executable))
+with sandbox(found, Settings(database="postgresql")) as place, place.started_host() as host:
+    print(place.scratch, place.redis, place.postgres["host"], flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_killed_prover_leaves_no_server_and_no_file(project: Path, tmp_path: Path) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(project)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(scratch)},
+    ) as prover:
+        assert prover.stdout is not None
+        left = [Path(path) for path in prover.stdout.readline().split()]
+        started = psutil.Process(prover.pid).children(recursive=True)
+        names = {process.name() for process in started}
+        assert {"postgres", "valkey-server"} <= names, names
+        prover.kill()
+        prover.wait()
+
+        _, alive = psutil.wait_procs(started, timeout=10)
+
+    assert not alive
+    with scratch_folder(parent=scratch), scratch_folder(parent=Path("/tmp")):
+        assert [path for path in left if path.exists()] == []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import itertools
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,9 @@ from newel_tools.errors import PlanError
 from newel_tools.facts.project import ProjectError, find_project
 from newel_tools.openapi.document import DocumentError, read_document
 from newel_tools.planner.planner import plan_sentence
+from newel_tools.prove.command import chosen_probes, project_of
+from newel_tools.prove.errors import ProveError
+from newel_tools.prove.run import prove_project
 from newel_tools.refusal import refused
 
 if TYPE_CHECKING:
@@ -70,13 +74,16 @@ def mcp(
 def server_of(folder: Path) -> MCPServer[Any]:
     """Return the server for the projects below ``folder``."""
     # An extra, and a second of imports: only this command needs it.
-    sdk = importlib.import_module("mcp.server")
+    sdk = importlib.import_module("mcp.server.mcpserver")
+    kind = importlib.import_module("mcp.server.mcpserver.tools").Tool
     annotations = importlib.import_module("mcp.types").ToolAnnotations(read_only_hint=True)
-    server: MCPServer[Any] = sdk.MCPServer("newel", instructions=_ABOUT, log_level="WARNING")
-    tools = _Tools(folder.resolve())
-    for name, tool in tools.named().items():
-        server.add_tool(tool, name=name, annotations=annotations, structured_output=True)
-    return server
+    described = [
+        kind.from_function(
+            tool, name=name, annotations=annotations, structured_output=True, context_kwarg=asked
+        )
+        for name, (tool, asked) in _Tools(folder.resolve()).named().items()
+    ]
+    return sdk.MCPServer("newel", instructions=_ABOUT, log_level="WARNING", tools=described)
 
 
 class _Tools:
@@ -85,16 +92,17 @@ class _Tools:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def named(self) -> dict[str, Callable[..., dict[str, Any]]]:
-        """Return the tools by the names that assistants call."""
+    def named(self) -> dict[str, tuple[Callable[..., dict[str, Any]], str | None]]:
+        """Return the tools by the names that assistants call, and who tells of their progress."""
         return {
-            "plan": self.plan,
-            "routes": self.routes,
-            "schema": self.schema,
-            "auth": self.auth,
-            "check": self.check,
-            "contract_check": self.contract_check,
-            "contract_diff": self.contract_diff,
+            "plan": (self.plan, None),
+            "routes": (self.routes, None),
+            "schema": (self.schema, None),
+            "auth": (self.auth, None),
+            "check": (self.check, None),
+            "prove": (self.prove, "context"),
+            "contract_check": (self.contract_check, None),
+            "contract_diff": (self.contract_diff, None),
         }
 
     def plan(self, sentence: str) -> dict[str, Any]:
@@ -132,6 +140,29 @@ class _Tools:
         with _explained():
             return check_project(find_project(self._inside(project), application=app)).as_json()
 
+    def prove(
+        self,
+        context: Any,
+        project: str = ".",
+        app: str | None = None,
+        only: list[str] | None = None,
+    ) -> dict[str, Any]:
+        """Break a FastAPI application on purpose, on a throw-away database; takes minutes.
+
+        Every finding has the requests that show it as curl lines. `only` names probes (`TX002`).
+        """
+        thread = importlib.import_module("anyio.from_thread")
+        steps = itertools.count(1)
+
+        def progress(said: str) -> None:
+            thread.check_cancelled()  # raises: what was started ends on the way out
+            thread.run(context.report_progress, next(steps), None, said)
+
+        with _explained():
+            found, settings = project_of(self._inside(project), app=app)
+            probes = chosen_probes(only)
+            return prove_project(found, settings, probes, progress=progress).as_json()
+
     def contract_check(self, project: str = ".", app: str | None = None) -> dict[str, Any]:
         """Say what changed for clients since the committed contract; `ok` is false for a break."""
         with _explained():
@@ -162,6 +193,6 @@ def _explained() -> Generator[None]:
     """Turn what the caller has to mend into the protocol's tool error, in two lines."""
     try:
         yield
-    except (ProjectError, DocumentError, PlanError) as error:
+    except (ProjectError, ProveError, DocumentError, PlanError) as error:
         refusal = importlib.import_module("mcp.server.mcpserver.exceptions").ToolError
         raise refusal(f"{error.message}\n  fix: {error.fix}") from None

@@ -1,5 +1,7 @@
 """The review as a whole: one finding a cause, what is allowed, what is known, the verdict."""
 
+from dataclasses import replace
+
 import pytest
 
 from newel_tools.check.check import check_project, merged
@@ -178,6 +180,20 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
     assert report.facts.is_imported
     assert [unread.file for unread in report.unread] == ["broken.py", "deep.py", "latin.py"]
     assert "broken.py:1 could not be read: invalid syntax" in report.notes
+
+
+def test_a_rule_that_fails_costs_only_itself(tmp_path):
+    def fail(_review):
+        yield BLOCKING.found("before")
+        raise RecursionError("too deep")
+
+    failing = replace(BLOCKING, id="BAD001", find=fail)
+    project = write(tmp_path, SLEEPS.format(comment=""))
+
+    report = check_project(project, rules=[failing, BLOCKING])
+
+    assert {item.what for item in report.findings} > {"before"}
+    assert report.notes[0].startswith("BAD001 failed, please report it: RecursionError at test_ch")
 
 
 def test_the_json_says_all_of_it(reviewed):

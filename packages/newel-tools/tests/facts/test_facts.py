@@ -296,7 +296,9 @@ def test_an_endless_import_is_ended(write, loop: str, said: str):
     assert "it was not done within 1.5 s" in str(facts.failures[0])
 
 
-def test_nothing_is_left_behind(write, tmp_path: Path):
+def test_nothing_is_left_behind(
+    write, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+):
     side_effects = """
 import logging, os, sqlite3, tempfile
 os.makedirs("uploads/deep", exist_ok=True)
@@ -309,13 +311,15 @@ open("data.csv", "a").write("more")
 tempfile.NamedTemporaryFile(delete=False).write(b"x")
 """
     root = write({"main.py": side_effects + APP, "data.csv": "one"})
-    before, outside = snapshot(root), set(Path("/tmp").glob("newel-review-*"))
+    before = snapshot(root)
+    scratch = tmp_path_factory.mktemp("scratch")
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
 
     facts = facts_of(root)
 
     assert facts.is_imported, facts.failures
     assert snapshot(root) == before
-    assert set(Path("/tmp").glob("newel-review-*")) <= outside
+    assert list(scratch.iterdir()) == []
 
 
 def test_a_linked_large_file_cannot_be_written(write):

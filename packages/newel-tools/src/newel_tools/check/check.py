@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Final
 
 from newel_tools.check.finding import Finding, Verdict, verdict_of
@@ -97,12 +99,11 @@ def review_facts(
     began = time.monotonic() if started is None else started
     review = Review(project, facts, source)
     chosen = list(load_rules().values() if rules is None else rules)
-    found = [
-        finding
-        for rule in chosen
-        if facts.is_imported or rule.how != "import"
-        for finding in rule.find(review)
-    ]
+    found: list[Finding] = []
+    faults: list[str] = []
+    for rule in chosen:
+        if facts.is_imported or rule.how != "import":
+            faults += _tried(rule, review, found)
     comments = allowances(source)
     kept, allowed = _allowed(merged(found), comments, source)
     new, known = apart([*kept, *_unreasoned(comments)], baseline)
@@ -113,10 +114,21 @@ def review_facts(
         findings=tuple(sorted(new, key=lambda finding: finding.order)),
         known=tuple(known),
         allowed=tuple(allowed),
-        notes=tuple(_notes(facts, source, chosen)),
+        notes=(*faults, *_notes(facts, source, chosen)),
         unread=source.unread,
         seconds=time.monotonic() - began,
     )
+
+
+def _tried(rule: Rule, review: Review, found: list[Finding]) -> list[str]:
+    """Add what a rule finds; return a sentence if it failed, so that the others still count."""
+    try:
+        found.extend(rule.find(review))
+    except Exception as error:  # noqa: BLE001 - a fault of ours must not cost the reader the review
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        at = f"{Path(where.filename).name}:{where.lineno}"
+        return [f"{rule.id} failed, please report it: {type(error).__name__} at {at}: {error}"]
+    return []
 
 
 def merged(findings: Iterable[Finding]) -> list[Finding]:

@@ -16,6 +16,7 @@ from typing import IO, Any, Final
 from newel_tools.facts.environment import base_environment
 from newel_tools.facts.files import project_files
 from newel_tools.facts.project import Project
+from newel_tools.facts.scratch import scratch_folder
 
 __all__ = ["copied", "request_for", "run_probe"]
 
@@ -53,13 +54,10 @@ def copied(project: Project) -> Generator[tuple[Path, Path]]:
 
     Files above 1 MiB are linked instead. The probe may write nowhere but in the scratch folder.
     """
-    scratch = Path(tempfile.mkdtemp(prefix="newel-review-")).resolve()
-    copy = scratch / "project" / project.root.name
-    try:
+    with scratch_folder() as scratch:
+        copy = scratch / "project" / project.root.name
         _copy(project.root, copy)
         yield scratch, copy
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _copy(root: Path, copy: Path) -> None:

@@ -18,7 +18,7 @@ from newel_tools.prove.run import Report, prove_project
 from newel_tools.prove.settings import Settings, read_settings
 from newel_tools.prove.text import explain, progress, show_report
 
-__all__ = ["prove"]
+__all__ = ["chosen_probes", "project_of", "prove"]
 
 _CODES: Final[dict[Verdict, int]] = {"APPROVE": 0, "REQUEST CHANGES": 1, "BLOCK": 2}
 _REFUSED: Final = 3  # nothing was tried: unlike a verdict, this is about how it was called
@@ -43,12 +43,12 @@ def prove(
     ] = None,
 ) -> None:
     """Break a FastAPI application on purpose; ends with 0 (approve), 1 (change) or 2 (block)."""
-    if probe is not None:
-        explain(Console(highlight=False), *_probes([probe]))
-        return
-    probes = _probes(only)
     try:
-        project, settings = _found(path, app=app, python=python)
+        if probe is not None:
+            explain(Console(highlight=False), *chosen_probes([probe]))
+            return
+        probes = chosen_probes(only)
+        project, settings = project_of(path, app=app, python=python)
         report = _made(project, settings, probes, as_json=as_json)
     except (ProjectError, ProveError) as error:
         _refuse(error, as_json=as_json)
@@ -62,7 +62,13 @@ def prove(
         raise typer.Exit(code)
 
 
-def _found(path: Path, *, app: str | None, python: Path | None) -> tuple[Project, Settings]:
+def project_of(
+    path: Path, *, app: str | None = None, python: Path | None = None
+) -> tuple[Project, Settings]:
+    """Find a project and what its `[tool.newel.prove]` says.
+
+    Raises ``ProjectError`` or ``ProveError``, which say how to mend it.
+    """
     folder = path.resolve()
     settings = read_settings((folder, *folder.parents[:1]))
     project = find_project(path, application=app or settings.app, python=python)
@@ -78,13 +84,13 @@ def _made(project: Project, settings: Settings, probes: list[Probe], *, as_json:
         return prove_project(project, settings, probes, progress=report)
 
 
-def _probes(names: list[str] | None) -> list[Probe]:
+def chosen_probes(names: list[str] | None) -> list[Probe]:
+    """Return the probes of these names, all of them for none; raises ``ProveError``."""
     known = load_probes()
     wanted = [name.upper() for name in names or known]
     unknown = [name for name in wanted if name not in known]
     if unknown:
-        typer.echo(f"there is no probe {unknown[0]}\n  fix: one of {', '.join(known)}", err=True)
-        raise typer.Exit(_REFUSED)
+        raise ProveError(f"there is no probe {unknown[0]}", fix=f"one of {', '.join(known)}")
     return [known[name] for name in wanted]
 
 

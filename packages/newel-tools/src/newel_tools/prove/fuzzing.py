@@ -5,14 +5,14 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, Final
+
+from newel_tools.facts.scratch import scratch_folder
+from newel_tools.prove.keeper import kept_server
 
 __all__ = ["has_schemathesis", "run_schemathesis"]
 
@@ -25,34 +25,22 @@ def has_schemathesis() -> bool:
     return importlib.util.find_spec("schemathesis") is not None
 
 
-def run_schemathesis(document: Mapping[str, Any], url: str, *, seconds: int) -> str:
-    """Let it try the operations of an API description at an address; return the end of its report.
+def run_schemathesis(document: Mapping[str, Any], url: str, *, seconds: int) -> None:
+    """Let it try the operations of an API description at an address.
 
     What it does to the application is seen there; nothing is left of its own files.
     """
-    with tempfile.TemporaryDirectory(prefix="newel-fuzz-") as name:
-        folder = Path(name)
+    with scratch_folder() as folder:
         (folder / "openapi.json").write_text(json.dumps(document), encoding="utf-8")
         arguments = ["run", "openapi.json", "--url", url, "--checks", "not_a_server_error"]
         arguments += ["--max-examples", _EXAMPLES, "--phases", "examples,coverage,fuzzing"]
         arguments += ["--continue-on-failure", "--seed", "1", "--no-color", "--warnings", "off"]
         arguments += ["--request-timeout", "10", "--suppress-health-check", "all"]
-        process = subprocess.Popen(  # noqa: S603 - our own interpreter with fixed options
-            [sys.executable, "-c", _START, *arguments],
-            cwd=folder,
-            env={"PATH": os.environ.get("PATH", ""), "HOME": name, "TMPDIR": name},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        try:
-            output, _ = process.communicate(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            output = "it was ended: its time was up"
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-    return output[-2_000:]
+        environment = {"PATH": os.environ.get("PATH", ""), "HOME": str(folder)}
+        command = [sys.executable, "-c", _START, *arguments]
+        options = {"env": {**environment, "TMPDIR": str(folder)}}
+        with (
+            kept_server(command, folder=folder, options=options) as process,
+            suppress(subprocess.TimeoutExpired),
+        ):
+            process.wait(seconds)

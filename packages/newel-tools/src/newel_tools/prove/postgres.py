@@ -7,15 +7,17 @@ import os
 import pwd
 import secrets
 import shutil
+import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
+from newel_tools.facts.scratch import scratch_folder
 from newel_tools.prove.errors import ProveError
+from newel_tools.prove.keeper import kept_server
 
 __all__ = ["throw_away_postgres"]
 
@@ -41,8 +43,7 @@ def throw_away_postgres() -> Generator[dict[str, Any]]:
     """
     package = _package()
     account = _account()
-    folder = Path(tempfile.mkdtemp(prefix="newel-pg-", dir="/tmp"))  # a socket's path must be short
-    try:
+    with scratch_folder(parent=Path("/tmp")) as folder:  # noqa: S108 - a socket's path must be short
         programs = _programs(package, folder, account)
         data = folder / "data"
         data.mkdir(mode=0o700)
@@ -59,8 +60,6 @@ def throw_away_postgres() -> Generator[dict[str, Any]]:
                 "password": password,
                 "database": "postgres",
             }
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _package() -> Path:
@@ -134,21 +133,16 @@ def _running(programs: Path, data: Path, account: dict[str, Any]) -> Generator[N
     log = data.parent / "log"
     with (
         log.open("wb") as output,
-        subprocess.Popen(  # noqa: S603 - as above
+        kept_server(
             command,
-            cwd=data,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-            **account,
+            folder=data,
+            output=output,
+            end=signal.SIGQUIT,  # at once, nothing of it is kept
+            options=account,
         ) as server,
     ):
-        try:
-            _await_ready(server, data, log)
-            yield
-        finally:
-            server.send_signal(3)  # SIGQUIT: at once, nothing of it is kept
+        _await_ready(server, data, log)
+        yield
 
 
 def _await_ready(server: subprocess.Popen[Any], data: Path, log: Path) -> None:

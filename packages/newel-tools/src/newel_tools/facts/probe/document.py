@@ -32,6 +32,7 @@ def write(request: dict[str, Any]) -> None:
     """
     probe = _Probe(request)
     guard.limit_file_size()
+    guard.end_with_parent()
     if not request.get("network"):
         guard.leave_network()
     guard.watch(float(request["seconds"]), probe.give_up)

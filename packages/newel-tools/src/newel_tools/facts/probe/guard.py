@@ -6,10 +6,12 @@ without interfaces covers what C code does, where the kernel allows one.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
 import resource
+import signal
 import sys
 import tempfile
 import threading
@@ -17,10 +19,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["forbid_effects", "leave_network", "limit_file_size", "watch"]
+__all__ = ["end_with_parent", "forbid_effects", "leave_network", "limit_file_size", "watch"]
 
 _CLONE_NEWUSER = 0x10000000
 _CLONE_NEWNET = 0x40000000
+_PR_SET_PDEATHSIG = 1
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _FILE_BYTES = 100 * 1024 * 1024
 _DEVICES = ("/dev/", "/proc/self/")
@@ -66,6 +69,12 @@ def leave_network() -> bool:
         return any(libc.unshare(flag) == 0 for flag in flags)
     except (OSError, AttributeError):
         return False
+
+
+def end_with_parent() -> None:
+    """Let the kernel kill this process when the review is killed; elsewhere `watch` ends it."""
+    with contextlib.suppress(OSError, AttributeError):  # not Linux
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def limit_file_size() -> None:
