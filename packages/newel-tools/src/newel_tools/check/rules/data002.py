@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Final
 
 from newel_tools.check.finding import Finding, Severity
 from newel_tools.check.review import Review
 from newel_tools.check.rule import Rule
-from newel_tools.check.sizes import is_compared
+from newel_tools.check.sizes import is_compared, reads_rows
 from newel_tools.check.stores import Store
 from newel_tools.facts.entities import Column
+from newel_tools.facts.routes import Route
 from newel_tools.facts.shapes import Field
 
 __all__ = ["RULE"]
 
+_LISTED: Final = 20
 _BITS: Final = {"SmallInteger": 15, "Integer": 31, "INTEGER": 31, "BigInteger": 63}
+_ENDLESS: Final = re.compile(r"(?<!\\)[*+]|\{\d+,\}")  # outside of a class: it bounds no length
+_CLASS: Final = re.compile(r"\[\^?\]?(?:\\.|[^\]\\])*\]")
 _TEXTS: Final = frozenset({"String", "VARCHAR", "Unicode", "CHAR", "AutoString", "NVARCHAR"})
 
 
@@ -26,6 +31,9 @@ def find(review: Review) -> Iterator[Finding]:
     """
     if review.facts.engines and all(item.dialect == "sqlite" for item in review.facts.engines):
         return
+    if any(item.dialect == "postgresql" for item in review.facts.engines):
+        yield from _ids(review)
+        yield from _nul(review)
     for store in review.stores:
         for field, column in store.pairs if not store.model.checked_whole else ():
             said = _wider(store, field, column)
@@ -46,7 +54,7 @@ def _wider(store: Store, field: Field, column: Column) -> tuple[str, str, Severi
         return None
     if column.type in _TEXTS and column.length and "str" in field.shape.types:
         allowed = limits.max_length or store.model.config.get("str_max_length")
-        if limits.pattern is None and (allowed is None or allowed > column.length):
+        if not _bounds(limits.pattern) and (allowed is None or allowed > column.length):
             said = f"may have {allowed} characters" if allowed else "may have any length"
             return said, f"holds {column.length}", "change"
     if column.type in ("Numeric", "DECIMAL", "NUMERIC") and "Decimal" in field.shape.types:
@@ -56,6 +64,59 @@ def _wider(store: Store, field: Field, column: Column) -> tuple[str, str, Severi
         references = column.references or column.primary_key
         return None if references else ("has no upper bound", f"holds {bits + 1} bits", "note")
     return None
+
+
+def _bounds(pattern: str | None) -> bool:
+    """Tell whether a pattern may bound the length: nothing in it repeats for ever."""
+    return pattern is not None and not _ENDLESS.search(_CLASS.sub("x", pattern))
+
+
+def _ids(review: Review) -> Iterator[Finding]:
+    """Find integers in paths that may be larger than the keys they stand for; one finding."""
+    keys = (c for entity in review.facts.entities for c in entity.columns if c.primary_key)
+    if not any(column.type in ("Integer", "INTEGER", "SmallInteger") for column in keys):
+        return
+    found: dict[str, tuple[Route, str]] = {}
+    for route in review.http_routes:
+        for param in route.params if reads_rows(review, route) else ():
+            limits = param.shape.limits
+            free = limits.le is None and limits.lt is None and not param.shape.validated
+            named = param.name == "id" or param.name.endswith("_id")
+            if param.source == "path" and param.shape.types == ("int",) and named and free:
+                found.setdefault(route.label, (route, param.name))
+    for route, name in list(found.values())[:1]:
+        file, line = review.at(route)
+        yield RULE.found(
+            f"`{name}` of {len(found)} routes may be larger than any key: the driver refuses "
+            "2147483648, and the answer is 500",
+            file=file,
+            line=line,
+            route=route.label,
+            also=list(found)[1:_LISTED],
+            severity="note",
+            fix="`Annotated[int, Path(ge=1, le=2**31 - 1)]`, or a handler that answers 404",
+        )
+
+
+def _nul(review: Review) -> Iterator[Finding]:
+    """Find texts that may hold NUL, which PostgreSQL has not; one finding."""
+    found: dict[tuple[str, str], Store] = {}
+    for store in review.stores:
+        for field, _ in store.pairs if not store.model.checked_whole else ():
+            shape = field.shape
+            plain = "str" in shape.types and shape.limits.pattern is None and shape.values is None
+            if plain and not shape.validated:
+                found.setdefault((store.model.full_name, field.name), store)
+    for (_, name), store in list(found.items())[:1]:
+        file, line = review.field_place(store.model, name)
+        yield RULE.found(
+            f"`{name}` and {len(found) - 1} more texts may hold NUL, which PostgreSQL refuses: 500",
+            file=file,
+            line=line,
+            route=store.labels[0],
+            severity="note",
+            fix='refuse it: `Field(pattern=r"^[^\\x00]*$")`',
+        )
 
 
 def _decimal(field: Field, column: Column) -> tuple[str, str, Severity] | None:
@@ -87,7 +148,8 @@ RULE = Rule(
     fix="give the field the column's limit: `Field(max_length=...)`, `max_digits=...`, `le=...`",
     seed='003 "Pydantic validation on inputs"',
     expected="enums, patterns, validators, values that the code compares, applications that only "
-    "know SQLite (it has no widths). Integers without an upper bound are notes.",
+    "know SQLite (it has no widths). Integers without an upper bound, ids in paths and NUL "
+    "in texts are notes.",
     bad="""
 from decimal import Decimal
 
@@ -127,13 +189,19 @@ async def create(body: ProductCreate) -> None:
     async with sessions() as session:
         session.add(Product(**body.model_dump()))
         await session.commit()
+
+
+@app.get("/products/{product_id}")
+async def read(product_id: int) -> bool:  # finding
+    async with sessions() as session:
+        return await session.get(Product, product_id) is not None
 """,
     good="""
 from decimal import Decimal
 from enum import Enum
 from typing import Annotated
 
-from fastapi import FastAPI, HTTPException
+from fastapi import FastAPI, HTTPException, Path
 from pydantic import AfterValidator, BaseModel, Field
 from sqlalchemy import Numeric, String, Text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
@@ -171,12 +239,12 @@ def short(value: str) -> str:
 
 
 class ProductCreate(BaseModel):
-    name: str = Field(max_length=50)
+    name: str = Field(max_length=50, pattern=r"^[^\\x00]*$")
     code: str = Field(pattern="^[A-Z]{3}$")
     colour: Colour
     size: Annotated[str, AfterValidator(short)]
-    label: str
-    text: str
+    label: str = Field(pattern=r"^[a-z]*$")
+    text: str = Field(pattern=r"^[^\\x00]*$")
     price: Decimal = Field(max_digits=8, decimal_places=2)
     weight: Decimal = Field(le=1000)
     stock: int = Field(le=1_000_000)
@@ -189,6 +257,12 @@ async def create(body: ProductCreate) -> None:
     async with sessions() as session:
         session.add(Product(**body.model_dump()))
         await session.commit()
+
+
+@app.get("/products/{product_id}")
+async def read(product_id: Annotated[int, Path(ge=1, le=2**31 - 1)]) -> bool:
+    async with sessions() as session:
+        return await session.get(Product, product_id) is not None
 """,
     find=find,
 )
