@@ -13,7 +13,7 @@ from sqlalchemy import select
 
 from newel.context import request_id
 from newel.db import Database, ReadOnlyUnit
-from newel.events import Event, OutboxEvent, event_row
+from newel.events import Audience, Event, OutboxEvent, event_row, event_type, topic_of
 from newel.principal import Principal, load_principal
 
 pytestmark = pytest.mark.anyio
@@ -112,3 +112,59 @@ async def test_a_read_unit_publishes_nothing(database: Database) -> None:
     with pytest.raises(ReadOnlyUnit):
         async with database.read(None) as work:
             work.publish(paid())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderItemAdded(Event):
+    amount: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderItemMoved(Event, topic="sales.items"):
+    topic: str  # its own field: nothing of ours has this name
+
+
+@dataclass(frozen=True)
+class OrderItemSeen(Event, topic=None):
+    pass
+
+
+class OrderItemTaken(OrderItemMoved):
+    """Goes where the other goes."""
+
+
+@pytest.mark.parametrize(
+    ("event", "type_", "topic"),
+    [
+        (OrderItemAdded, "order_item.added", "order_item"),
+        (OrderItemMoved, "order_item.moved", "sales.items"),
+        (OrderItemTaken, "order_item.taken", "sales.items"),
+        (OrderItemSeen, "order_item.seen", None),
+        (Paid, "paid", "paid"),
+    ],
+)
+def test_a_type_and_a_topic_come_of_the_name(
+    event: type[Event], type_: str, topic: str | None
+) -> None:
+    assert event_type(event) == event_type(event.__name__) == type_
+    assert topic_of(event) == topic
+
+
+def test_the_row_says_where_it_goes() -> None:
+    moved = OrderItemMoved(id=uuid4(), topic="mine")
+    row = event_row(moved)
+    assert (row["topic"], row["payload"]["topic"]) == ("sales.items", "mine")
+    assert event_row(paid())["published_at"] is None
+    assert event_row(paid(), is_handled=False)["published_at"] is not None
+
+
+@pytest.mark.parametrize("topic", ["a b", ".a", "a.", "a..b", "shop.*", "shop.>", "ä", "x" * 129])
+def test_what_is_no_topic_anywhere(topic: str) -> None:
+    with pytest.raises(ValueError, match="is no topic"):
+        type("Odd", (Event,), {}, topic=topic)
+
+
+def test_an_audience_knows_its_handlers_or_nothing() -> None:
+    assert Audience().handles(Paid)
+    assert Audience(handled={"Paid"}).handles(Paid)
+    assert not Audience(handled={"Other"}).handles(Paid)

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -24,10 +25,12 @@ from sqlalchemy import make_url
 from starlette.middleware import Middleware
 
 from newel import health, metrics, problems
+from newel.broker import open_broker
 from newel.clock import Clock, SystemClock
 from newel.db import Database
 from newel.dependants import plan_dependencies
 from newel.errors import ConfigurationError, Unavailable
+from newel.events import Audience
 from newel.handlers import Handler
 from newel.limits import MemoryLimiter, Rate
 from newel.logs import configure_logs
@@ -35,6 +38,7 @@ from newel.mail import open_mailer, preview_router
 from newel.middleware import default_middleware
 from newel.modules import Module
 from newel.passwords import Passwords
+from newel.publisher import check_broker
 from newel.revisions import ensure_current
 from newel.routing import RouteIndex
 from newel.settings import Settings, unsafe_settings
@@ -80,7 +84,10 @@ def create_app(
     )
     _fill_state(app, settings, clock or SystemClock())
     app.state.metrics = counted
-    app.state.background = _background(modules)
+    background = app.state.background = _background(modules)
+    app.state.database.audience = Audience(
+        handled=background.handlers.keys(), has_broker=app.state.broker is not None
+    )
     app.include_router(health.router)
     app.include_router(metrics.router)
     if settings.environment == "development":
@@ -128,7 +135,8 @@ def _fill_state(app: FastAPI, settings: Settings, clock: Clock) -> None:
         clock=clock,
     )
     state.database = database
-    state.checks = {"database": _DatabaseCheck(database, settings.migrations)}
+    checks: dict[str, health.Check] = {"database": _DatabaseCheck(database, settings.migrations)}
+    state.checks = checks
     state.passwords = Passwords()
     state.limiter = MemoryLimiter()
     state.api_rate = Rate.parse(settings.api_limit)
@@ -137,6 +145,9 @@ def _fill_state(app: FastAPI, settings: Settings, clock: Clock) -> None:
     state.trusted_proxies = settings.trusted_proxies
     state.cors_origins = settings.cors_origins
     state.auth_cookies = settings.auth_cookies
+    state.broker = None if settings.broker_url is None else open_broker(settings.broker_url)
+    if state.broker is not None:
+        state.checks["broker"] = partial(check_broker, state.broker, database)
     state.mailer = open_mailer(settings.mail_url, shows_text=settings.environment != "production")
     state.mail_from = settings.mail_from
     state.site_url = settings.site_url
@@ -253,6 +264,8 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
             yield
     finally:
         app.state.passwords.close()
+        if app.state.broker is not None:
+            await app.state.broker.close()
         await database.close()
 
 
@@ -266,8 +279,9 @@ def _secrets(settings: Settings) -> Iterator[str]:
         password = None if url is None else make_url(url).password
         if password:
             yield password
-    if password := urlsplit(settings.mail_url).password:
-        yield from {password, unquote(password)}
+    for url in (settings.mail_url, settings.broker_url or ""):
+        if password := urlsplit(url).password:
+            yield from {password, unquote(password)}
 
 
 async def _check_schema(app: FastAPI) -> None:

@@ -28,8 +28,8 @@ from starlette.requests import HTTPConnection
 
 from newel.database_errors import ConnectionLost, translate, translate_connect_error
 from newel.entity import Entity
-from newel.errors import ConfigurationError
-from newel.events import Event, event_row, write_events
+from newel.errors import ConfigurationError, Unavailable
+from newel.events import Audience, Event, event_row, topic_of, write_events
 from newel.outbox import Bell, Enqueueable, record, write_recorded
 from newel.pool import FairPool, refuse_closed
 from newel.principal import Principal
@@ -172,8 +172,16 @@ class Work:
             await self._session.run_sync(write_recorded)
 
     def publish(self, event: Event) -> None:
-        """Record ``event`` in this transaction: delivered after the commit, or never."""
-        record(self._recording(), write_events, event_row(event, self.caller))
+        """Record ``event`` in this transaction: delivered after the commit, or never.
+
+        Raises ``Unavailable`` while as many events wait for the broker as may.
+        """
+        audience, leaves = self.database.audience, topic_of(type(event)) is not None
+        if leaves and audience.is_full:
+            raise Unavailable("Too many events wait for the message broker.")
+        is_handled = audience.handles(type(event))
+        session = self._recording(rings=is_handled or (leaves and audience.has_broker))
+        record(session, write_events, event_row(event, self.caller, is_handled=is_handled))
 
     def enqueue(self, job: Enqueueable[P], /, *args: P.args, **kwargs: P.kwargs) -> UUID:
         """Record a call of ``job`` in this transaction: run after the commit, or never.
@@ -183,10 +191,10 @@ class Work:
         """
         return job.record(self._recording(), self.caller, *args, **kwargs)
 
-    def _recording(self) -> Session:
+    def _recording(self, *, rings: bool = True) -> Session:
         if self.read_only:
             raise ReadOnlyUnit(_READ_ONLY)
-        if self.database.bell.ring not in self._after_commit:
+        if rings and self.database.bell.ring not in self._after_commit:
             self.after_commit(self.database.bell.ring)
         return self.session.sync_session
 
@@ -249,6 +257,7 @@ class Database:
         self.url = url
         self.statements: Statements = Statements()
         self.bell: Bell = Bell()
+        self.audience: Audience = Audience()
         self.watchers: list[tuple[type[Entity], Callable[[Entity | None], None]]] = []
         pool = {
             "pool_size": pool_size,

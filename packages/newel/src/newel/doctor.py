@@ -19,7 +19,9 @@ import typer
 from fastapi import FastAPI
 
 from newel.errors import AppError, ConfigurationError
+from newel.health import Degraded
 from newel.project import Project
+from newel.publisher import check_broker
 from newel.revisions import ensure_current, wanted
 from newel.settings import Settings, unsafe_settings
 
@@ -57,6 +59,8 @@ async def _findings(root: Path) -> AsyncGenerator[Finding]:
     settings: Settings = app.state.settings
     for finding in (*_settings(settings), _mail(settings), _migrations(settings)):
         yield finding
+    if app.state.broker is not None:
+        yield await _broker(app, settings)
     async for finding in _database(app, settings):
         yield finding
 
@@ -106,6 +110,18 @@ def _mail(settings: Settings) -> Finding:
             fix="set MAIL_URL to smtp://user:password@host, and MAIL_FROM and SITE_URL",
         )
     return Finding(name="mail", status="ok", detail=f"by {scheme}")
+
+
+async def _broker(app: FastAPI, settings: Settings) -> Finding:
+    scheme = (settings.broker_url or "").partition(":")[0]
+    try:
+        await check_broker(app.state.broker, app.state.database)
+    except Degraded as error:
+        fix = "start the broker, or correct BROKER_URL"
+        return Finding(name="broker", status="warn", detail=str(error), fix=fix)
+    finally:
+        await app.state.broker.close()
+    return Finding(name="broker", status="ok", detail=f"answers ({scheme})")
 
 
 def _migrations(settings: Settings) -> Finding:

@@ -100,6 +100,7 @@ class Due(NamedTuple):
     scheduled: bool
     expired: bool
     events: bool
+    unsent: bool
 
 
 # ---------------------------------------------------------------- statements
@@ -296,6 +297,7 @@ class JobQueue:
                     exists().where(JOBS.c.state == _SAID["scheduled"], JOBS.c.run_at <= from_now()),
                     exists().where(JOBS.c.state == _SAID["running"], self._expired()),
                     exists().where(OUTBOX.c.published_at.is_(None)),
+                    exists().where(OUTBOX.c.topic.is_not(None), OUTBOX.c.sent_at.is_(None)),
                 )
             )
             return Due(*row.one())
@@ -337,9 +339,14 @@ class JobQueue:
         )
         return await self._execute(delete(JOBS).where(JOBS.c.id.in_(old.limit(PURGE_ROWS))))
 
-    async def purge_events(self, *, days: float) -> int:
-        """Delete up to ``PURGE_ROWS`` events that were handed over more than ``days`` ago."""
+    async def purge_events(self, *, days: float, keep_unsent: bool = False) -> int:
+        """Delete up to ``PURGE_ROWS`` events that were handed over more than ``days`` ago.
+
+        ``keep_unsent``: but not those that a broker is still to get.
+        """
         old = select(OUTBOX.c.id).where(OUTBOX.c.published_at < from_now(-86_400 * days))
+        if keep_unsent:
+            old = old.where(or_(OUTBOX.c.topic.is_(None), OUTBOX.c.sent_at.is_not(None)))
         return await self._execute(delete(OUTBOX).where(OUTBOX.c.id.in_(old.limit(PURGE_ROWS))))
 
     async def _execute(self, statement: Any) -> int:

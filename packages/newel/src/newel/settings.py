@@ -83,6 +83,9 @@ class Settings(BaseSettings):
     job_keep_days: PositiveFloat = 7.0
     job_keep_dead_days: PositiveFloat = 90.0
 
+    broker_url: str | None = None
+    broker_backlog: PositiveInt = 1_000_000
+
     mail_url: str = "log:"
     mail_from: str = "no-reply@localhost"
     site_url: str = "http://localhost:8000"
@@ -160,6 +163,13 @@ def unsafe_settings(settings: Settings) -> Sequence[ConfigurationError]:
             ConfigurationError(
                 "CORS_ORIGINS=* together with CORS_CREDENTIALS lets any site act as its visitors",
                 fix="list the origins of your front ends in CORS_ORIGINS",
+            )
+        )
+    if settings.broker_url == "memory:" and settings.environment == "production":
+        found.append(
+            ConfigurationError(
+                "BROKER_URL=memory: forgets the events of production",
+                fix="put the address of a broker into BROKER_URL, or leave it out",
             )
         )
     if "*" in settings.cors_origins and settings.environment == "production":

@@ -27,6 +27,7 @@ from uuid import UUID
 import structlog
 from fastapi import FastAPI
 
+from newel.broker import Broker
 from newel.context import request_id
 from newel.db import Database
 from newel.errors import AppError
@@ -35,6 +36,7 @@ from newel.job_queue import PURGE_ROWS, Claimed, JobQueue, Outcome
 from newel.job_rows import JobState
 from newel.jobs import GiveUp, Job, JobRun, LeaseLost, TryAgain
 from newel.outbox import announce, hear
+from newel.publisher import Publisher, watch_backlog
 from newel.schedules import Schedule, tick
 
 __all__ = ["Background", "Worker", "WorkerLimits", "working"]
@@ -46,6 +48,7 @@ _MOST_AHEAD: Final = 200
 _CARE_SECONDS: Final = 0.05
 _HAND_BACK_SECONDS: Final = 5.0
 _PURGE_SECONDS: Final = 60.0
+_BACKLOG_SECONDS: Final = 5.0
 _log = structlog.get_logger("newel.worker")
 
 
@@ -104,6 +107,8 @@ class Worker:
         self._outcomes: list[Outcome] = []
         self._wake = asyncio.Event()  # there may be jobs
         self._news = asyncio.Event()  # there may be events
+        self._unsent = asyncio.Event()  # there are events for the broker
+        self._publisher = _publisher(app, self.name)
         self._slot = asyncio.Event()  # a job has ended
         self._slots = asyncio.Semaphore(self.limits.concurrency)
         self._ran, self._lately, self._counted_at = 0, 0, time.monotonic()
@@ -130,6 +135,7 @@ class Worker:
                     (self._beat, min(1.0, self.limits.lease_seconds / 3)),
                     (self._care_in_time, min(_CARE_SECONDS, self.limits.poll_seconds)),
                     (self._hear, 0.0),
+                    (self._publish_in_time, 0.0),
                 )
             ]
             writing = asyncio.create_task(
@@ -167,7 +173,8 @@ class Worker:
             if self._outcomes:
                 await self._write_outcomes()
             ran += found
-            if not moved and not found:
+            sent = 0 if self._publisher is None else await self._publisher.publish_some()
+            if not moved and not found and not sent:
                 return ran
 
     # ------------------------------------------------------------ claiming
@@ -339,6 +346,8 @@ class Worker:
         """Do what any worker has to do for all; tell whether something moved."""
         due = await self._queue.due()
         moved = 0
+        if due.unsent:
+            self._unsent.set()
         if due.scheduled:
             moved += await self._queue.promote()
         if due.expired:
@@ -355,6 +364,13 @@ class Worker:
             await self.purge()
         return moved > 0
 
+    async def _publish_in_time(self) -> None:
+        """Send events to the broker: by itself, so that a slow broker holds nothing else up."""
+        await self._unsent.wait()
+        self._unsent.clear()
+        while self._publisher is not None and await self._publisher.publish_some():
+            pass
+
     async def purge(self) -> None:
         """Remove some of what is old; soon again when there is more."""
         kept: dict[JobState, float] = dict.fromkeys(
@@ -362,7 +378,8 @@ class Worker:
         )
         kept["dead"] = self.limits.keep_dead_days
         counts = [await self._queue.purge(state, days=days) for state, days in kept.items()]
-        counts.append(await self._queue.purge_events(days=self.limits.keep_days))
+        days, leave = self.limits.keep_days, self._publisher is not None
+        counts.append(await self._queue.purge_events(days=days, keep_unsent=leave))
         if max(counts) < PURGE_ROWS:
             self._purged_at = time.monotonic()
 
@@ -399,6 +416,18 @@ async def _repeat(
             await asyncio.sleep(every_seconds)
 
 
+def _broker(app: FastAPI) -> Broker | None:
+    return getattr(app.state, "broker", None)
+
+
+def _publisher(app: FastAPI, name: str) -> Publisher | None:
+    broker = _broker(app)
+    if broker is None:
+        return None
+    service: str = app.state.settings.service_name
+    return Publisher(app.state.database, broker, name=name, service=service)
+
+
 @asynccontextmanager
 async def working(app: FastAPI) -> AsyncGenerator[None]:
     """Work as long as the block lasts, if ``app.state.runs_jobs``; else only wake who does."""
@@ -406,10 +435,16 @@ async def working(app: FastAPI) -> AsyncGenerator[None]:
     database: Database = app.state.database
     worker = Worker(app, background, limits=app.state.worker_limits)
     tasks: list[asyncio.Task[None]] = []
-    if background.jobs and not database.is_sqlite:
+    publishes = _broker(app) is not None
+    has_work = bool(background.jobs) or publishes
+    if has_work and not database.is_sqlite:
         announcing = partial(announce, database.reading_engine, database.bell)
         tasks.append(asyncio.create_task(_repeat(announcing)))
-    running = asyncio.create_task(worker.run()) if background.jobs and app.state.runs_jobs else None
+    if publishes:
+        most: int = app.state.settings.broker_backlog
+        watching = partial(watch_backlog, database, most=most)
+        tasks.append(asyncio.create_task(_repeat(watching, every_seconds=_BACKLOG_SECONDS)))
+    running = asyncio.create_task(worker.run()) if has_work and app.state.runs_jobs else None
     try:
         yield
     finally:
