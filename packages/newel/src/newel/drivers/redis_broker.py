@@ -41,11 +41,8 @@ class RedisEvents:
             )
         self._kept = int(given)
         address = parts._replace(query=urlencode(query, doseq=True)).geturl()
-        self._link = Link(
-            lambda: RedisBroker(
-                address, message_format=_AsItIs, logger=None, health_check_interval=0
-            )
-        )
+        silent = cast("Any", None)  # as for the other brokers; the annotation leaves it out
+        self._link = Link(lambda: RedisBroker(address, message_format=_AsItIs, logger=silent))
 
     async def publish(self, message: Message) -> None:
         """See ``Broker.publish``."""
