@@ -15,8 +15,10 @@ from sqlalchemy import inspect, make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
+from newel.db import Database
 from newel.embedded import embedded_postgres
-from newel.testing import Databases, FrozenClock, open_databases
+from newel.errors import Unavailable
+from newel.testing import Databases, FrozenClock, commits_fail, open_databases
 
 pytestmark = pytest.mark.anyio
 
@@ -132,6 +134,27 @@ def test_files_beside_an_sqlite_database_go_with_it(tmp_path: Path):
             path.with_name(path.name + suffix).touch()
         databases.drop(url)
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_commit_that_fails_keeps_nothing_and_is_in_nobodys_way(databases: Databases):
+    url = databases.create()
+    await asyncio.to_thread(run_sql, url, "CREATE TABLE first (id int)")
+    database, other = Database(url), Database(url)
+
+    async def write(into: Database, number: int) -> None:
+        async with into.write(None) as work, work.as_system("a test writes"):
+            await work.session.execute(text(f"INSERT INTO first VALUES ({number})"))
+
+    with commits_fail(database), pytest.raises(Unavailable):
+        await write(database, 1)
+    await write(other, 2)
+    await write(database, 3)
+
+    async with database.read(None) as work, work.as_system("a test looks"):
+        found = await work.session.scalars(text("SELECT id FROM first ORDER BY id"))
+        assert list(found) == [2, 3]
+    await database.close()
+    await other.close()
 
 
 # ---------------------------------------------------------------- the clock

@@ -29,7 +29,7 @@ from uuid import UUID
 import httpx2
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import event, make_url, text
+from sqlalchemy import Connection, event, make_url, text
 from sqlalchemy.engine import URL, Engine
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.pool import NullPool
@@ -38,6 +38,7 @@ from newel.account_routes import sessions_of
 from newel.db import Database, UnitSession, Work
 from newel.embedded import embedded_postgres
 from newel.entity import Entity
+from newel.errors import Unavailable
 from newel.identity import AuthSession
 from newel.limits import MemoryLimiter
 from newel.migrations import Migrations
@@ -54,6 +55,7 @@ __all__ = [
     "PostgresDatabases",
     "SqliteDatabases",
     "StatementsOf",
+    "commits_fail",
     "log_in",
     "make_user",
     "open_databases",
@@ -258,6 +260,25 @@ async def run_jobs(app: FastAPI) -> int:
     A job that fails waits for its retry, as it would in a worker, and is not run again.
     """
     return await Worker(app, app.state.background).drain()
+
+
+@contextmanager
+def commits_fail(database: Database) -> Generator[None]:
+    """Let no transaction of ``database`` (``app.state.database``) be committed inside the block.
+
+    Requests that write answer 503, units of work raise ``Unavailable``, and nothing is kept.
+    """
+    engine = database.engine.sync_engine
+    event.listen(engine, "commit", _refuse_commit)
+    try:
+        yield
+    finally:
+        event.remove(engine, "commit", _refuse_commit)
+
+
+def _refuse_commit(connection: Connection) -> None:
+    connection.connection.rollback()  # as the database does that cannot commit
+    raise Unavailable
 
 
 # ---------------------------------------------------------------- fixtures
