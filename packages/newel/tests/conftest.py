@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from sample_entities import User
 from sample_runs import Service, make_service
+from sample_valkey import Valkey
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
@@ -56,6 +57,15 @@ async def database(database_url: str) -> AsyncGenerator[Database]:
     found = Database(database_url)
     yield found
     await found.close()
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Generator[Valkey]:
+    """A real Valkey that all tests share: each takes names of its own."""
+    server = Valkey(tmp_path_factory.mktemp("valkey"))
+    server.start()
+    yield server
+    server.stop()
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from sample_accounts import (
     open_world,
 )
 from sample_entities import User
+from sample_valkey import Valkey, until
 from sqlalchemy import delete, event, update
 from structlog.testing import capture_logs
 
@@ -89,7 +90,7 @@ class TestMemory:
     def test_a_change_while_the_query_runs_keeps_its_answer_out(self) -> None:
         memory, claims = SessionMemory(seconds=5), claims_of(uuid4())
         generation = memory.generation
-        memory.forget_user(claims.sub)  # committed after the query has read the row
+        memory.forget([f"users:{claims.sub}"])  # committed after the query has read the row
         remember(memory, claims, generation)
         assert memory.find(claims, NOW) is None
         remember(memory, claims, memory.generation)
@@ -115,11 +116,22 @@ class TestMemory:
         other = claims_of(uuid4())
         for claims in (*mine, other):
             remember(memory, claims, 0)
-        memory.forget(user)
+        memory.forget(["users", f"users:{user.id}"])
         assert [memory.find(claims, NOW) for claims in mine] == [None, None]
         assert memory.find(other, NOW) is not None
-        memory.forget(None)
+        memory.forget([f"auth_sessions:{other.sid}"])
         assert memory.find(other, NOW) is None
+
+    @pytest.mark.parametrize("everything", ["users:*", "auth_sessions:*", "*"])
+    def test_everybody_is_forgotten_when_nobody_knows_who_was_changed(
+        self, everything: str
+    ) -> None:
+        memory, claims = SessionMemory(seconds=5), claims_of(uuid4())
+        remember(memory, claims, 0)
+        memory.forget(["users", "agents:*", f"agents:{claims.sid}"])  # none of its business
+        assert memory.find(claims, NOW) is not None
+        memory.forget([everything])
+        assert memory.find(claims, NOW) is None
 
     def test_it_is_bounded_and_the_oldest_goes_first(self) -> None:
         memory = SessionMemory(seconds=5, kept=2)
@@ -205,6 +217,54 @@ class TestAccess:
         happened = not (await world.user()).is_active
         assert (await client.get(WHO)).status_code == (401 if happened else 200)
         assert happened or not world.database.is_sqlite, "its thread commits whoever hangs up"
+
+    @pytest.mark.parametrize("end", [*ENDS.values()], ids=[*ENDS])
+    async def test_with_redis_it_holds_at_once_in_every_process(
+        self,
+        database_url: str,
+        tmp_path: Path,
+        valkey: Valkey,
+        end: Callable[[World], Awaitable[None]],
+    ) -> None:
+        shared = {"redis_url": valkey.url, "service_name": f"sessions {uuid4()}"}
+        async with (
+            open_world(database_url, tmp_path, **shared) as here,
+            open_world(database_url, tmp_path, **shared) as there,
+        ):
+            await until(lambda: all(w.database.cache.is_current for w in (here, there)))
+            client = await here.member()
+            elsewhere = await there.client(authorization=client.headers["authorization"])
+            assert [(await one.get(WHO)).status_code for one in (client, elsewhere)] == [200, 200]
+            await end(here)
+            assert (await client.get(WHO)).status_code == 401
+            async with asyncio.timeout(1):
+                while (await elsewhere.get(WHO)).status_code != 401:
+                    await asyncio.sleep(0)
+
+    async def test_who_should_hear_of_others_and_does_not_looks_at_each_request(
+        self, database_url: str, tmp_path: Path
+    ) -> None:
+        async with open_world(database_url, tmp_path, redis_url="unix:///nowhere") as world:
+            client = await world.member()
+            assert (await client.get(WHO)).status_code == 200
+            other = Database(world.database.url)
+            async with other.write(None) as work, work.as_system("another process"):
+                await work.session.execute(delete(User))
+            await other.close()
+            assert (await client.get(WHO)).status_code == 401
+
+    async def test_a_log_in_leaves_the_others_remembered(self, world: World) -> None:
+        await world.register("bob@example.com")
+        client = await world.member()
+        await client.get(WHO)
+        seen: list[str] = []
+        engine = world.database.reading_engine.sync_engine
+        event.listen(engine, "before_cursor_execute", lambda *sent: seen.append(sent[2]))
+        bob = await world.logged_in("bob@example.com", ip="192.0.2.7")
+        assert (await bob.delete(f"{AUTH}/sessions")).status_code == 204
+        seen.clear()
+        assert (await client.get(WHO)).status_code == 200
+        assert seen == []
 
     async def test_nothing_is_remembered_in_strict_mode(self, world: World) -> None:
         memory = SessionMemory(seconds=0)

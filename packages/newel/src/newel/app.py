@@ -8,13 +8,14 @@ database and its schema) is checked when the lifespan starts.
 
 from __future__ import annotations
 
+import importlib
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 import structlog
@@ -26,13 +27,15 @@ from starlette.middleware import Middleware
 
 from newel import health, metrics, problems
 from newel.broker import open_broker
+from newel.cache_levels import LevelCache, Store
 from newel.clock import Clock, SystemClock
 from newel.db import Database
 from newel.dependants import plan_dependencies
 from newel.errors import ConfigurationError, Unavailable
 from newel.events import Audience
 from newel.handlers import Handler
-from newel.limits import MemoryLimiter, Rate
+from newel.health import Degraded
+from newel.limits import MemoryLimiter, Rate, SharedLimiter, Tally
 from newel.logs import configure_logs
 from newel.mail import open_mailer, preview_router
 from newel.middleware import default_middleware
@@ -115,12 +118,14 @@ def access_of(dependant: Dependant) -> tuple[str, ...] | None:
 
 def _fill_state(app: FastAPI, settings: Settings, clock: Clock) -> None:
     keys = KeyRing(settings.secret_key, previous=settings.secret_key_previous)
+    redis = _open_redis(settings.redis_url, name=settings.service_name)
     database = Database(
         settings.database_url,
         pool_size=settings.database_pool_size,
         max_overflow=settings.database_max_overflow,
         pool_recycle_seconds=settings.database_pool_recycle_seconds,
         pool_wait_seconds=settings.database_pool_wait_seconds,
+        cache=LevelCache(redis),
     )
     state = app.state
     state.settings = settings
@@ -138,7 +143,10 @@ def _fill_state(app: FastAPI, settings: Settings, clock: Clock) -> None:
     checks: dict[str, health.Check] = {"database": _DatabaseCheck(database, settings.migrations)}
     state.checks = checks
     state.passwords = Passwords()
-    state.limiter = MemoryLimiter()
+    state.redis = redis
+    state.limiter = MemoryLimiter() if redis is None else SharedLimiter(redis)
+    if redis is not None:
+        state.checks["redis"] = partial(_check_redis, redis)
     state.api_rate = Rate.parse(settings.api_limit)
     state.metrics_token = settings.metrics_token
     state.login_rate = Rate.parse(settings.login_limit)
@@ -187,6 +195,36 @@ def _background(modules: Sequence[Module]) -> Background:
                 fix=f"add it to its module: Module(..., jobs=[{schedule.job.name}])",
             )
     return Background(jobs={job.name: job for job in jobs}, handlers=handlers, schedules=schedules)
+
+
+class _Redis(Store, Tally, Protocol):
+    """The one link to Redis: what is cached, forgotten and counted for all processes."""
+
+    async def ping(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+def _open_redis(url: str | None, *, name: str) -> _Redis | None:
+    """Return what ``REDIS_URL`` asks for; connects to nothing yet."""
+    if url is None:
+        return None
+    try:
+        driver = importlib.import_module("newel.drivers.redis")
+    except ModuleNotFoundError:
+        raise ConfigurationError(
+            "REDIS_URL asks for Redis, whose driver is not installed", fix="install newel[redis]"
+        ) from None
+    redis: _Redis = driver.RedisLink(url, name=name)
+    return redis
+
+
+async def _check_redis(redis: _Redis) -> None:
+    """Without Redis the source is asked each time, and each process counts by itself."""
+    try:
+        await redis.ping()
+    except Unavailable as error:
+        raise Degraded(error.detail) from error
 
 
 class _DatabaseCheck:
@@ -260,12 +298,14 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
     try:
         await _check_schema(app)
         # Tests run jobs when they want to: newel.testing.run_jobs.
-        async with nullcontext() if settings.environment == "test" else working(app):
+        jobs = nullcontext() if settings.environment == "test" else working(app)
+        async with database.cache.listening(), jobs:
             yield
     finally:
         app.state.passwords.close()
-        if app.state.broker is not None:
-            await app.state.broker.close()
+        for port in (app.state.broker, app.state.redis):
+            if port is not None:
+                await port.close()
         await database.close()
 
 

@@ -9,6 +9,7 @@ refuses to start with one that does not. The same dependencies work on websocket
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, Protocol
 
 from fastapi import Depends, Response
@@ -172,26 +173,33 @@ class _Public:
         return caller
 
 
-Limited = Literal["ip", "principal"]
+Limited = Literal["ip", "principal"] | Callable[[HTTPConnection], str]
+"""Who a limit is counted for: addresses, callers, or what a function takes from the request."""
 
 
 class _Limit:
     """The dependency behind ``limit``."""
 
-    def __init__(self, rate: Rate, by: Limited) -> None:
+    def __init__(self, rate: Rate, by: Limited, cost: int) -> None:
+        if not 1 <= cost <= rate.limit:
+            raise ValueError(f"a cost of {cost} can never be allowed by {rate}")
         self.rate = rate
         self.by = by
 
     async def __call__(
         self,
+        self.cost = cost
         connection: HTTPConnection,
         response: Response,
         caller: Annotated[Principal, Depends(_caller_or_anyone)],
     ) -> None:
-        who = _who(connection, caller if self.by == "principal" else ANYONE)
+        if callable(self.by):
+            who = f"key:{self.by(connection)}"
+        else:
+            who = _who(connection, caller if self.by == "principal" else ANYONE)
         route = route_template(connection.scope)
         key = f"{connection.scope.get('method')} {route} {who}"
-        await _hit(connection, response, key, self.rate, policy="route")
+        await _hit(connection, response, key, self.rate, policy="route", cost=self.cost)
 
 
 def requires(*permissions: str) -> Any:
@@ -220,9 +228,13 @@ def public() -> Any:
     return Depends(_Public())
 
 
-def limit(rate: str, *, by: Limited = "principal") -> Any:
-    """Limit one route to ``rate`` (``"5/minute"``) a caller or an IP address: 429 above it."""
-    return Depends(_Limit(Rate.parse(rate), by))
+def limit(rate: str, *, by: Limited = "principal", cost: int = 1) -> Any:
+    """Limit one route to ``rate`` (``"5/minute"``) a caller or an IP address: 429 above it.
+
+    ``by`` may be a function that returns what is counted, of an API key for example. A call takes
+    ``cost`` of the limit. Raises ``ValueError`` for what is no rate, or could never be allowed.
+    """
+    return Depends(_Limit(Rate.parse(rate), by, cost))
 
 
 def _who(connection: HTTPConnection, caller: Principal) -> str:
@@ -233,10 +245,16 @@ def _who(connection: HTTPConnection, caller: Principal) -> str:
 
 
 async def _hit(
-    connection: HTTPConnection, response: Response, key: str, rate: Rate, *, policy: str
+    connection: HTTPConnection,
+    response: Response,
+    key: str,
+    rate: Rate,
+    *,
+    policy: str,
+    cost: int = 1,
 ) -> None:
     limiter: Limiter = connection.app.state.limiter
-    decision = await limiter.hit(key, rate)
+    decision = await limiter.hit(key, rate, cost=cost)
     if not decision.allowed:
         raise TooManyRequests(
             retry_after_seconds=decision.retry_after_seconds,

@@ -8,10 +8,17 @@ returned and *before* the response is sent, so that a 2xx always means "on disk"
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Hashable,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
-from functools import partial
-from typing import Annotated, Any, Final, ParamSpec, Self, cast
+from typing import Annotated, Any, Final, ParamSpec, Self, TypeVar, cast
 from uuid import UUID
 
 import structlog
@@ -26,8 +33,10 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.util import greenlet_spawn
 from starlette.requests import HTTPConnection
 
+from newel.cache import Cache, Unit
+from newel.cache_levels import LevelCache
 from newel.database_errors import ConnectionLost, translate, translate_connect_error
-from newel.entity import Entity
+from newel.entity import Cached, Entity
 from newel.errors import ConfigurationError, Unavailable
 from newel.events import Audience, Event, event_row, topic_of, write_events
 from newel.outbox import Bell, Enqueueable, record, write_recorded
@@ -48,6 +57,7 @@ __all__ = [
 ]
 
 P = ParamSpec("P")
+T = TypeVar("T")
 
 SQLITE_BUSY_SECONDS = 5.0
 """How long a writer waits for another process's write before it answers 503."""
@@ -84,28 +94,28 @@ def _refuse_to_flush(session: UnitSession, _context: UOWTransaction, _instances:
 def _note_changed_entities(session: UnitSession, _context: UOWTransaction) -> None:
     work = session.work
     for entity in (*session.new, *session.dirty, *session.deleted):
-        for kind, forget in work.database.watchers:
-            if isinstance(entity, kind):
-                work.after_commit(partial(forget, entity))
+        if isinstance(entity, watched):
+            work.forget(entity.__tablename__, f"{entity.__tablename__}:{entity.id}")
 
 
+    watched = tuple(work.database.watched)
 @event.listens_for(UnitSession, "do_orm_execute")
 def _note_changed_rows(state: ORMExecuteState) -> None:
     if not (state.is_update or state.is_delete) or state.execution_options.get("newel_unwatched"):
         return
     work, mapper = cast("UnitSession", state.session).work, state.bind_mapper
-    for kind, forget in work.database.watchers:
-        if mapper is not None and issubclass(mapper.class_, kind):
-            work.after_commit(partial(forget, None))
+    if mapper is not None and issubclass(mapper.class_, tuple(work.database.watched)):
+        table = mapper.class_.__tablename__
+        work.forget(table, f"{table}:*")
 
 
 UNWATCHED: Final[Mapping[str, bool]] = {"newel_unwatched": True}
-"""Execution options of an UPDATE or DELETE that who watches its rows need not hear of."""
+"""Execution options of an UPDATE or DELETE after which nothing need be forgotten."""
 
 _READ_ONLY = "a read unit cannot write: use POST, PUT, PATCH or DELETE, or `database.write(caller)`"
 
 
-class Work:
+class Work(Unit):
     """One unit of work: a session, the caller it works for, and what happens after the commit.
 
     ``session`` is SQLAlchemy's own ``AsyncSession``. Nobody calls ``commit`` but the kernel.
@@ -123,6 +133,20 @@ class Work:
         """SQLAlchemy's session; made when it is first asked for, since rows are read without."""
         if self._session is None:
             self._session = self.database.session(self)
+        self._forgotten: dict[str, None] = {}
+
+    @property
+    def cache(self) -> Cache:
+        """The application's cache; a unit that writes passes it by, and forgets after its commit.
+
+        What it reads may not be committed yet, and what it changes must not rest on what is old.
+        """
+        return self.database.cache if self.read_only else _PassedBy(self)
+
+    @property
+    def seen_by(self) -> Hashable:
+        """Whose rows it sees."""
+        return self.scope
         return self._session
 
     @property
@@ -212,6 +236,13 @@ class Work:
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Commit (or, on an exception, roll back) and give the connection back."""
         try:
+    def forget(self, *tags: str) -> None:
+        """Forget what is cached under ``tags``, in every process, after the commit or never.
+
+        The answer waits for it. What a kill between the two leaves behind expires.
+        """
+        self._forgotten.update(dict.fromkeys(tags))
+
             if self._session is not None:
                 await _end(self._session, commit=kind is None)
         finally:
@@ -224,6 +255,26 @@ async def _end(session: AsyncSession, *, commit: bool) -> None:
     """Commit and close in one switch into SQLAlchemy; what goes wrong on the way is rolled back."""
     is_closed = False
     try:
+                if self._forgotten:
+                    await self.database.cache.forget(*self._forgotten)
+
+
+class _PassedBy:
+    """The cache of a unit that writes."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+
+    async def get_or_set(
+        self,
+        key: Hashable,  # noqa: ARG002 - the interface
+        load: Callable[[], Awaitable[T]],
+        **_: Any,
+    ) -> T:
+        return await load()
+
+    async def forget(self, *tags: str) -> None:
+        self._work.forget(*tags)
         if commit:
             await greenlet_spawn(_commit_and_close, session.sync_session)
             is_closed = True
@@ -258,7 +309,9 @@ class Database:
         self.statements: Statements = Statements()
         self.bell: Bell = Bell()
         self.audience: Audience = Audience()
-        self.watchers: list[tuple[type[Entity], Callable[[Entity | None], None]]] = []
+        self.cache: LevelCache = cache or LevelCache()
+        self.watched: list[type[Entity]] = [Cached]
+        cache: LevelCache | None = None,
         pool = {
             "pool_size": pool_size,
             "max_overflow": max_overflow,
@@ -298,12 +351,9 @@ class Database:
         """
         return Work(self, caller, read_only=False)
 
-    def watch(self, kind: type[Entity], forget: Callable[[Entity | None], None]) -> None:
-        """Call ``forget`` after each commit of this process that has changed entities of ``kind``.
-
-        With the entity; with ``None`` after an UPDATE or DELETE statement, whose rows nobody knows.
-        """
-        self.watchers.append((kind, forget))
+    def watch(self, kind: type[Entity]) -> None:
+        """Treat entities of ``kind`` as if they were ``Cached``: changing one forgets its tags."""
+        self.watched.append(kind)
 
     def session(self, work: Work) -> AsyncSession:
         """Return the session of a unit of work."""

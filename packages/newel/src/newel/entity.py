@@ -43,6 +43,7 @@ from newel.ids import uuid7
 from newel.principal import Principal
 
 __all__ = [
+    "Cached",
     "Entity",
     "Owned",
     "SoftDeleted",
@@ -226,6 +227,16 @@ class SoftDeleted(Entity):
     __abstract__ = True
 
     deleted_at: Mapped[datetime | None] = mapped_column(default=None, init=False, sort_order=101)
+
+
+class Cached(Entity):
+    """Rows that are kept in the cache: a commit that changes one forgets what was made of it.
+
+    Its tags are ``<table>`` (of lists, counts) and ``<table>:<id>``; an UPDATE or DELETE statement,
+    whose rows nobody knows, forgets ``<table>`` and ``<table>:*``.
+    """
+
+    __abstract__ = True
 
 
 def unique(table: str, *columns: str, live: bool = False) -> Index:

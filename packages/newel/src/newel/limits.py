@@ -1,4 +1,4 @@
-"""Limits: how often something may happen, counted in the process or by a driver elsewhere.
+"""Limits: how often something may happen, counted in the process or, for all processes, in Redis.
 
 The algorithm is GCRA: a key may use its whole limit at once, and gets it back evenly over the
 period. Unlike a window it keeps one number a key, and knows to the nanosecond when to come back.
@@ -12,12 +12,16 @@ import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol, Self
 
-__all__ = ["Decision", "Limiter", "MemoryLimiter", "Rate"]
+from newel.errors import Unavailable
+
+__all__ = ["Decision", "Limiter", "MemoryLimiter", "Rate", "SharedLimiter", "Tally"]
 
 _NANOSECONDS: Final = 1_000_000_000
+_MICROSECONDS: Final = 1_000_000
 _UNIT_SECONDS: Final = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
 _UNIT_LETTERS: Final = {unit[0]: unit for unit in _UNIT_SECONDS}
 _RATE: Final = re.compile(
@@ -89,7 +93,7 @@ class Decision:
 
 
 class Limiter(Protocol):
-    """What counts uses. ``MemoryLimiter`` needs nothing; drivers share the count."""
+    """What counts uses: ``MemoryLimiter`` in its process, ``SharedLimiter`` for all of them."""
 
     async def hit(self, key: str, rate: Rate, *, cost: int = 1) -> Decision:
         """Use ``rate`` of ``key`` ``cost`` times, all or nothing, and tell whether it was allowed.
@@ -128,13 +132,8 @@ class MemoryLimiter:
 
     async def hit(self, key: str, rate: Rate, *, cost: int = 1) -> Decision:
         """See ``Limiter.hit``. Never waits, so that uses of one event loop cannot mix."""
-        if not 1 <= cost <= rate.limit:
-            raise ValueError(f"a cost of {cost} can never be allowed by {rate}")
-        # Whole nanoseconds: sums of floats let one more or one fewer pass. One use takes `step` of
-        # the `full` period; rounding up makes it late by 1 ns, never early.
+        step, full = _steps(rate, cost=cost, units=_NANOSECONDS)
         now = int(self._monotonic() * _NANOSECONDS)
-        step = math.ceil(rate.period_seconds * _NANOSECONDS / rate.limit)
-        full = step * rate.limit
         keys = self._recovered_at.setdefault(rate, OrderedDict())
         key = _bounded(key)
         before = max(now, keys.get(key, now))
@@ -142,14 +141,7 @@ class MemoryLimiter:
         allowed = after - now <= full
         self._remember(keys, key, recovered_at=after if allowed else before, now=now)
         used = (after if allowed else before) - now
-        return Decision(
-            allowed=allowed,
-            limit=rate.limit,
-            period_seconds=rate.period_seconds,
-            remaining=(full - used) // step,
-            retry_after_seconds=0.0 if allowed else (after - now - full) / _NANOSECONDS,
-            reset_after_seconds=used / _NANOSECONDS,
-        )
+        return _decision(rate, allowed=allowed, used=used, cost=cost, units=_NANOSECONDS)
 
     async def reset(self, key: str) -> None:
         """See ``Limiter.reset``."""
@@ -171,6 +163,74 @@ class MemoryLimiter:
         if self._size > self._max_keys:
             max(self._recovered_at.values(), key=len).popitem(last=False)
             self._size -= 1
+
+
+class Tally(Protocol):
+    """What counts for all processes: ``newel.drivers.redis``."""
+
+    async def hit(
+        self, key: str, rate: str, *, step_us: int, full_us: int, cost: int
+    ) -> tuple[bool, int]:
+        """Use ``key`` ``cost`` times if that is allowed, in one step that nobody comes between.
+
+        One use takes ``step_us`` of the ``full_us`` microseconds of the rate. Return whether it was
+        allowed, and how many are used then. Raises ``Unavailable`` in bounded time.
+        """
+        ...
+
+    async def reset(self, key: str) -> None:
+        """Give ``key`` its whole limit back, under every rate; raises ``Unavailable``."""
+        ...
+
+
+class SharedLimiter:
+    """Counts for all processes; while ``tally`` is away, in this one by itself."""
+
+    def __init__(self, tally: Tally, *, alone: MemoryLimiter | None = None) -> None:
+        self._tally = tally
+        self._alone = alone or MemoryLimiter()
+
+    async def hit(self, key: str, rate: Rate, *, cost: int = 1) -> Decision:
+        """See ``Limiter.hit``."""
+        step, full = _steps(rate, cost=cost, units=_MICROSECONDS)
+        try:
+            allowed, used = await self._tally.hit(
+                _bounded(key), str(rate), step_us=step, full_us=full, cost=cost
+            )
+        except Unavailable:
+            return await self._alone.hit(key, rate, cost=cost)
+        return _decision(rate, allowed=allowed, used=used, cost=cost, units=_MICROSECONDS)
+
+    async def reset(self, key: str) -> None:
+        """See ``Limiter.reset``."""
+        await self._alone.reset(key)
+        with suppress(Unavailable):
+            await self._tally.reset(_bounded(key))
+
+
+def _steps(rate: Rate, *, cost: int, units: int) -> tuple[int, int]:
+    """Return how much of the period one use takes, and the period: whole ``units`` a second.
+
+    Sums of floats let one more or one fewer pass. Rounding up makes a use late by a unit, never
+    early. Raises ``ValueError`` for a ``cost`` that could never be allowed.
+    """
+    if not 1 <= cost <= rate.limit:
+        raise ValueError(f"a cost of {cost} can never be allowed by {rate}")
+    step = math.ceil(rate.period_seconds * units / rate.limit)
+    return step, step * rate.limit
+
+
+def _decision(rate: Rate, *, allowed: bool, used: int, cost: int, units: int) -> Decision:
+    """Return what it means that ``used`` units of the period are taken."""
+    step, full = _steps(rate, cost=cost, units=units)
+    return Decision(
+        allowed=allowed,
+        limit=rate.limit,
+        period_seconds=rate.period_seconds,
+        remaining=(full - used) // step,
+        retry_after_seconds=0.0 if allowed else (used + cost * step - full) / units,
+        reset_after_seconds=used / units,
+    )
 
 
 def _bounded(key: str) -> str:

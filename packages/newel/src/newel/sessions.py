@@ -8,6 +8,7 @@ ends the session.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, cast
@@ -28,7 +29,7 @@ from sqlalchemy import (
 
 from newel.clock import Clock
 from newel.db import UNWATCHED, Database, Work
-from newel.entity import Entity, Tenanted
+from newel.entity import Tenanted
 from newel.errors import Unauthorized
 from newel.identity import Account, AccountKind, AuthSession
 from newel.principal import ANYONE, Principal
@@ -70,6 +71,9 @@ def _by_id(user: type[Account]) -> Select[*tuple[Any, ...]]:
 
 _log = structlog.get_logger("newel.sessions")
 
+_SESSIONS: Final = AuthSession.__tablename__
+_TABLES: Final = frozenset({_SESSIONS, "users", "*"})  # `accounts` refuses another name for users
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
@@ -92,8 +96,9 @@ class TokenPair:
 class SessionMemory:
     """Who was found behind an access token, for a few seconds: a query less for most requests.
 
-    What this process changes about an account or a session is forgotten after the commit. Another
-    process sees a log-out, a changed role or password after ``seconds`` at the latest.
+    What this process changes about an account or a session is forgotten after the commit, and so is
+    what the others change as far as it hears of it (REDIS_URL). What it does not hear of holds
+    after ``seconds`` at the latest.
     """
 
     def __init__(self, *, seconds: float, kept: int = 10_000) -> None:
@@ -128,19 +133,21 @@ class SessionMemory:
             del self._known[next(iter(self._known))]
         self._known[claims.sid] = claims.epoch, min(ends, now + self._lifetime), principal
 
-    def forget(self, changed: Entity | None) -> None:
-        """Forget an account or session that was changed; ``None``: nobody knows which."""
-        self.generation += 1
-        if isinstance(changed, AuthSession):
-            self._known.pop(changed.id, None)
-        elif isinstance(changed, Account):
-            self.forget_user(changed.id)
-        else:
-            self._known.clear()
+    def forget(self, tags: Iterable[str]) -> None:
+        """Forget what ``tags`` name: ``users:<id>``, ``auth_sessions:<id>``; ``*``: all of them."""
+        for tag in tags:
+            table, _, id = tag.partition(":")
+            if table not in _TABLES or not (id or table == "*"):
+                continue
+            self.generation += 1
+            if "*" in {table, id}:
+                self._known.clear()
+            elif table == _SESSIONS:
+                self._known.pop(UUID(id), None)
+            else:
+                self._forget_user(UUID(id))
 
-    def forget_user(self, user_id: UUID) -> None:
-        """Forget every session of one account."""
-        self.generation += 1
+    def _forget_user(self, user_id: UUID) -> None:
         of_user = [sid for sid, known in self._known.items() if known[2].id == user_id]
         for sid in of_user:
             del self._known[sid]
@@ -173,7 +180,8 @@ class Sessions:
         self._idle = idle
         self._memory = memory
         for kind_of_row in (kind.user, AuthSession):
-            database.watch(kind_of_row, memory.forget)
+            database.watch(kind_of_row)
+        database.cache.watch(memory.forget)
         # Built once: a select that is built for each request costs 0.3 ms more.
         self._by_id = _by_id(kind.user)
         self._has_tenant = issubclass(kind.user, Tenanted)
@@ -186,7 +194,8 @@ class Sessions:
         """
         claims = self._access_tokens.verify(token)
         now, generation = self.clock.now(), self._memory.generation
-        known = self._memory.find(claims, now)
+        # Who should hear of others' log-outs, and does not for now, looks at each request.
+        known = self._memory.find(claims, now) if self._database.cache.is_current else None
         if known is not None:
             return known
         async with self._database.read(Principal(id=claims.sub)) as work:
@@ -239,20 +248,24 @@ class Sessions:
         if caller.session_id is None:
             raise Unauthorized(REVOKED)
         await work.session.execute(
-            update(AuthSession).where(AuthSession.id == caller.session_id).values(epoch=epoch)
+            update(AuthSession)
+            .where(AuthSession.id == caller.session_id)
+            .values(epoch=epoch)
+            .execution_options(**UNWATCHED)
         )
+        work.forget(f"{_SESSIONS}:{caller.session_id}")
         return self._access_tokens.issue(caller.user_id, sid=caller.session_id, epoch=epoch)
 
     async def revoke(self, work: Work, session_id: UUID) -> bool:
         """End one session of the unit's caller; ``False`` if there is none that lives."""
-        return await self._end(work, AuthSession.id == session_id) == 1
+        return await self._end_one(work, session_id) == 1
 
     async def revoke_all(self, work: Work, user_id: UUID, *, but: UUID | None = None) -> int:
         """End every session of ``user_id`` but one; return how many there were."""
         condition = AuthSession.user_id == user_id
-        return await self._end(
-            work, condition if but is None else condition & (AuthSession.id != but)
-        )
+        if but is not None:
+            condition &= AuthSession.id != but
+        return await self._end(work, condition, forget=f"users:{user_id}")
 
     async def revoke_by_token(self, work: Work, token: str) -> None:
         """End the session of a refresh token, whatever its turn; a bad token is nobody's."""
@@ -261,7 +274,7 @@ class Sessions:
         except Unauthorized:
             return
         async with work.as_system("log out by refresh token"):
-            await self._end(work, AuthSession.id == session_id)
+            await self._end_one(work, session_id)
 
     async def _rotate(
         self, work: Work, session_id: UUID, counter: int
@@ -281,7 +294,7 @@ class Sessions:
             return self._successor(row, session_id, row.refresh_counter)
         if counter > row.refresh_counter:
             return "over"  # of a database that was restored since
-        await self._end(work, AuthSession.id == session_id)
+        await self._end_one(work, session_id)
         return "reused"
 
     async def _advance(self, work: Work, session_id: UUID, counter: int) -> bool:
@@ -300,13 +313,20 @@ class Sessions:
         )
         return cast("CursorResult[Any]", moved).rowcount == 1
 
-    async def _end(self, work: Work, condition: ColumnElement[bool]) -> int:
+    async def _end_one(self, work: Work, session_id: UUID) -> int:
+        return await self._end(
+            work, AuthSession.id == session_id, forget=f"{_SESSIONS}:{session_id}"
+        )
+
+    async def _end(self, work: Work, condition: ColumnElement[bool], *, forget: str) -> int:
         ended = await work.session.execute(
             update(AuthSession)
             .where(condition, AuthSession.revoked_at.is_(None))
             .values(revoked_at=self.clock.now())
-            .execution_options(synchronize_session=False)
+            # We know whose they are: nobody else has to be looked up again.
+            .execution_options(synchronize_session=False, **UNWATCHED)
         )
+        work.forget(forget)
         return cast("CursorResult[Any]", ended).rowcount
 
     async def _find(self, work: Work, session_id: UUID) -> Row[*tuple[Any, ...]] | None:
@@ -331,8 +351,9 @@ class Sessions:
         await work.session.execute(
             delete(AuthSession)
             .where(mine, or_(AuthSession.expires_at <= now, AuthSession.id.in_(surplus)))
-            .execution_options(synchronize_session=False)
+            .execution_options(synchronize_session=False, **UNWATCHED)
         )
+        work.forget(f"users:{user_id}")
 
     def _principal(self, row: Row[*tuple[Any, ...]], session_id: UUID) -> Principal:
         permissions = self.kind.roles

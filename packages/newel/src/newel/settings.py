@@ -62,6 +62,7 @@ class Settings(BaseSettings):
     migrations: Path = Path("migrations")
 
     redis_url: str | None = None
+    web_concurrency: PositiveInt = 1
 
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     cors_credentials: bool = False
@@ -173,6 +174,14 @@ def unsafe_settings(settings: Settings) -> Sequence[ConfigurationError]:
             )
         )
     if "*" in settings.cors_origins and settings.environment == "production":
+    if settings.web_concurrency > 1 and settings.redis_url is None:
+        found.append(
+            ConfigurationError(
+                f"WEB_CONCURRENCY={settings.web_concurrency} without REDIS_URL: each process would "
+                "count limits by itself, and not hear of the others' changes",
+                fix="set REDIS_URL=redis://..., or WEB_CONCURRENCY=1",
+            )
+        )
         found.append(
             ConfigurationError(
                 "CORS_ORIGINS=* opens the API to every site in production",

@@ -363,6 +363,7 @@ def app(built_app: FastAPI, database_url: str) -> Generator[FastAPI]:
     kept: dict[str, Any] = vars(built_app.state)["_state"]  # Starlette cannot list a State
     before = kept.copy()
     built_app.state.limiter = MemoryLimiter()
+    built_app.state.database.cache.clear()
     yield built_app
     kept.clear()
     kept.update(before)

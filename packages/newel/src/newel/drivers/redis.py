@@ -1,0 +1,281 @@
+"""Redis or Valkey, with redis-py (the extra ``newel[redis]``): the one place that talks to it.
+
+A link is the second level of the cache, the shared counter of the limits, and the channel on which
+processes tell each other what to forget. Every wait is bounded, and after a failure one call a
+second tries again; the others raise ``Unavailable`` at once, so that nobody waits for what is away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import Any, Final, Literal, TypeVar, cast
+
+import structlog
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from newel.errors import ConfigurationError, Unavailable
+
+__all__ = ["RedisLink"]
+
+T = TypeVar("T")
+
+_TOKEN_MILLISECONDS: Final = 86_400_000
+_SILENCE_SECONDS: Final = 1.0
+
+_log = structlog.get_logger("newel.redis")
+
+# Keys: the value, who loads it, then the tags. Arguments: a token for tags that have none, how long
+# a token lives, the turn, how long the turn lasts. A token that was lost is a new one, and so no
+# value outlives it.
+_LOOK: Final = """
+local tokens = {}
+for i = 3, #KEYS do
+  local token = redis.call('GET', KEYS[i])
+  if not token then
+    token = ARGV[1]
+    redis.call('SET', KEYS[i], token, 'PX', ARGV[2])
+  end
+  tokens[i - 2] = token
+end
+local seen = table.concat(tokens, ' ')
+local kept = redis.call('HMGET', KEYS[1], 'tokens', 'value')
+if kept[1] == seen then
+  return {'hit', seen, kept[2], redis.call('PTTL', KEYS[1])}
+end
+if redis.call('GET', KEYS[2]) == ARGV[3]
+    or redis.call('SET', KEYS[2], ARGV[3], 'NX', 'PX', ARGV[4]) then
+  return {'load', seen, '', 0}
+end
+return {'wait', seen, '', 0}
+"""
+
+# Keys as above. Arguments: the tokens read before the load, the value, its milliseconds, the turn.
+_KEEP: Final = """
+local tokens = {}
+for i = 3, #KEYS do
+  tokens[i - 2] = redis.call('GET', KEYS[i]) or ''
+end
+if tonumber(ARGV[3]) > 0 and table.concat(tokens, ' ') == ARGV[1] then
+  redis.call('HSET', KEYS[1], 'tokens', ARGV[1], 'value', ARGV[2])
+  redis.call('PEXPIRE', KEYS[1], ARGV[3])
+end
+if redis.call('GET', KEYS[2]) == ARGV[4] then
+  redis.call('DEL', KEYS[2])
+end
+"""
+
+# GCRA on the server's clock, in microseconds (a number of Lua's is exact to 2^53). Arguments: the
+# rate, one use, the whole period, the uses. A clock that was put back owes one period at most.
+_HIT: Final = """
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local step, full = tonumber(ARGV[2]), tonumber(ARGV[3])
+local before = tonumber(redis.call('HGET', KEYS[1], ARGV[1])) or now
+before = math.min(math.max(now, before), now + full)
+local after = before + ARGV[4] * step
+if after - now > full then
+  return {0, before - now}
+end
+redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f', after))
+local left = math.ceil((after - now) / 1000)
+if redis.call('PTTL', KEYS[1]) < left then
+  redis.call('PEXPIRE', KEYS[1], left)
+end
+return {1, after - now}
+"""
+
+
+class RedisLink:
+    """The connections of one process to the server at ``url`` (``redis://``, ``rediss://``...).
+
+    ``name`` is the service's: its keys begin with ``{name}:``, in one slot of a cluster. A call
+    waits ``wait_seconds``; what fails is tried again after ``retry_seconds``. Raises
+    ``ConfigurationError`` for an address that is none; connects with the first call.
+    """
+
+    def __init__(
+        self, url: str, *, name: str, wait_seconds: float = 0.5, retry_seconds: float = 0.5
+    ) -> None:
+        self._wait_seconds = wait_seconds
+        self._retry_seconds = retry_seconds
+        self._prefix = f"{{{name}}}:"
+        self._channel = f"{self._prefix}forget"
+        self._sender = secrets.token_hex(8)
+        self._client: Any = _client(url, wait_seconds=wait_seconds)
+        self._look = self._client.register_script(_LOOK)
+        self._keep = self._client.register_script(_KEEP)
+        self._hit = self._client.register_script(_HIT)
+        self._is_listening = False
+        self._is_away = False
+        self._next_try = 0.0
+
+    @property
+    def is_listening(self) -> bool:
+        """See ``cache_levels.Store``."""
+        return self._is_listening
+
+    async def ping(self) -> None:
+        """Ask for a sign of life, whatever was found before; raises ``Unavailable``."""
+        self._next_try = 0.0
+        await self._call(self._client.ping)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._client.aclose()
+
+    # ---------------------------------------------------------------------------------- the cache
+
+    async def look(
+        self, key: str, tags: Sequence[str], *, turn: str, turn_seconds: float
+    ) -> tuple[Literal["hit", "load", "wait"], bytes, bytes, float]:
+        """See ``cache_levels.Store``."""
+        arguments = [secrets.token_hex(6), _TOKEN_MILLISECONDS, turn, _milliseconds(turn_seconds)]
+        state, tokens, value, left = await self._call(
+            lambda: self._look(keys=self._keys(key, tags), args=arguments)
+        )
+        return state.decode(), tokens, value, left / 1000
+
+    async def keep(
+        self,
+        key: str,
+        value: bytes,
+        *,
+        tags: Sequence[str],
+        tokens: bytes,
+        expire_seconds: float,
+        turn: str,
+    ) -> None:
+        """See ``cache_levels.Store``."""
+        arguments = [tokens, value, _milliseconds(expire_seconds), turn]
+        await self._call(lambda: self._keep(keys=self._keys(key, tags), args=arguments))
+
+    async def forget(self, tags: Sequence[str]) -> None:
+        """See ``cache_levels.Store``."""
+
+        async def send() -> None:
+            async with self._client.pipeline(transaction=True) as commands:
+                for tag in tags:
+                    token = secrets.token_hex(6)
+                    commands.set(self._tag(tag), token, px=_TOKEN_MILLISECONDS)
+                commands.publish(self._channel, json.dumps([self._sender, *tags]))
+                await commands.execute()
+
+        await self._call(send)
+
+    async def listen(self, heard: Callable[[Sequence[str] | None], None]) -> None:
+        """See ``cache_levels.Store``."""
+        while True:
+            with suppress(RedisError, OSError):  # said by what is asked of the server meanwhile
+                try:
+                    async with self._client.pubsub() as channel:
+                        await channel.subscribe(self._channel)
+                        await self._hear(channel, heard)
+                finally:
+                    self._is_listening = False
+            await asyncio.sleep(self._retry_seconds)
+
+    async def _hear(self, channel: Any, heard: Callable[[Sequence[str] | None], None]) -> None:
+        asked = False
+        while True:
+            message = await channel.get_message(timeout=_SILENCE_SECONDS)
+            if message is None:
+                if asked:
+                    raise TimeoutError("the server is silent")
+                await channel.ping()
+                asked = True
+                continue
+            asked = False
+            if message["type"] == "subscribe":
+                heard(None)  # what was said before is lost
+                self._is_listening = True
+            elif message["type"] == "message":
+                sender, *tags = json.loads(message["data"])
+                if sender != self._sender:
+                    heard(tags)
+
+    def _keys(self, key: str, tags: Sequence[str]) -> list[str]:
+        return [
+            f"{self._prefix}cache:{key}",
+            f"{self._prefix}turn:{key}",
+            *(self._tag(tag) for tag in tags),
+        ]
+
+    def _tag(self, tag: str) -> str:
+        return f"{self._prefix}tag:{tag}"
+
+    # --------------------------------------------------------------------------------- the limits
+
+    async def hit(
+        self, key: str, rate: str, *, step_us: int, full_us: int, cost: int
+    ) -> tuple[bool, int]:
+        """See ``limits.Tally``."""
+        arguments = [rate, step_us, full_us, cost]
+        allowed, used_us = await self._call(
+            lambda: self._hit(keys=[self._limit(key)], args=arguments)
+        )
+        return bool(allowed), int(used_us)
+
+    async def reset(self, key: str) -> None:
+        """See ``limits.Tally``."""
+        await self._call(lambda: self._client.delete(self._limit(key)))
+
+    def _limit(self, key: str) -> str:
+        return f"{self._prefix}limit:{key}"
+
+    # -------------------------------------------------------------------------------- the breaker
+
+    async def _call(self, command: Callable[[], Awaitable[T]]) -> T:
+        """Run ``command`` in bounded time; raise ``Unavailable``, at once while it is away."""
+        if self._is_away:
+            now = time.monotonic()
+            if now < self._next_try:
+                raise Unavailable("Redis does not answer.")
+            self._next_try = now + self._retry_seconds  # one tries, the others go on without
+        try:
+            async with asyncio.timeout(self._wait_seconds):
+                answer = await command()
+        except (RedisError, OSError) as error:
+            if not self._is_away:
+                _log.warning("redis_away", error=f"{type(error).__name__}: {error}")
+            self._is_away = True
+            self._next_try = time.monotonic() + self._retry_seconds
+            raise Unavailable("Redis does not answer.") from error
+        if self._is_away:
+            _log.info("redis_back")
+            self._is_away = False
+        return answer
+
+
+def _client(url: str, *, wait_seconds: float) -> Any:
+    """Return redis-py's client, as ``Any``: its annotations are partly missing."""
+    scheme, separator, rest = url.partition("://")
+    spelled = {"valkey": "redis", "valkeys": "rediss"}.get(scheme, scheme)
+    try:
+        pool = cast("Any", BlockingConnectionPool).from_url(
+            f"{spelled}{separator}{rest}",
+            max_connections=20,
+            timeout=wait_seconds,
+            socket_timeout=wait_seconds,
+            socket_connect_timeout=wait_seconds,
+            protocol=2,  # nothing of RESP3 is used, and proxies speak this one
+            # Once, at once: a connection may have died with a server that is back.
+            retry=Retry(NoBackoff(), 1),
+        )
+    except ValueError:
+        raise ConfigurationError(
+            "REDIS_URL is not the address of a Redis or Valkey server",
+            fix="write redis://host:6379/0, rediss://user:password@host or unix:///path/socket",
+        ) from None
+    return Redis.from_pool(pool)
+
+
+def _milliseconds(seconds: float) -> int:
+    return int(seconds * 1000)
