@@ -185,10 +185,10 @@ class _Limit:
             raise ValueError(f"a cost of {cost} can never be allowed by {rate}")
         self.rate = rate
         self.by = by
+        self.cost = cost
 
     async def __call__(
         self,
-        self.cost = cost
         connection: HTTPConnection,
         response: Response,
         caller: Annotated[Principal, Depends(_caller_or_anyone)],

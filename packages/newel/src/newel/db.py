@@ -93,12 +93,12 @@ def _refuse_to_flush(session: UnitSession, _context: UOWTransaction, _instances:
 @event.listens_for(UnitSession, "after_flush")
 def _note_changed_entities(session: UnitSession, _context: UOWTransaction) -> None:
     work = session.work
+    watched = tuple(work.database.watched)
     for entity in (*session.new, *session.dirty, *session.deleted):
         if isinstance(entity, watched):
             work.forget(entity.__tablename__, f"{entity.__tablename__}:{entity.id}")
 
 
-    watched = tuple(work.database.watched)
 @event.listens_for(UnitSession, "do_orm_execute")
 def _note_changed_rows(state: ORMExecuteState) -> None:
     if not (state.is_update or state.is_delete) or state.execution_options.get("newel_unwatched"):
@@ -127,12 +127,6 @@ class Work(Unit):
         self.scope: Scope | None = caller
         self._session: AsyncSession | None = None
         self._after_commit: list[Callable[[], None]] = []
-
-    @property
-    def session(self) -> AsyncSession:
-        """SQLAlchemy's session; made when it is first asked for, since rows are read without."""
-        if self._session is None:
-            self._session = self.database.session(self)
         self._forgotten: dict[str, None] = {}
 
     @property
@@ -147,6 +141,12 @@ class Work(Unit):
     def seen_by(self) -> Hashable:
         """Whose rows it sees."""
         return self.scope
+
+    @property
+    def session(self) -> AsyncSession:
+        """SQLAlchemy's session; made when it is first asked for, since rows are read without."""
+        if self._session is None:
+            self._session = self.database.session(self)
         return self._session
 
     @property
@@ -230,12 +230,6 @@ class Work(Unit):
         """
         self._after_commit.append(forget)
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Commit (or, on an exception, roll back) and give the connection back."""
-        try:
     def forget(self, *tags: str) -> None:
         """Forget what is cached under ``tags``, in every process, after the commit or never.
 
@@ -243,18 +237,18 @@ class Work(Unit):
         """
         self._forgotten.update(dict.fromkeys(tags))
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Commit (or, on an exception, roll back) and give the connection back."""
+        try:
             if self._session is not None:
                 await _end(self._session, commit=kind is None)
         finally:
             if kind is None:
                 for forget in self._after_commit:
                     forget()
-
-
-async def _end(session: AsyncSession, *, commit: bool) -> None:
-    """Commit and close in one switch into SQLAlchemy; what goes wrong on the way is rolled back."""
-    is_closed = False
-    try:
                 if self._forgotten:
                     await self.database.cache.forget(*self._forgotten)
 
@@ -275,6 +269,12 @@ class _PassedBy:
 
     async def forget(self, *tags: str) -> None:
         self._work.forget(*tags)
+
+
+async def _end(session: AsyncSession, *, commit: bool) -> None:
+    """Commit and close in one switch into SQLAlchemy; what goes wrong on the way is rolled back."""
+    is_closed = False
+    try:
         if commit:
             await greenlet_spawn(_commit_and_close, session.sync_session)
             is_closed = True
@@ -304,6 +304,7 @@ class Database:
         max_overflow: int = 10,
         pool_recycle_seconds: int = 3600,
         pool_wait_seconds: float = 2.0,
+        cache: LevelCache | None = None,
     ) -> None:
         self.url = url
         self.statements: Statements = Statements()
@@ -311,7 +312,6 @@ class Database:
         self.audience: Audience = Audience()
         self.cache: LevelCache = cache or LevelCache()
         self.watched: list[type[Entity]] = [Cached]
-        cache: LevelCache | None = None,
         pool = {
             "pool_size": pool_size,
             "max_overflow": max_overflow,

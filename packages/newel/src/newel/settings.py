@@ -173,7 +173,6 @@ def unsafe_settings(settings: Settings) -> Sequence[ConfigurationError]:
                 fix="put the address of a broker into BROKER_URL, or leave it out",
             )
         )
-    if "*" in settings.cors_origins and settings.environment == "production":
     if settings.web_concurrency > 1 and settings.redis_url is None:
         found.append(
             ConfigurationError(
@@ -182,6 +181,7 @@ def unsafe_settings(settings: Settings) -> Sequence[ConfigurationError]:
                 fix="set REDIS_URL=redis://..., or WEB_CONCURRENCY=1",
             )
         )
+    if "*" in settings.cors_origins and settings.environment == "production":
         found.append(
             ConfigurationError(
                 "CORS_ORIGINS=* opens the API to every site in production",
