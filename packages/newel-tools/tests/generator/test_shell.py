@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from newel.broker import open_broker
 from newel.settings import Settings, unsafe_settings
 from newel_tools.errors import PlanError
 from newel_tools.generator import shell
@@ -18,7 +19,7 @@ from newel_tools.generator.files import File
 from newel_tools.generator.layout import LAYOUTS, Layout
 from newel_tools.generator.shell import ROUTES, Kernel, render_shell, with_routes
 from newel_tools.generator.variables import VARIABLES
-from newel_tools.plan.plan import Plan, Resource, Role
+from newel_tools.plan.plan import Broker, Job, Plan, Resource, Role
 
 RELEASED = Kernel(version="0.4.2", checkout=None)
 PLAN = Plan(
@@ -227,17 +228,94 @@ def compose(files: dict[str, File]) -> dict[str, Any]:
 def test_compose_starts_database_migration_and_web_in_this_order(files: dict[str, File]) -> None:
     services = compose(files)["services"]
 
-    assert set(services) == {"web", "migrate", "database", "cache"}
+    assert set(services) == {"web", "worker", "migrate", "database", "cache"}
     for name, service in services.items():
         for other, condition in service.get("depends_on", {}).items():
             assert other in services, f"{name} waits for {other}, which is not there"
             if condition["condition"] == "service_healthy":
                 assert "test" in services[other]["healthcheck"]
-    assert services["web"]["depends_on"]["migrate"] == {
-        "condition": "service_completed_successfully"
-    }
+    for name in ("web", "worker"):
+        before = {"condition": "service_completed_successfully"}
+        assert services[name]["depends_on"]["migrate"] == before
+        assert services[name]["environment"]["ROLE"] == name
+        assert services[name]["environment"]["DATABASE_URL"]
     assert services["migrate"]["command"] == ["newel", "migrate", "up"]
-    assert services["web"]["read_only"] is True
+    assert services["worker"]["command"] == ["newel", "worker"]
+
+
+def test_compose_gives_each_container_as_little_as_it_needs(files: dict[str, File]) -> None:
+    for name, service in compose(files)["services"].items():
+        if "build" in service:
+            assert service["read_only"] is True
+            assert service["cap_drop"] == ["ALL"]
+            assert service["security_opt"] == ["no-new-privileges:true"]
+        else:
+            tag = service["image"].partition(":")[2]
+            assert re.match(r"\d", tag), f"{name} is of no particular version"
+        assert service["restart"] == ("no" if name == "migrate" else "unless-stopped")
+        is_checked = "test" in service.get("healthcheck", {}) or name == "web"  # the image's own
+        assert is_checked or service["healthcheck"] == {"disable": True}
+
+
+BROKER_SCHEMES = {"kafka": "kafka", "nats": "nats", "rabbit": "amqp", "redis": "redis"}
+
+
+@pytest.mark.parametrize("name", BROKER_SCHEMES)
+def test_a_broker_is_in_every_file_that_needs_it(name: Broker) -> None:
+    files = render(PLAN.model_copy(update={"broker": name}))
+    services = compose(files)["services"]
+    scheme = BROKER_SCHEMES[name]
+
+    for role in ("web", "worker"):
+        assert services[role]["environment"]["BROKER_URL"].startswith(f"{scheme}://")
+        assert re.search(r"[/@]broker:\d+", services[role]["environment"]["BROKER_URL"])
+        assert services[role]["depends_on"]["broker"] == {"condition": "service_healthy"}
+    assert services["broker"]["healthcheck"]["test"][0] == "CMD"
+    assert re.search(r":\d", services["broker"]["image"])
+    assert services["broker"]["volumes"][0].partition(":")[0] in compose(files)["volumes"]
+    assert f"# BROKER_URL={scheme}://" in files[".env.example"].text
+    assert f"`BROKER_URL` ({scheme}://" in files["README.md"].text
+    project = tomllib.loads(files["pyproject.toml"].text)["project"]
+    assert project["dependencies"] == [f"newel[{name}]>=0.4.2,<0.5"]
+    needed = set(re.findall(r"\$\{(\w+):\?", files["compose.yaml"].text))
+    assert needed <= set(re.findall(r"^(\w+)=", files[".env"].text, re.MULTILINE))
+    assert needed <= set(re.findall(r"^(\w+)=", files[".env.example"].text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("name", BROKER_SCHEMES)
+def test_the_kernel_knows_the_address_of_the_broker(name: Broker) -> None:
+    services = compose(render(PLAN.model_copy(update={"broker": name})))["services"]
+    url = services["web"]["environment"]["BROKER_URL"]
+
+    assert open_broker(re.sub(r"\$\{[^}]*\}", "x", url)) is not None
+
+
+def test_without_a_broker_there_is_none(files: dict[str, File]) -> None:
+    assert "broker" not in compose(files)["services"]
+    assert not re.search(r"^ +BROKER_URL", files["compose.yaml"].text, re.MULTILINE)
+    assert "newel[" not in files["pyproject.toml"].text.partition("[dependency-groups]")[0]
+
+
+def test_the_texts_say_who_works_on_what() -> None:
+    books = PLAN.resources[0].model_copy(
+        update={
+            "jobs": (
+                Job(name="report", cron="0 3 * * *"),
+                Job(name="thank", event="created"),
+                Job(name="scan"),
+            )
+        }
+    )
+    readme = render(PLAN.model_copy(update={"resources": (books,)}))["README.md"].text
+
+    assert "ROLE=web newel serve" in readme
+    assert "newel worker" in readme
+    assert "| `report` | `0 3 * * *`, in UTC |" in readme
+    assert "| `thank` | books: created |" in readme
+    assert "| `scan` | when the service enqueues it |" in readme
+    assert "NotImplementedError" not in render()["README.md"].text
+    for name in ("MAIL_URL", "BROKER_URL", "ROLE"):
+        assert f"# {name}=" in render()[".env.example"].text
 
 
 def test_compose_names_only_what_it_has(files: dict[str, File]) -> None:

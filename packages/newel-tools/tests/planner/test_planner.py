@@ -203,9 +203,9 @@ def test_what_is_mostly_not_understood_is_refused_with_a_skeleton(sentence):
 
 
 def test_a_refusal_names_the_words_that_were_not_understood():
-    error = refusal("online store with Stripe integration and Kafka events")
+    error = refusal("online store with Stripe integration and push via Telegram")
 
-    assert "'Stripe integration and Kafka events'" in error.message
+    assert "'Stripe integration and push via Telegram'" in error.message
     assert "33%" in error.message
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from newel_tools.plan.fields import write_line
-from newel_tools.plan.plan import Plan, Resource
+from newel_tools.plan.jobs import write_job
+from newel_tools.plan.plan import Plan, Resource, usual_events
 from newel_tools.plan.text import read_plan, write_plan
 from newel_tools.planner.planner import plan_sentence
 
@@ -25,6 +26,9 @@ def lines_of(resource: Resource) -> list[str]:
     if resource.states is not None:
         lines.append(f"  {resource.states.field}: {write_line(resource.states)}")
     lines += [f"  action {action.name}" for action in resource.actions]
+    usual = usual_events(resource.states)
+    lines += [f"  event {event}" for event in resource.events if event not in usual]
+    lines += [f"  job {job.name}: {write_job(job)}" for job in resource.jobs]
     return lines
 
 
@@ -34,6 +38,9 @@ def outline(plan: Plan) -> str:
     fields = [f"{field.name}: {write_line(field)}" for field in plan.users.fields]
     if fields != ["full_name: str(255) optional"]:
         lines += [f"users {field}" for field in fields]
+    lines += [f"users job {job.name}: {write_job(job)}" for job in plan.users.jobs]
+    if plan.broker is not None:
+        lines.append(f"broker {plan.broker}")
     for resource in plan.resources:
         lines += lines_of(resource)
     for role in plan.roles:

@@ -9,8 +9,8 @@ from decimal import Decimal
 from typing import Final
 
 from newel_tools.generator.naming import camel
-from newel_tools.generator.samples import Samples, number, refused, samples
-from newel_tools.plan.bounds import INT32, INT64, Default
+from newel_tools.generator.samples import PYTHON, Samples, number, refused, samples
+from newel_tools.plan.bounds import INT32, INT64, Default, FieldType
 from newel_tools.plan.plan import Field
 
 __all__ = ["RENAMED", "FieldView", "literal", "view_field"]
@@ -26,7 +26,7 @@ class FieldView:
     """
 
     name: str
-    type: str
+    type: FieldType
     alias: str | None
     alias_of: str | None
     choices: str | None
@@ -72,19 +72,6 @@ class FieldView:
 
 _SORTABLE: Final = {"str", "int", "float", "decimal", "date", "datetime"}
 _EXACT: Final = {"str", "int", "uuid", "email"}
-_PLAIN: Final = {
-    "str": "str",
-    "text": "str",
-    "int": "int",
-    "float": "float",
-    "decimal": "Decimal",
-    "bool": "bool",
-    "datetime": "datetime",
-    "date": "date",
-    "uuid": "UUID",
-    "email": "str",
-    "url": "str",
-}
 _CHOICE_LENGTH: Final = 40
 
 RENAMED: Final = {"date": "Date", "datetime": "DateTime"}
@@ -135,7 +122,7 @@ def _plain(field: Field, alias: str) -> str:
         return alias
     if field.type == "json":
         return "list[Any]" if field.default == "[]" else "dict[str, Any]"
-    return _PLAIN[field.type]
+    return PYTHON[field.type][0]
 
 
 def _annotation(field: Field) -> str | None:

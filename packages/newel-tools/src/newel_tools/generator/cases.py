@@ -42,6 +42,7 @@ class Cases:
     optional: tuple[str, ...]
     sets: tuple[SetView, ...]
     events: tuple[str, ...]
+    told: str
     many: str | None
     numbered: bool
     unique: tuple[FieldView, ...]
@@ -92,6 +93,7 @@ def cases_of(view: ResourceView, views: Mapping[str, ResourceView]) -> Cases:
         optional=tuple(f.name for f in view.fields if f.optional),
         sets=sets,
         events=tuple(_events(view)),
+        told=_told(view),
         many=many,
         numbered=numbered,
         unique=tuple(f for f in view.fields if f.unique and f.samples.differ) if alone else (),
@@ -208,9 +210,21 @@ def _server_owned(view: ResourceView) -> Iterator[str]:
 
 
 def _events(view: ResourceView) -> Iterator[str]:
-    for word in ("created", "updated", "deleted"):
-        if word in view.events:
-            yield f"{view.cls}{word.capitalize()}"
+    """Yield what is published when a row is made, changed in every field, and deleted."""
+    told = {fact.word: fact for fact in view.facts}
+    for word in ("created", "updated"):
+        if word in told:
+            yield told[word].cls
+    yield from (f.cls for f in view.facts if f.field is not None and f.field.samples.differ)
+    if "deleted" in told:
+        yield told["deleted"].cls
+
+
+def _told(view: ResourceView) -> str:
+    """Return the source of the moves that have an event of their own: pairs of verb and name."""
+    pairs = [(m.verb, view.fact_of(state=m.after)) for m in view.moves if m.way is not None]
+    told = [f'("{verb}", "{fact.cls}")' for verb, fact in pairs if fact is not None]
+    return f"[{', '.join(told)}]" if told else ""
 
 
 def _is_filter(view: ResourceView, name: str) -> bool:

@@ -18,6 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from newel_tools.generator.cases import cases_of
 from newel_tools.generator.files import File
 from newel_tools.generator.imports import with_imports
+from newel_tools.generator.jobs import JobView
 from newel_tools.generator.layout import Feature, Layout, Places, Role
 from newel_tools.generator.naming import camel
 from newel_tools.generator.view import ResourceView, UsersView, view_resource, view_users
@@ -52,12 +53,14 @@ class _Writing:
     views: Mapping[str, ResourceView]
 
     def users(self, view: UsersView) -> Iterator[File]:
-        listed = {"u": view, "cls": "User", "words": "users", "is_listed": False}
+        listed: dict[str, Any] = {"u": view, "cls": "User", "words": "users", "is_listed": False}
+        listed |= {"jobs": view.jobs}
         choices = tuple(f.plain for f in view.fields if f.choices)
-        own = self._names(_USERS, "User", choices)
+        own = self._names(_USERS, "User", choices, jobs=view.jobs)
         for role in ("models", "roles", "schemas", "service", "router", "tests"):
             yield from self._file(role, _USERS, f"users_{role}", listed, own)
         yield from self._file("repository", _USERS, "repository", listed, own)
+        yield from self._jobs(_USERS, listed, own)
         package = {"r": {"words": "users"}, "router": self.places.module("router", _USERS)}
         yield from self._file("package", _USERS, "package", package, own)
 
@@ -66,7 +69,7 @@ class _Writing:
         choices = tuple(f.plain for f in view.fields if f.choices)
         if view.states:
             choices = (*choices, view.states.alias)
-        own = self._names(feature, view.cls, choices)
+        own = self._names(feature, view.cls, choices, jobs=view.jobs)
         for target, cls in view.repositories:
             own |= self._names(self._feature(target), cls, ())
         values: dict[str, Any] = {
@@ -77,7 +80,7 @@ class _Writing:
             "is_listed": self._is_listed(view.name),
             "linked": bool(view.links or view.sets),
             "visible": visibility(view),
-            "events": list(_events(view)),
+            "jobs": view.jobs,
             "status_changed": f"{view.states.field}_changed" if view.states else None,
             "router": self.places.module("router", feature),
         }
@@ -88,7 +91,16 @@ class _Writing:
             # nothing else: a resource may be called event, and Event is newel's here
             types = dict.fromkeys(choices, own[view.cls])
             yield from self._file("events", feature, "events", values, types)
+        yield from self._jobs(feature, values, own)
         yield from self._file("package", feature, "package", values, own)
+
+    def _jobs(
+        self, feature: Feature, values: Mapping[str, Any], own: Mapping[str, str]
+    ) -> Iterator[File]:
+        if values["jobs"]:
+            yield from self._file("jobs", feature, "jobs", values, own)
+            tested = {**own, "module": self.places.module("router", feature)}
+            yield from self._file("jobs_tests", feature, "jobs_tests", values, tested)
 
     def guards(self) -> File:
         public = [
@@ -117,7 +129,9 @@ class _Writing:
             names["Text"] = "sqlalchemy"
         yield File(path, with_imports(text, own=names, package=self.places.package))
 
-    def _names(self, feature: Feature, cls: str, choices: Iterable[str]) -> dict[str, str]:
+    def _names(
+        self, feature: Feature, cls: str, choices: Iterable[str], *, jobs: Iterable[JobView] = ()
+    ) -> dict[str, str]:
         """Return where the names of a feature are defined."""
         module = self.places.module
         models, schemas = module("models", feature), module("schemas", feature)
@@ -126,10 +140,10 @@ class _Writing:
         names |= {f"{cls}{body}": schemas for body in bodies}
         names |= {f"{cls}Repository": module("repository", feature)}
         names |= {f"{cls}Service": module("service", feature)}
+        names |= {job.name: module("jobs", feature) for job in jobs}
         view = self.views.get(feature.plural)
         if view is not None:
-            events = module("events", feature)
-            names |= {f"{cls}{camel(word)}": events for word in view.events}
+            names |= {fact.cls: module("events", feature) for fact in view.facts}
         return names
 
     def _feature(self, name: str) -> Feature:
@@ -148,31 +162,6 @@ def _packages(files: Iterable[File], package: str) -> Iterator[File]:
     for folder in sorted(folders):
         if folder / "__init__.py" not in taken:
             yield File(str(folder / "__init__.py"), "")
-
-
-@dataclass(frozen=True, slots=True)
-class _Fact:
-    """One event class."""
-
-    cls: str
-    says: str = ""
-    lines: tuple[str, ...] = ()
-
-
-def _events(view: ResourceView) -> Iterator[_Fact]:
-    states = view.states
-    for word in view.events:
-        cls = f"{view.cls}{camel(word)}"
-        if word == "created":
-            yield _Fact(cls, lines=("owner_id: UUID",) if view.owned else ())
-        elif word == "updated":
-            yield _Fact(cls, lines=("fields: tuple[str, ...]",))
-        elif word == "deleted":
-            yield _Fact(cls)
-        elif states is not None and word == f"{states.field}_changed":
-            yield _Fact(cls, lines=(f"before: {states.alias}", f"after: {states.alias}"))
-        else:
-            yield _Fact(cls, says="Publish it in the service, where it becomes true.")
 
 
 def _list(values: Iterable[str]) -> str:

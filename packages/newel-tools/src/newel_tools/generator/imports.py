@@ -20,30 +20,37 @@ class UnknownName(LookupError):
 
 
 _MODULES: Final = {
-    "collections.abc": "Iterable Mapping Sequence",
-    "dataclasses": "dataclass",
+    "collections.abc": "Callable Iterable Mapping Sequence",
+    "dataclasses": "dataclass replace",
     "datetime": "UTC date datetime",
     "decimal": "Decimal",
+    "functools": "wraps",
     "fastapi": "APIRouter Depends FastAPI Query",
     "httpx2": "AsyncClient",
     "newel.accounts": "AccountRead Register",
     "newel.auth": "public requires",
     "newel.clock": "utc_now",
     "newel.concurrency": "IfMatch Tagged Versions check_version",
-    "newel.db": "CurrentWork Work",
-    "newel.directory": "refuse_lockout",
+    "newel.db": "CurrentWork Database Work",
+    "newel.directory": "UserRegistered refuse_lockout",
     "newel.entity": "Entity Owned SoftDeleted unique",
-    "newel.errors": "Conflict FieldError Invalid",
+    "newel.errors": "Conflict FieldError Invalid Unavailable",
     "newel.events": "Event OutboxEvent",
+    "newel.handlers": "on",
     "newel.identity": "Account Email",
+    "newel.job_rows": "JobRow",
+    "newel.jobs": "Backoff JobRun job",
     "newel.modules": "Module",
     "newel.pages": "Page PageQuery Slice",
     "newel.principal": "Principal",
     "newel.repository": "Repository",
+    "newel.schedules": "schedule tick",
     "newel.schemas": "EntityRead InputModel Int32 Int64 JsonArray JsonObject Text omittable",
+    "newel.testing": "commits_fail run_jobs",
     "pydantic": "AfterValidator AwareDatetime Field HttpUrl PlainSerializer UrlConstraints",
     "sqlalchemy": (
-        "JSON BigInteger Column ColumnElement ForeignKey Numeric String Table Uuid or_ select"
+        "JSON BigInteger Column ColumnElement ForeignKey Numeric String Table Uuid func or_ select "
+        "update"
     ),
     "sqlalchemy.orm": "Mapped mapped_column relationship",
     "typing": "TYPE_CHECKING Annotated Any Literal",

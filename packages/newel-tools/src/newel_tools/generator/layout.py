@@ -18,13 +18,16 @@ Layout = Literal["features", "layered"]
 LAYOUTS: Final[tuple[Layout, ...]] = ("features", "layered")
 
 Role = Literal[
-    "events", "models", "package", "repository", "roles", "router", "schemas", "service", "tests"
-]
+    "events", "jobs", "jobs_tests", "models", "package", "repository", "roles", "router", "schemas",
+    "service", "tests",
+]  # fmt: skip
 """What a file of a feature is for; ``package`` makes its folder importable."""
 
 _TABLE: Final[dict[Layout, dict[Role, str]]] = {
     "features": {
         "events": "src/{package}/{plural}/events.py",
+        "jobs": "src/{package}/{plural}/jobs.py",
+        "jobs_tests": "tests/{plural}/test_jobs.py",
         "models": "src/{package}/{plural}/models.py",
         "package": "src/{package}/{plural}/__init__.py",
         "repository": "src/{package}/{plural}/repository.py",
@@ -36,6 +39,8 @@ _TABLE: Final[dict[Layout, dict[Role, str]]] = {
     },
     "layered": {
         "events": "src/{package}/events/{singular}.py",
+        "jobs": "src/{package}/jobs/{singular}.py",
+        "jobs_tests": "tests/{plural}/test_jobs.py",
         "models": "src/{package}/models/{singular}.py",
         "repository": "src/{package}/repositories/{singular}.py",
         "roles": "src/{package}/core/roles.py",

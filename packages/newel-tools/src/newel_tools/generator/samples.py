@@ -6,11 +6,28 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import ROUND_FLOOR, Decimal
+from typing import Final
 
-from newel_tools.plan.bounds import INT32, INT64
+from newel_tools.plan.bounds import INT32, INT64, FieldType
 from newel_tools.plan.plan import Field
 
-__all__ = ["Samples", "number", "refused", "samples"]
+__all__ = ["PYTHON", "Samples", "number", "refused", "samples"]
+
+PYTHON: Final[dict[FieldType, tuple[str, str]]] = {
+    "str": ("str", '"a"'),
+    "text": ("str", '"a"'),
+    "int": ("int", "1"),
+    "float": ("float", "1.5"),
+    "decimal": ("Decimal", 'Decimal("1.50")'),
+    "bool": ("bool", "True"),
+    "datetime": ("datetime", "utc_now()"),
+    "date": ("date", "utc_now().date()"),
+    "uuid": ("UUID", "uuid4()"),
+    "json": ("dict[str, Any]", "{}"),
+    "email": ("str", '"a@example.com"'),
+    "url": ("str", '"https://example.com"'),
+}
+"""What a field's values are in Python, and one of them."""
 
 _DAY = "2030-01-0{n}"
 _UUID = "00000000-0000-7000-8000-00000000000{n}"

@@ -10,7 +10,7 @@ import os
 import re
 import secrets
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import distribution
@@ -21,10 +21,11 @@ from urllib.parse import unquote, urlsplit
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from newel_tools.errors import PlanError
+from newel_tools.generator.brokers import BROKERS
 from newel_tools.generator.files import File
 from newel_tools.generator.layout import Feature, Layout, Places, Role
 from newel_tools.generator.variables import VARIABLES
-from newel_tools.plan.plan import Plan, Resource
+from newel_tools.plan.plan import Plan, Resource, Users
 
 __all__ = ["ROUTES", "Kernel", "render_shell", "with_routes"]
 
@@ -142,7 +143,12 @@ def _templates() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    filters: dict[str, Any] = {"line": _line, "quoted": _quoted, "shortened": _shortened}
+    filters: dict[str, Any] = {
+        "line": _line,
+        "quoted": _quoted,
+        "shortened": _shortened,
+        "flow": _flow,
+    }
     environment.filters.update(filters)
     return environment
 
@@ -161,6 +167,9 @@ def _values(plan: Plan, layout: Layout, *, directory: Path, kernel: Kernel) -> d
         "python": f"{sys.version_info.major}.{sys.version_info.minor}",
         "secret_key": secrets.token_hex(32),  # hex: no shell, URL or YAML reads it differently
         "postgres_password": secrets.token_hex(24),
+        "broker_password": secrets.token_hex(24),
+        "broker": None if plan.broker is None else BROKERS[plan.broker],
+        "background": list(_background(plan)),
         "variables": VARIABLES,
         "roles": [
             (role.name, ", ".join(f"`{p}`" for p in role.permissions)) for role in plan.roles
@@ -183,6 +192,24 @@ def _kept(resource: Resource) -> str:
     names += [resource.states.field] if resource.states else []
     whose = "of the user who makes them" if resource.owner else "shared"
     return f"{resource.name} ({', '.join(names)}), {whose}, read by: {resource.read}"
+
+
+def _background(plan: Plan) -> Iterator[tuple[str, str]]:
+    """Yield the jobs of a plan, each with when it runs."""
+    for part in (plan.users, *plan.resources):
+        of = "users" if isinstance(part, Users) else part.name
+        for job in part.jobs:
+            if job.cron is not None:
+                yield job.name, f"`{job.cron}`, in UTC"
+            elif job.event is not None:
+                yield job.name, f"{of}: {job.event}"
+            else:
+                yield job.name, "when the service enqueues it"
+
+
+def _flow(values: Sequence[str]) -> str:
+    """Return a list as YAML has it in one line."""
+    return json.dumps(list(values))
 
 
 def _line(text: str) -> str:
@@ -227,7 +254,8 @@ class _Where:
         """Where the files of a feature called invoices would lie, for the texts."""
         invoices = Feature("invoices", "invoice")
         wanted: tuple[Role, ...] = (
-            *("models", "schemas", "repository", "service", "router", "events", "roles", "tests"),
+            *("models", "schemas", "repository", "service", "router", "events", "jobs", "roles"),
+            "tests",
         )
         return {role: f"`{self._places.path(role, invoices)}`" for role in wanted} | {
             "roles": f"`{self._places.path('roles', Feature('users', 'user'))}`"

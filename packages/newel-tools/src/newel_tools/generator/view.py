@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from newel_tools.generator.attributes import RENAMED, FieldView, literal, view_field
+from newel_tools.generator.facts import FactView, view_facts
 from newel_tools.generator.imports import KNOWN
+from newel_tools.generator.jobs import JobView, listed, view_jobs
 from newel_tools.generator.layout import Feature
 from newel_tools.generator.links import LinkView, SetView, view_links, view_sets
 from newel_tools.generator.moves import MoveView, view_moves
@@ -28,6 +30,11 @@ from newel_tools.plan.plan import Field, Plan, Resource, Role, States
 
 __all__ = ["ResourceView", "StatesView", "UsersView", "view_resource", "view_users"]
 
+_REGISTERED: Final = FactView(cls="UserRegistered", word="registered", usual=True)
+_USER_ROUTES: Final = frozenset(
+    {"router", "list_users", *(f"{v}_user" for v in ("get", "update", "activate", "deactivate"))}
+    | {"delete_user"}
+)
 _QUERY: Final = frozenset({"cursor", "filters", "offset", "order", "page", "page_size", "sort"})
 
 
@@ -66,7 +73,8 @@ class ResourceView:
     sets: tuple[SetView, ...]
     states: StatesView | None
     actions: tuple[str, ...]
-    events: tuple[str, ...]
+    facts: tuple[FactView, ...]
+    jobs: tuple[JobView, ...]
     renamed: tuple[tuple[str, str], ...]
     table_arguments: tuple[str, ...]
     column_uniques: frozenset[str]
@@ -76,6 +84,25 @@ class ResourceView:
     @property
     def feature(self) -> Feature:
         return Feature(self.name, self.singular)
+
+    @property
+    def events(self) -> tuple[str, ...]:
+        return tuple(fact.word for fact in self.facts)
+
+    @property
+    def said(self) -> tuple[FactView, ...]:
+        """The events that somebody asked for."""
+        return tuple(fact for fact in self.facts if not fact.usual)
+
+    def fact_of(self, *, state: str = "", action: str = "") -> FactView | None:
+        """Return the event that a move into ``state``, or an action, makes true."""
+        wanted = {state, action} - {""}
+        return next((f for f in self.facts if {f.state, f.action} & wanted), None)
+
+    @property
+    def background(self) -> str:
+        """What its module does in the background, as arguments."""
+        return listed(self.jobs)
 
     @property
     def id(self) -> str:
@@ -180,6 +207,12 @@ class UsersView:
     fields: tuple[FieldView, ...]
     roles: tuple[Role, ...]
     renamed: tuple[tuple[str, str], ...]
+    jobs: tuple[JobView, ...]
+
+    @property
+    def background(self) -> str:
+        """What its module does in the background, as arguments."""
+        return listed(self.jobs)
 
     @property
     def aliases(self) -> tuple[FieldView, ...]:
@@ -219,7 +252,10 @@ def view_users(plan: Plan) -> UsersView:
     """
     fields = _fields(plan.users.fields, owner="User")
     return UsersView(
-        fields=tuple(fields), roles=plan.roles, renamed=tuple(_renamed(plan.users.fields))
+        fields=tuple(fields),
+        roles=plan.roles,
+        renamed=tuple(_renamed(plan.users.fields)),
+        jobs=tuple(view_jobs(plan.users.jobs, lambda _: _REGISTERED, taken=_USER_ROUTES)),
     )
 
 
@@ -228,6 +264,10 @@ def view_resource(plan: Plan, resource: Resource) -> ResourceView:
     owned = resource.owner is not None
     private = resource.read == "owner"
     cls = class_name(resource.singular)
+    fields = tuple(_fields(resource.fields, owner=cls))
+    states = _states(resource, resource.states, cls) if resource.states else None
+    alias = states.alias if states else None
+    facts = {f.word: f for f in view_facts(resource, cls, fields=fields, state_alias=alias)}
     view = ResourceView(
         name=resource.name,
         singular=resource.singular,
@@ -242,12 +282,13 @@ def view_resource(plan: Plan, resource: Resource) -> ResourceView:
         private=private,
         public=resource.read == "public",
         soft=resource.soft_delete,
-        fields=tuple(_fields(resource.fields, owner=cls)),
+        fields=fields,
         links=tuple(view_links(plan, resource)),
         sets=tuple(view_sets(plan, resource)),
-        states=_states(resource, resource.states, cls) if resource.states else None,
+        states=states,
         actions=tuple(action.name for action in resource.actions),
-        events=resource.events,
+        facts=tuple(facts.values()),
+        jobs=tuple(view_jobs(resource.jobs, facts.__getitem__, taken=_routes(resource, states))),
         renamed=tuple(_renamed(resource.fields)),
         table_arguments=(),
         column_uniques=frozenset(),
@@ -255,6 +296,13 @@ def view_resource(plan: Plan, resource: Resource) -> ResourceView:
         users_write=_grants(plan, "user", f"{resource.name}:write"),
     )
     return _with_uniques(view)
+
+
+def _routes(resource: Resource, states: StatesView | None) -> set[str]:
+    """Return the names that the router of a resource defines."""
+    verbs = ["create", "get", "replace", "update", "delete", *(a.name for a in resource.actions)]
+    verbs += [move.verb for move in states.moves] if states else []
+    return {f"list_{resource.name}", "router", *(f"{verb}_{resource.singular}" for verb in verbs)}
 
 
 def _fields(fields: Sequence[Field], *, owner: str) -> Iterator[FieldView]:

@@ -9,9 +9,12 @@ relations and permissions that lead nowhere, and rows that could never be create
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from keyword import iskeyword
 from typing import Annotated, Any, Final, Literal, Self, cast
 
 import pydantic
+from cronsim import CronSim, CronSimError
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator, model_validator
 
 from newel_tools.errors import PlanError
@@ -21,7 +24,10 @@ from newel_tools.plan.names import check_field, check_resource, check_service, c
 __all__ = [
     "ASSUMED",
     "Action",
+    "Argument",
+    "Broker",
     "Field",
+    "Job",
     "Permission",
     "Plan",
     "Relation",
@@ -31,6 +37,7 @@ __all__ = [
     "Transition",
     "Users",
     "Visibility",
+    "moment",
     "usual_events",
     "usual_roles",
 ]
@@ -40,6 +47,9 @@ ASSUMED: Final = ""
 
 Visibility = Literal["owner", "signed_in", "public"]
 """Who reads the rows: their owner, everyone who is logged in, or anyone."""
+
+Broker = Literal["kafka", "nats", "rabbit", "redis"]
+"""What carries events to other services."""
 
 Permission = Annotated[
     str, pydantic.StringConstraints(pattern=r"^(\*|[a-z][a-z0-9_]*:(\*|[a-z][a-z0-9_]*))$")
@@ -177,6 +187,60 @@ class Action(_Part):
     name: _Word
 
 
+class Argument(_Part):
+    """What a job is told. It comes from the service's own code, so that a type is all it needs."""
+
+    name: _Word
+    type: FieldType
+    optional: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.type == "enum":
+            raise PlanError(
+                f"the argument '{self.name}' cannot be an enum",
+                fix=f"write '{self.name} str'",
+                word=self.name,
+            )
+        _refuse_keyword(self.name, "argument")
+        return self
+
+
+class Job(_Part):
+    """Work in the background: a typed function, whose body the team writes.
+
+    It is run at the times of ``cron``, or after an ``event``, or when the service enqueues it.
+    """
+
+    name: _Word
+    cron: str | None = None
+    """Minute, hour, day, month, day of the week; in UTC."""
+    event: _Word | None = None
+    """A fact of its resource, in the past tense; ``registered`` for users."""
+    arguments: tuple[Argument, ...] = pydantic.Field(default=(), max_length=20)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _refuse_keyword(self.name, "job")
+        _refuse_twice([a.name for a in self.arguments], "argument", where=self.name)
+        if (self.cron is not None) + (self.event is not None) + bool(self.arguments) > 1:
+            raise PlanError(
+                f"the job '{self.name}' has more than one of: times, an event, arguments",
+                fix="make it two jobs",
+                word=self.name,
+            )
+        if self.cron is not None:
+            try:
+                CronSim(self.cron, datetime.now(UTC))
+            except CronSimError as error:
+                raise PlanError(
+                    f"'{self.cron}' is no time for the job '{self.name}': {error}",
+                    fix="write minute, hour, day, month and day of the week: cron(30 3 * * mon)",
+                    word=self.name,
+                ) from None
+        return self
+
+
 class Resource(_Part):
     """Something the service keeps: a table, its schemas, its endpoints."""
 
@@ -194,6 +258,7 @@ class Resource(_Part):
     actions: tuple[Action, ...] = ()
     events: tuple[_Word, ...] = ("created", "updated", "deleted")
     """Facts published when they happen, in the past tense."""
+    jobs: tuple[Job, ...] = ()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -207,6 +272,8 @@ class Resource(_Part):
             check_field(name, singular=self.singular)
         _refuse_twice((*columns, *links, *keys), "field", where=self.name)
         _refuse_twice([a.name for a in self.actions], "action", where=self.name)
+        _refuse_twice(self.events, "event", where=self.name)
+        _refuse_events(self.jobs, self.events, where=self.name)
         if self.owner is None and self.read == "owner":
             raise PlanError(
                 f"{self.name} are read by their owner, and have none",
@@ -220,12 +287,14 @@ class Users(_Part):
     """The users' own columns besides what accounts bring (e-mail, password, roles, active)."""
 
     fields: tuple[Field, ...] = pydantic.Field(default=(), max_length=60)
+    jobs: tuple[Job, ...] = ()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         for field in self.fields:
             check_user_field(field.name)
         _refuse_twice([f.name for f in self.fields], "field", where="users")
+        _refuse_events(self.jobs, ("registered",), where="users")
         return self
 
 
@@ -251,6 +320,8 @@ class Plan(_Part):
     users: Users = pydantic.Field(default_factory=Users)
     resources: tuple[Resource, ...] = pydantic.Field(default=(), max_length=40)
     roles: tuple[Role, ...]
+    broker: Broker | None = None
+    """What events leave by; None: they stay in the service."""
     assumed: tuple[_Line, ...] = ()
     """What was decided without being asked for, one sentence each."""
     not_understood: tuple[_Line, ...] = ()
@@ -265,6 +336,8 @@ class Plan(_Part):
         _refuse_twice([r.name for r in self.resources], "resource", where="the plan")
         _refuse_twice([r.singular for r in self.resources], "singular", where="the plan")
         _refuse_twice([r.name for r in self.roles], "role", where="the plan")
+        parts = (self.users, *self.resources)
+        _refuse_twice([job.name for part in parts for job in part.jobs], "job", where="the plan")
         names = [*(r.name for r in self.resources), "users"]
         for resource in self.resources:
             for relation in resource.relations:
@@ -309,6 +382,22 @@ def usual_events(states: States | None) -> tuple[str, ...]:
     return ("created", "updated", "deleted", *changed)
 
 
+def moment(event: str, states: States | None, fields: Iterable[str]) -> str | None:
+    """Return what makes an event of a resource true: its state or field of that name, else None.
+
+    ``paid`` is said when a row comes into the state, ``price_changed`` when the field is another.
+    """
+    if states is not None and event in {step.after for step in states.transitions}:
+        return event
+    names = [name for name in fields if event.startswith(f"{name}_")]
+    happened = {event.removeprefix(f"{name}_"): name for name in names}
+    return next((name for word, name in happened.items() if word in _CHANGES), None)
+
+
+_CHANGES: Final = frozenset({"adjusted", "changed", "edited", "moved", "set", "updated"})
+"""What is said of a field that has another value than before."""
+
+
 def usual_roles(resources: Iterable[Resource]) -> tuple[Role, ...]:
     """Return user (reads all, writes their own), reader (reads) and admin (everything).
 
@@ -349,6 +438,25 @@ def _refuse_twice(names: Iterable[str], kind: str, *, where: str) -> None:
                 f"{where} has the {kind} '{name}' twice", fix="rename or remove one", word=name
             )
         seen.add(name)
+
+
+def _refuse_keyword(name: str, kind: str) -> None:
+    if iskeyword(name):
+        raise PlanError(
+            f"'{name}' is a word of Python, so no {kind} can have it",
+            fix=f"call it '{name}_{kind}'",
+            word=name,
+        )
+
+
+def _refuse_events(jobs: Iterable[Job], events: tuple[str, ...], *, where: str) -> None:
+    for job in jobs:
+        if job.event is not None and job.event not in events:
+            raise PlanError(
+                f"the job '{job.name}' waits for '{job.event}', which is no event of {where}",
+                fix=f"use one of {', '.join(events)}, or add it to the events",
+                word=job.name,
+            )
 
 
 def _refuse_unknown(target: str, names: list[str], *, where: str) -> None:

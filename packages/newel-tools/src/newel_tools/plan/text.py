@@ -15,11 +15,13 @@ from pydantic import BaseModel, ValidationError
 
 from newel_tools.errors import PlanError
 from newel_tools.plan.fields import Line, read_line, refusal, write_line
+from newel_tools.plan.jobs import read_job, write_job
 from newel_tools.plan.nouns import singular
 from newel_tools.plan.plan import (
     ASSUMED,
     Action,
     Field,
+    Job,
     Plan,
     Relation,
     Resource,
@@ -67,16 +69,26 @@ def _head(plan: Plan) -> _Lines:
     ]
     if plan.sentence:
         lines.append((f"sentence: {_scalar(plan.sentence)}", None))
+    if plan.broker is not None:
+        lines.append((f"broker: {plan.broker}", plan.provenance.get("broker")))
     return lines
 
 
 def _users(plan: Plan) -> _Lines:
-    if not plan.users.fields:
-        return []
-    lines: _Lines = [("users:", None), ("  fields:", None)]
+    lines: _Lines = [("  fields:", None)] if plan.users.fields else []
     for field in plan.users.fields:
         source = plan.provenance.get(f"users.fields.{field.name}")
         lines.append((f"    {field.name}: {_scalar(write_line(field))}", source))
+    jobs = _jobs("users", plan.users.jobs, plan.provenance)
+    lines += [(text.removeprefix("  "), source) for text, source in jobs]
+    return [("users:", None), *lines] if lines else []
+
+
+def _jobs(owner: str, jobs: tuple[Job, ...], sources: Mapping[str, str]) -> _Lines:
+    lines: _Lines = [("    jobs:", None)] if jobs else []
+    for job in jobs:
+        text = f"      {job.name}: {_scalar(write_job(job))}"
+        lines.append((text, sources.get(f"{owner}.jobs.{job.name}")))
     return lines
 
 
@@ -101,7 +113,7 @@ def _resource(resource: Resource, sources: Mapping[str, str]) -> _Lines:
             lines.append((f"      - {action.name}", sources.get(f"{name}.actions.{action.name}")))
     if resource.events != usual_events(resource.states):
         add("events", f"[{', '.join(resource.events)}]")
-    return lines
+    return [*lines, *_jobs(name, resource.jobs, sources)]
 
 
 def _columns(resource: Resource, sources: Mapping[str, str]) -> _Lines:
@@ -256,7 +268,7 @@ class _PlanReader:
             self.at[key] = node.start_mark.line + 1
             if key in {"assumed", "not_understood"}:
                 values[key] = tuple(self.text.scalar(n) for n in self.text.items(node))
-            elif key in {"service", "title", "sentence", "coverage"}:
+            elif key in {"service", "title", "sentence", "coverage", "broker"}:
                 values[key] = self.text.scalar(node)
                 self.text.source(key, node)
             elif key == "users":
@@ -297,9 +309,13 @@ class _PlanReader:
 
     def users(self, node: yaml.Node) -> Users:
         fields: list[Field] = []
+        jobs: tuple[Job, ...] = ()
         for key, value in self.text.pairs(node, "users"):
+            if key == "jobs":
+                jobs = self.jobs("users", value)
+                continue
             if key != "fields":
-                raise self.unknown(key, value, ("fields",))
+                raise self.unknown(key, value, ("fields", "jobs"))
             for name, text in self.text.pairs(value, "users.fields"):
                 line = self.line("users", name, text)
                 if not isinstance(line, Field):
@@ -310,7 +326,7 @@ class _PlanReader:
                         word=name,
                     )
                 fields.append(line)
-        return self.made(node, Users, fields=tuple(fields))
+        return self.made(node, Users, fields=tuple(fields), jobs=jobs)
 
     def resource(self, name: str, node: yaml.Node) -> Resource:
         self.text.source(name, node, heading=name)
@@ -322,6 +338,9 @@ class _PlanReader:
                 values[key] = tuple(self.action(name, n) for n in self.text.items(value))
             elif key == "events":
                 values[key] = tuple(self.text.scalar(n) for n in self.text.items(value))
+                self.text.source(f"{name}.events", value)
+            elif key == "jobs":
+                values[key] = self.jobs(name, value)
             elif key in {"singular", "owner", "read", "soft_delete"}:
                 values[key] = self.text.scalar(value)
                 self.text.source(f"{name}.{key}", value)
@@ -338,6 +357,16 @@ class _PlanReader:
         action = self.made(node, Action, name=self.text.scalar(node))
         self.text.source(f"{name}.actions.{action.name}", node)
         return action
+
+    def jobs(self, owner: str, node: yaml.Node) -> tuple[Job, ...]:
+        jobs: list[Job] = []
+        for name, value in self.text.pairs(node, f"{owner}.jobs"):
+            self.text.source(f"{owner}.jobs.{name}", value)
+            try:
+                jobs.append(read_job(name, self.text.scalar(value)))
+            except PlanError as error:
+                raise error.at(value.start_mark.line + 1) from None
+        return tuple(jobs)
 
     def fields(self, name: str, node: yaml.Node, values: dict[str, Any]) -> None:
         kept: dict[str, list[Any]] = {"fields": [], "relations": []}
@@ -397,9 +426,9 @@ class _PlanReader:
 
 
 _KEYS: Final = (
-    "service", "title", "sentence", "users", "resources", "roles", "assumed", "not_understood",
-    "coverage",
+    "service", "title", "sentence", "broker", "users", "resources", "roles", "assumed",
+    "not_understood", "coverage",
 )  # fmt: skip
 _RESOURCE_KEYS: Final = (
-    "singular", "owner", "read", "soft_delete", "fields", "actions", "events"
+    "singular", "owner", "read", "soft_delete", "fields", "actions", "events", "jobs"
 )  # fmt: skip

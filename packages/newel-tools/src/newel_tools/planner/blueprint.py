@@ -7,14 +7,18 @@ from newel_tools.plan.nouns import singular
 from newel_tools.plan.plan import (
     ASSUMED,
     Action,
+    Broker,
+    Job,
     Plan,
     Resource,
     Role,
     Users,
     Visibility,
+    moment,
     usual_events,
     usual_roles,
 )
+from newel_tools.plan.verbs import action_of
 from newel_tools.planner.draft import Draft, DraftResource, Grant
 from newel_tools.planner.lexicon import API_NOUNS
 from newel_tools.planner.parts import Parts, PartsMaker
@@ -46,7 +50,8 @@ class Blueprint:
             service=service,
             title=self.title(),
             sentence=ledger.sentence,
-            users=Users(fields=users),
+            broker=self.broker(),
+            users=Users(fields=users, jobs=self.jobs("users", self.draft.jobs_of_users)),
             resources=resources,
             roles=self.roles(resources),
             assumed=tuple(note[:500] for note in self.assumed),
@@ -87,6 +92,7 @@ class Blueprint:
             self.source(f"{name}.soft_delete", soft)
         for verb, span in draft.actions:
             self.source(f"{name}.actions.{verb}", span)
+        events, actions = self.events(draft, parts)
         return Resource(
             name=name,
             singular=singular(name),
@@ -96,9 +102,41 @@ class Blueprint:
             owner="users" if owner else None,
             read=read,
             soft_delete=soft is not None,
-            actions=tuple(Action(name=verb) for verb in dict.fromkeys(v for v, _ in draft.actions)),
-            events=usual_events(parts.states),
+            actions=tuple(Action(name=verb) for verb in actions),
+            events=events,
+            jobs=self.jobs(name, draft.jobs),
         )
+
+    def broker(self) -> Broker | None:
+        """Return what carries the events."""
+        if self.draft.broker is None:
+            return None
+        name, span = self.draft.broker
+        self.source("broker", span)
+        return name
+
+    def jobs(self, owner: str, said: list[tuple[Job, Span]]) -> tuple[Job, ...]:
+        """Return the jobs of one resource, or of the users."""
+        for job, span in said:
+            self.source(f"{owner}.jobs.{job.name}", span)
+        return tuple(job for job, _ in said)
+
+    def events(self, draft: DraftResource, parts: Parts) -> tuple[tuple[str, ...], list[str]]:
+        """Return the events and actions of a resource; what nothing makes true needs an action."""
+        usual = usual_events(parts.states)
+        actions = list(dict.fromkeys(verb for verb, _ in draft.actions))
+        said = [(event, span) for event, span in draft.events if event not in usual]
+        for event, _ in said:
+            source = moment(event, parts.states, [f.name for f in parts.fields])
+            verb = action_of(event)
+            if source is None and verb not in actions:
+                actions.append(verb)
+                note = f"{draft.name} have the action {verb}: what makes them {event}"
+                self.assumed.append(f"{note} is yours to write")
+        if said:
+            words = [self.draft.ledger.words(span) for _, span in said]
+            self.provenance[f"{draft.name}.events"] = "; ".join(dict.fromkeys(words))
+        return (*usual, *(event for event, _ in said)), actions
 
     def owner(self, draft: DraftResource) -> bool:
         """Tell whether users own the rows."""

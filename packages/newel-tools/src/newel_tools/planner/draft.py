@@ -7,12 +7,12 @@ from typing import Literal
 
 from newel_tools.plan.names import resource_conflict, snake
 from newel_tools.plan.nouns import plural
-from newel_tools.plan.plan import Visibility
+from newel_tools.plan.plan import Broker, Job, Visibility
 from newel_tools.planner.mentions import Mention
 from newel_tools.planner.sentence import Ledger, Span
 from newel_tools.planner.vocabulary import Usual, vocabulary
 
-__all__ = ["Draft", "DraftResource", "Flow", "Grant", "Link", "Rule"]
+__all__ = ["Draft", "DraftResource", "Errand", "Fact", "Flow", "Grant", "Link", "Rule"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +53,27 @@ class Rule:
     span: Span
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fact:
+    """``order.paid``, as words; one word alone means all that happens to such a thing."""
+
+    words: tuple[str, ...]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Errand:
+    """``nightly report job``: a job by name, and the words that say what it is about.
+
+    ``after`` are the words of the fact that it waits for.
+    """
+
+    job: Job
+    about: tuple[str, ...]
+    after: tuple[str, ...]
+    span: Span
+
+
 @dataclass(slots=True, kw_only=True)
 class DraftResource:
     """One resource as far as it was spoken of; spans say where."""
@@ -68,6 +89,8 @@ class DraftResource:
     moderated: Span | None = None
     soft_delete: Span | None = None
     actions: list[tuple[str, Span]] = field(default_factory=list[tuple[str, Span]])
+    events: list[tuple[str, Span]] = field(default_factory=list[tuple[str, Span]])
+    jobs: list[tuple[Job, Span]] = field(default_factory=list[tuple[Job, Span]])
 
 
 @dataclass(slots=True, kw_only=True)
@@ -84,6 +107,10 @@ class Draft:
     users: list[tuple[Mention, Span]] = field(default_factory=list[tuple[Mention, Span]])
     grants: list[Grant] = field(default_factory=list[Grant])
     rules: list[Rule] = field(default_factory=list[Rule])
+    facts: list[Fact] = field(default_factory=list[Fact])
+    errands: list[Errand] = field(default_factory=list[Errand])
+    jobs_of_users: list[tuple[Job, Span]] = field(default_factory=list[tuple[Job, Span]])
+    broker: tuple[Broker, Span] | None = None
     all_public: Span | None = None
     all_soft: Span | None = None
     notes: list[str] = field(default_factory=list[str])
@@ -112,6 +139,11 @@ class Draft:
     def usual(self, name: str) -> Usual:
         """Return what a resource usually keeps, beside the others there are."""
         return vocabulary().usual(name, beside=self.resources)
+
+    def fields_of(self, name: str) -> set[str]:
+        """Return the names of the fields that a resource was said to have, else the usual ones."""
+        said = {mention.name for mention, _ in self.resources[name].mentions}
+        return said or {line.partition(":")[0] for line in self.usual(name).fields}
 
     def _place(self, noun: str) -> tuple[str, str | None]:
         many = plural(noun)

@@ -24,6 +24,8 @@ __all__ = [
     "STATE_WORDS",
     "STOP_WORDS",
     "TECHNOLOGY",
+    "WORK_NOUNS",
+    "WORK_VERBS",
     "WRITE_VERBS",
 ]
 
@@ -122,6 +124,22 @@ WRITE_VERBS: Final = _words(
     "update upload write"
 )
 MODERATE_VERBS: Final = _words("approve moderate reject review")
+
+WORK_VERBS: Final = _words(
+    "aggregate alert archive backup bill build calculate call cancel charge check clean close "
+    "compute convert create deactivate delete email escalate expire export fetch generate import "
+    "index invoice mail notify poll process purge push rebuild recalculate recompute refresh "
+    "reindex release remind remove report resize retry run scan send summarise summarize sync "
+    "synchronise synchronize tell text transcode trigger update warn"
+)
+"""What is done in the background, where a sentence says when."""
+
+WORK_NOUNS: Final = _words(
+    "backup billing calculation check cleanup digest email export import index mail maintenance "
+    "newsletter notification reconciliation recalculation refresh reindex reminder report run "
+    "statistics summary sync"
+)
+"""The same, as a thing: ``report every night``."""
 
 STATE_WORDS: Final = _words("stage stages state states status statuses")
 

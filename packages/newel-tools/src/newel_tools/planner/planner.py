@@ -21,6 +21,7 @@ from newel_tools.plan.plan import Plan
 from newel_tools.planner.blueprint import Blueprint
 from newel_tools.planner.cursor import Cursor
 from newel_tools.planner.draft import Draft
+from newel_tools.planner.errands import place
 from newel_tools.planner.header import read_header
 from newel_tools.planner.lexicon import FOREIGN
 from newel_tools.planner.reading import Reading
@@ -67,6 +68,7 @@ def plan_sentence(sentence: str) -> Plan:
     draft = _read(sentence)
     _complete(draft)
     _understand_rules(draft)
+    place(draft)
     _refuse_unclear(draft)
     try:
         return Blueprint(draft).plan()
@@ -96,11 +98,9 @@ def _complete(draft: Draft) -> None:
 def _understand_rules(draft: Draft) -> None:
     """Note which of ``sku is unique`` is about a field that there is."""
     names: set[str] = set()
-    for resource in draft.resources.values():
-        said = [mention.name for mention, _ in resource.mentions]
-        usual = [line.partition(":")[0] for line in draft.usual(resource.name).fields]
-        for name in said or usual:
-            names |= {name, plural(name), f"{singular(resource.name)}_{name}"}
+    for resource in draft.resources:
+        for name in draft.fields_of(resource):
+            names |= {name, plural(name), f"{singular(resource)}_{name}"}
     for rule in draft.rules:
         if rule.field in names:
             draft.ledger.understood(rule.span)

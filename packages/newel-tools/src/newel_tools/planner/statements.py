@@ -10,6 +10,8 @@ from newel_tools.plan.names import snake
 from newel_tools.plan.nouns import is_plural
 from newel_tools.plan.verbs import action_of, is_participle
 from newel_tools.planner.draft import Flow, Rule
+from newel_tools.planner.errands import errand
+from newel_tools.planner.events import published
 from newel_tools.planner.lexicon import BREAKS, FIELD_PLURALS, LISTED_AS, STATE_WORDS
 from newel_tools.planner.mentions import snake_choice
 from newel_tools.planner.phrases import Phrase, is_feature, noun_of, read_phrase
@@ -27,6 +29,8 @@ _INSIDE = frozenset({"of", "per", "to"})
 def read_statements(reading: Reading) -> None:
     """Read to the end of the sentence."""
     rules = (
+        published,
+        errand,
         everyone_reads,
         visible,
         allowed,
