@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from datetime import timedelta
 from functools import partial
@@ -46,6 +46,7 @@ from newel.revisions import ensure_current
 from newel.routing import RouteIndex
 from newel.settings import Settings, unsafe_settings
 from newel.tokens import AccessTokens, KeyRing
+from newel.versions import Version, VersionedPaths, prefixes, serve_document
 from newel.worker import Background, WorkerLimits, working
 
 __all__ = ["access_of", "create_app"]
@@ -58,12 +59,14 @@ def create_app(
     description: str = "",
     version: str = "0.1.0",
     middleware: Sequence[Middleware] | None = None,
+    versions: Sequence[Version] = (),
     clock: Clock | None = None,
 ) -> FastAPI:
     """Return the application made of ``modules``.
 
-    ``middleware`` replaces ``default_middleware(settings)``, outermost first. Raises
-    ``ConfigurationError`` for unsafe settings, for a route without ``requires`` or ``public``, and
+    ``middleware`` replaces ``default_middleware(settings)``, outermost first. With
+    ``versions``, each has its own path beside ``api_prefix``. Raises ``ConfigurationError`` for
+    unsafe settings, for a route without ``requires`` or ``public``, and
     for a second authenticator.
     """
     for problem in unsafe_settings(settings):
@@ -95,14 +98,20 @@ def create_app(
     app.include_router(metrics.router)
     if settings.environment == "development":
         app.include_router(preview_router())
+    by_prefix = prefixes(versions, settings.api_prefix)
+    _refuse_unknown_versions(modules, versions)
     for module in modules:
-        _mount(app, module, settings.api_prefix)
+        _mount(app, module, by_prefix or {settings.api_prefix: None})
+        _take_authenticator(app, module)
     problems.install(app)
-    problems.document(app)
-    _document_login(app, f"{settings.api_prefix}/auth/login")
+    _document(app, next(iter(by_prefix), settings.api_prefix))
+    if settings.serves_docs:
+        for prefix, one in by_prefix.items():
+            serve_document(app, prefix, _version_of(app, modules, prefix, one).openapi)
     _refuse_undeclared_routes(app)
     plan_dependencies(app.routes)
-    app.router.middleware_stack = RouteIndex(app)
+    index = RouteIndex(app)
+    app.router.middleware_stack = VersionedPaths(index, by_prefix) if by_prefix else index
     return app
 
 
@@ -242,12 +251,53 @@ class _DatabaseCheck:
         await self._database.ping()
 
 
-def _mount(app: FastAPI, module: Module, prefix: str) -> None:
+def _mount(app: FastAPI, module: Module, by_prefix: Mapping[str, Version | None]) -> None:
     dependencies = list(module.dependencies)
-    for router in module.routers:
-        app.include_router(router, prefix=prefix, dependencies=dependencies)
+    for prefix, version in by_prefix.items():
+        if version is not None and module.versions and version.name not in module.versions:
+            continue
+        for router in module.routers:
+            app.include_router(
+                router,
+                prefix=prefix,
+                dependencies=dependencies,
+                deprecated=True if version is not None and version.deprecated else None,
+                # Clients are generated from it: the same route of two versions is two functions.
+                generate_unique_id_function=_operation_id
+                if len(by_prefix) == 1
+                else partial(_versioned_id, prefix.rpartition("/")[2]),
+            )
     for router in module.root_routers:
         app.include_router(router, dependencies=dependencies)
+
+
+def _version_of(app: FastAPI, modules: Sequence[Module], prefix: str, version: Version) -> FastAPI:
+    """Return an application, never run, that has the routes of one version: for its document."""
+    view = FastAPI(
+        title=app.title,
+        description=app.description,
+        version=app.version,
+        openapi_url=None,
+        openapi_tags=app.openapi_tags,
+        generate_unique_id_function=_operation_id,
+    )
+    for module in modules:
+        _mount(view, module, {prefix: version})
+    _document(view, prefix)
+    return view
+
+
+def _refuse_unknown_versions(modules: Sequence[Module], versions: Sequence[Version]) -> None:
+    known = {version.name for version in versions}
+    for module in modules:
+        if unknown := sorted(set(module.versions) - known):
+            raise ConfigurationError(
+                f"the module {module.name} is of the version {unknown[0]}, which there is not",
+                fix=f'add it: create_app(..., versions=[Version("{unknown[0]}"), ...])',
+            )
+
+
+def _take_authenticator(app: FastAPI, module: Module) -> None:
     if module.authenticator is None:
         return
     if hasattr(app.state, "authenticator"):
@@ -258,9 +308,10 @@ def _mount(app: FastAPI, module: Module, prefix: str) -> None:
     app.state.authenticator = module.authenticator(app)
 
 
-def _document_login(app: FastAPI, url: str) -> None:
-    """Tell the docs page where its log-in form sends the password: the prefix is a setting."""
-    generate = app.openapi
+def _document(app: FastAPI, prefix: str) -> None:
+    """Describe every status, and where the docs page's log-in form sends the password."""
+    problems.document(app)
+    generate, url = app.openapi, f"{prefix}/auth/login"
 
     def openapi() -> dict[str, Any]:
         schema = generate()
@@ -270,6 +321,10 @@ def _document_login(app: FastAPI, url: str) -> None:
         return schema
 
     app.openapi = openapi
+
+
+def _versioned_id(version: str, route: APIRoute) -> str:
+    return f"{route.name}_{version}"
 
 
 def _operation_id(route: APIRoute) -> str:

@@ -25,7 +25,7 @@ class Module:
     ``root_routers`` are mounted without the prefix, for addresses that a standard fixes.
     ``authenticator`` builds what turns tokens into principals; one module of a service has it.
     ``jobs``, ``handlers`` and ``schedules`` are what it does in the background: a worker runs no
-    job that no module names.
+    job that no module names. ``versions`` of the API that it is part of: none named, each.
     """
 
     name: str
@@ -37,4 +37,5 @@ class Module:
     jobs: Sequence[Job[..., Any]] = ()
     handlers: Sequence[Handler[Any]] = ()
     schedules: Sequence[Schedule] = ()
+    versions: Sequence[str] = ()
     authenticator: Callable[[FastAPI], Authenticator] | None = None
