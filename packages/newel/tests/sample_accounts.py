@@ -13,7 +13,7 @@ from pydantic import Field
 from sample_entities import User
 from sqlalchemy import select, update
 
-from newel import accounts
+from newel import accounts, job_routes
 from newel.app import create_app
 from newel.auth import limit, public, require_role, requires
 from newel.db import Database
@@ -195,8 +195,12 @@ _OF_THE_MODULE = {"register", "read", "update", "administrator_role"}
 
 
 def build(database_url: str, directory: Path, **choices: Any) -> tuple[FastAPI, FrozenClock]:
-    """Return the application; ``choices`` are settings and arguments of ``accounts.module``."""
+    """Return the application; ``choices`` are settings and arguments of ``accounts.module``.
+
+    With ``pages`` it has those of jobs.
+    """
     chosen = {name: value for name, value in choices.items() if name in _OF_THE_MODULE}
+    more = [job_routes.module()] if choices.pop("pages", False) else []
     settings = {name: value for name, value in choices.items() if name not in chosen}
     directory.joinpath("migrations").mkdir(exist_ok=True)
     clock = FrozenClock()
@@ -210,7 +214,7 @@ def build(database_url: str, directory: Path, **choices: Any) -> tuple[FastAPI, 
     }
     fields: dict[str, Any] = {"register": NewUser, "read": UserRead, "update": UserUpdate}
     module = accounts.module(User, roles=ROLES, **{**fields, **chosen})
-    return create_app(Settings(**values), module, agents_module(), clock=clock), clock
+    return create_app(Settings(**values), module, agents_module(), *more, clock=clock), clock
 
 
 @asynccontextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID, uuid4
@@ -33,7 +33,7 @@ class ByToken:
         return _CALLERS[token]
 
 
-def build(database: Database, *jobs: Job[..., Any]) -> FastAPI:
+def build(database: Database, *jobs: Job[..., Any], more: Sequence[Module] = ()) -> FastAPI:
     settings = Settings(
         _env_file=None,
         secret_key="k3y-0123456789-abcdefghij-ABCDEFGHIJ",
@@ -42,7 +42,8 @@ def build(database: Database, *jobs: Job[..., Any]) -> FastAPI:
         api_limit="10000/minute",
     )
     who: Callable[[FastAPI], Any] = lambda _app: ByToken()  # noqa: E731 - a value of Module
-    app = create_app(settings, Module("sample", jobs=jobs, authenticator=who), job_routes.module())
+    sample = Module("sample", jobs=jobs, authenticator=who)
+    app = create_app(settings, sample, job_routes.module(), *more)
     app.state.database = database
     app.state.checks = {}
     return app

@@ -37,7 +37,7 @@ SHAPES = {
     "jobs": "9d5879a613abcb3f",
     "outbox": "95f855294c008c9a",
     "webhook_deliveries": "ee884a76ed1bbefe",
-    "webhook_endpoints": "4df8b4e2d3e145ff",
+    "webhook_endpoints": "1e93bc337ae6042e",
 }
 
 

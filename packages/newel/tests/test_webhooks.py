@@ -1,445 +1,92 @@
-"""Webhooks on a real receiver, which checks them with the specification's own library."""
+"""The module: what happens to somebody is told to that somebody's systems, and to nobody else's."""
 
 from __future__ import annotations
 
-import asyncio
-import json
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
-from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from asgi_lifespan import LifespanManager
-from fastapi import FastAPI
-from sample_accounts import ROLES, SECRET
-from sample_entities import User
-from sqlalchemy import select, text, update
-from standardwebhooks import Webhook, WebhookVerificationError
+from sample_webhooks import OrderItemAdded, Receiver, Renamed, World, build, owner_of, receiving
+from standardwebhooks import Webhook
 
-from newel import accounts
-from newel.app import create_app
-from newel.clock import utc_now
-from newel.db import Database
-from newel.errors import BadRequest, ConfigurationError
+from newel import webhooks
 from newel.events import Event
 from newel.modules import Module
-from newel.outgoing import OutgoingError
-from newel.principal import Principal
-from newel.schedules import schedule
-from newel.settings import Settings
 from newel.testing import make_user
-from newel.tokens import KeyRing
-from newel.webhooks import (
-    WebhookDelivery,
-    WebhookEndpoint,
-    deliver_webhook,
-    event_type,
-    purge_webhooks,
-    replay_webhook,
-    send_webhooks,
-    set_secret,
-    sign,
-    verify_webhook,
-    webhook_destinations,
-)
-from newel.worker import Worker
 
 pytestmark = pytest.mark.anyio
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OrderItemAdded(Event):
-    amount: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Renamed(Event):
-    name: str
-
-
-class Receiver:
-    """Somebody's server: keeps what it was sent, answers what it is told to."""
-
-    def __init__(self) -> None:
-        self.received: list[tuple[dict[str, str], bytes]] = []
-        self.answers: list[int] = []
-        self.port = 0
-
-    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-        headers = dict(line.lower().split(": ", 1) for line in head[1:] if line)
-        names = {
-            line.split(": ", 1)[0].lower(): line.split(": ", 1)[1] for line in head[1:] if line
-        }
-        body = await reader.readexactly(int(headers["content-length"]))
-        self.received.append((names, body))
-        status = self.answers.pop(0) if self.answers else 204
-        writer.write(
-            f"HTTP/1.1 {status} X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".encode()
-        )
-        await writer.drain()
-        writer.close()
-        await writer.wait_closed()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/hook"
-
-
 @pytest.fixture
 async def receiver() -> AsyncGenerator[Receiver]:
-    found = Receiver()
-    server = await asyncio.start_server(found.handle, "127.0.0.1", 0)
-    async with server:
-        found.port = server.sockets[0].getsockname()[1]
+    async with receiving() as found:
         yield found
 
 
-def build(database_url: str, directory: Path, **settings: Any) -> FastAPI:
-    directory.joinpath("migrations").mkdir(exist_ok=True)
-    values = {
-        "_env_file": None,
-        "secret_key": SECRET,
-        "environment": "test",
-        "database_url": database_url,
-        "migrations": directory / "migrations",
-        "webhook_networks": "127.0.0.1/32",
-        **settings,
-    }
-    hooks = Module(
-        "webhooks",
-        jobs=[deliver_webhook, purge_webhooks],
-        schedules=[schedule("17 * * * *", purge_webhooks)],
-    )
-    return create_app(Settings(**values), accounts.module(User, roles=ROLES), hooks)
-
-
-class World:
-    def __init__(self, app: FastAPI, owner: UUID, receiver: Receiver) -> None:
-        self.app = app
-        self.owner = owner
-        self.receiver = receiver
-        self.database: Database = app.state.database
-
-    async def endpoint(self, *events: str, url: str | None = None) -> tuple[UUID, str]:
-        """Add an endpoint; return its id and its secret."""
-        async with self.database.write(Principal(id=self.owner)) as work:
-            endpoint = WebhookEndpoint(
-                owner_id=self.owner, url=url or self.receiver.url, events=list(events)
-            )
-            secret = set_secret(endpoint, self.app.state.keys)
-            work.session.add(endpoint)
-        return endpoint.id, secret
-
-    async def send(self, event: Event | None = None) -> list[UUID]:
-        async with self.database.write(None) as work, work.as_system("tell"):
-            event = event or OrderItemAdded(id=uuid4(), amount=5)
-            return list(await send_webhooks(work, event, owner_id=self.owner))
-
-    async def work_off(self) -> None:
-        await Worker(self.app, self.app.state.background).drain()
-
-    async def hurry(self) -> None:
-        """Make what waits for its retry due."""
-        async with self.database.write(None) as work, work.as_system("hurry"):
-            await work.session.execute(text("UPDATE jobs SET run_at = created_at"))
-
-    async def messages(self) -> list[WebhookDelivery]:
-        async with self.database.read(None) as work, work.as_system("look"):
-            query = select(WebhookDelivery).order_by(WebhookDelivery.id)
-            return list(await work.session.scalars(query))
-
-    async def is_active(self) -> bool:
-        async with self.database.read(None) as work, work.as_system("look"):
-            [endpoint] = await work.session.scalars(select(WebhookEndpoint))
-            return endpoint.is_active
+@pytest.fixture
+def hooks() -> Module:
+    return webhooks.module(OrderItemAdded, owner_of=owner_of)
 
 
 @pytest.fixture
-async def world(database_url: str, tmp_path: Path, receiver: Receiver) -> AsyncGenerator[World]:
-    app = build(database_url, tmp_path)
+async def world(
+    database_url: str, tmp_path: Path, receiver: Receiver, hooks: Module
+) -> AsyncGenerator[World]:
+    app = build(database_url, tmp_path, hooks=hooks)
     async with LifespanManager(app):
         yield World(app, (await make_user(app)).id, receiver)
 
 
-class TestSending:
-    async def test_it_arrives_and_is_proved(self, world: World) -> None:
-        _, secret = await world.endpoint("order_item.added")
-        event = OrderItemAdded(id=uuid4(), amount=5)
-        [message_id] = await world.send(event)
-        await world.work_off()
-        [(headers, body)] = world.receiver.received
-        said = Webhook(secret).verify(body, headers)
-        assert said["type"] == "order_item.added"
-        assert said["data"] == {"id": str(event.id), "amount": 5}
-        assert said["timestamp"].endswith("Z")
-        assert headers["webhook-id"] == str(message_id)
-        assert headers["content-type"] == "application/json"
-        assert verify_webhook(secret, headers, body) == str(message_id)
-        [message] = await world.messages()
-        assert (message.state, message.attempts, message.answer) == ("delivered", 1, "204")
-        with pytest.raises(WebhookVerificationError):
-            Webhook(secret).verify(body.replace(b"5", b"6"), headers)
+async def publish(world: World, event: Event) -> None:
+    async with world.database.write(None) as work:
+        work.publish(event)
+    await world.work_off()
 
-    async def test_only_who_wants_it_gets_it(self, world: World) -> None:
-        await world.endpoint("renamed")
-        off, _ = await world.endpoint("order_item.added")
-        async with world.database.write(None) as work, work.as_system("arrange"):
-            endpoint = await work.session.get_one(WebhookEndpoint, off)
-            endpoint.is_active = False
-        other = World(world.app, (await make_user(world.app)).id, world.receiver)
-        await other.endpoint("order_item.added")
-        assert await world.send() == []
-        assert len(await world.send(Renamed(id=uuid4(), name="x"))) == 1
 
-    async def test_a_unit_that_fails_sends_nothing(self, world: World) -> None:
-        await world.endpoint("renamed")
+async def test_the_owners_systems_are_told_of_what_was_published(world: World) -> None:
+    _, secret = await world.endpoint("order_item.added")
+    other = World(world.app, (await make_user(world.app)).id, world.receiver)
+    await other.endpoint("order_item.added")
+    event = OrderItemAdded(id=uuid4(), amount=5, owner_id=world.owner)
+    await publish(world, event)
+    [(headers, body)] = world.receiver.received
+    said = Webhook(secret).verify(body, headers)
+    assert said["data"] == {"id": str(event.id), "amount": 5, "owner_id": str(world.owner)}
+    [message] = await world.messages()
+    assert (message.owner_id, message.state) == (world.owner, "delivered")
 
-        async def fail() -> None:
-            async with world.database.write(None) as work, work.as_system("tell"):
-                await send_webhooks(work, Renamed(id=uuid4(), name="x"), owner_id=world.owner)
-                raise RuntimeError
 
-        with pytest.raises(RuntimeError):
-            await fail()
-        await world.work_off()
-        assert world.receiver.received == []
+async def test_what_belongs_to_nobody_is_told_to_nobody(world: World) -> None:
+    await world.endpoint("order_item.added", "renamed")
+    await publish(world, OrderItemAdded(id=uuid4(), amount=5))
+    await publish(world, Renamed(id=uuid4(), name="x"))  # not among the module's events
+    assert await world.messages() == []
 
-    async def test_what_is_not_taken_is_sent_again_with_the_same_id(self, world: World) -> None:
-        _, secret = await world.endpoint("order_item.added")
-        world.receiver.answers = [500, 302, 200]
-        await world.send()
-        for state in ("pending", "pending", "delivered"):
-            await world.work_off()
-            [message] = await world.messages()
-            assert message.state == state
-            await world.hurry()
-        assert (message.attempts, message.answer) == (3, "200")
-        ids = {headers["webhook-id"] for headers, _ in world.receiver.received}
-        assert ids == {str(message.id)}
-        for headers, body in world.receiver.received:
-            Webhook(secret).verify(body, headers)
 
-    async def test_after_the_last_attempt_it_has_failed(self, world: World) -> None:
+async def test_an_event_whose_owner_cannot_be_found_out_is_tried_again(
+    database_url: str, tmp_path: Path, receiver: Receiver, log_lines: list[object]
+) -> None:
+    async def fail_first(work: object, event: OrderItemAdded) -> UUID | None:
+        failures.append(event)
+        if len(failures) == 1:
+            raise RuntimeError("the database is away")
+        return event.owner_id
+
+    failures: list[OrderItemAdded] = []
+    app = build(database_url, tmp_path, hooks=webhooks.module(OrderItemAdded, owner_of=fail_first))
+    async with LifespanManager(app):
+        world = World(app, (await make_user(app)).id, receiver)
         await world.endpoint("order_item.added")
-        world.receiver.answers = [503] * 20
-        await world.send()
-        for _ in range(1 + deliver_webhook.retries):
-            await world.work_off()
-            await world.hurry()
-        [message] = await world.messages()
-        assert (message.state, message.attempts) == ("failed", 10)
-        await world.work_off()
-        assert len(world.receiver.received) == 10
-
-    async def test_gone_switches_the_endpoint_off(self, world: World) -> None:
-        await world.endpoint("order_item.added")
-        world.receiver.answers = [410]
-        await world.send()
-        await world.work_off()
-        [message] = await world.messages()
-        assert (message.state, message.answer) == ("failed", "410")
-        assert not await world.is_active()
-        assert await world.send() == []
-
-    async def test_a_message_to_who_has_left_is_dropped(self, world: World) -> None:
-        endpoint, _ = await world.endpoint("order_item.added")
-        await world.send()
-        async with world.database.write(None) as work, work.as_system("arrange"):
-            await work.session.delete(await work.session.get_one(WebhookEndpoint, endpoint))
-        await world.work_off()
-        assert (world.receiver.received, await world.messages()) == ([], [])
-
-    async def test_it_can_be_replayed(self, world: World) -> None:
-        await world.endpoint("order_item.added")
-        [message_id] = await world.send()
-        await world.work_off()
-        async with world.database.write(Principal(id=world.owner)) as work:
-            replay_webhook(work, await work.session.get_one(WebhookDelivery, message_id))
-        await world.work_off()
-        first, second = world.receiver.received
-        assert first[1] == second[1]
-        assert first[0]["webhook-id"] == second[0]["webhook-id"]
-
-    async def test_messages_are_their_owners(self, world: World) -> None:
-        await world.endpoint("order_item.added")
-        await world.send()
-        for caller, count in ((Principal(id=world.owner), 1), (Principal(id=uuid4()), 0)):
-            async with world.database.read(caller) as work:
-                for entity in (WebhookDelivery, WebhookEndpoint):
-                    found = (await work.session.scalars(select(entity))).all()
-                    assert len(found) == count
-
-    async def test_old_messages_are_removed(self, world: World) -> None:
-        await world.endpoint("order_item.added")
-        for _ in range(2):
-            [message_id] = await world.send()
-        async with world.database.write(None) as work, work.as_system("arrange"):
-            await work.session.execute(
-                update(WebhookDelivery)
-                .where(WebhookDelivery.id == message_id)
-                .values(created_at=utc_now() - timedelta(days=31))
-            )
-            work.enqueue(purge_webhooks)
-        await world.work_off()
-        assert [message.id == message_id for message in await world.messages()] == [False]
-
-
-class TestAddresses:
-    async def test_our_own_network_is_never_called(
-        self, database_url: str, tmp_path: Path, receiver: Receiver
-    ) -> None:
-        app = build(database_url, tmp_path, webhook_networks="")
-        async with LifespanManager(app):
-            world = World(app, (await make_user(app)).id, receiver)
-            for url in (receiver.url, "https://127.0.0.1/", "https://[::ffff:169.254.169.254]/"):
-                await world.endpoint("order_item.added", url=url)
-            await world.send()
-            await world.work_off()
-            answers = {(message.state, message.answer) for message in await world.messages()}
-        assert answers == {("failed", "scheme"), ("failed", "address")}
+        await publish(world, OrderItemAdded(id=uuid4(), amount=5, owner_id=world.owner))
         assert receiver.received == []
-
-    async def test_a_bad_address_can_be_refused_before_it_is_kept(
-        self, database_url: str, tmp_path: Path
-    ) -> None:
-        app = build(database_url, tmp_path, webhook_networks="")
-        webhook_destinations(app).check("https://example.com/hook")
-        with pytest.raises(OutgoingError):
-            webhook_destinations(app).check("http://example.com/hook")
-
-    async def test_a_receiver_that_is_down_is_tried_again(
-        self, world: World, unused_port: int
-    ) -> None:
-        await world.endpoint("order_item.added", url=f"http://127.0.0.1:{unused_port}/")
-        await world.send()
+        await world.hurry()
         await world.work_off()
-        [message] = await world.messages()
-        assert (message.state, message.answer) == ("pending", "unreachable")
-
-    @pytest.fixture
-    async def unused_port(self) -> int:
-        server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
-        async with server:
-            return server.sockets[0].getsockname()[1]
-
-    def test_networks_have_to_be_some(self) -> None:
-        with pytest.raises(ConfigurationError, match="WEBHOOK_NETWORKS"):
-            Settings(secret_key=SECRET, webhook_networks="192.168.1.300/24", _env_file=None)
+        assert len(receiver.received) == 1
 
 
-class TestSecrets:
-    async def test_nobody_reads_them_in_the_database(self, world: World) -> None:
-        _, secret = await world.endpoint("order_item.added")
-        async with world.database.read(None) as work, work.as_system("look"):
-            [endpoint] = await work.session.scalars(select(WebhookEndpoint))
-        sealed = endpoint.sealed_secret
-        assert len(sealed) == 32 + 28
-        assert secret[6:20].encode() not in sealed
-        assert "sealed_secret" not in repr(endpoint)
-
-    async def test_one_of_another_row_does_not_open(self, world: World) -> None:
-        await world.endpoint("order_item.added")
-        await world.endpoint("renamed")
-        async with world.database.write(None) as work, work.as_system("swap"):
-            endpoints = (await work.session.scalars(select(WebhookEndpoint))).all()
-            endpoints[0].sealed_secret = endpoints[1].sealed_secret
-            endpoints[1].events = []
-            endpoints[0].events = ["order_item.added"]
-        await world.send()
-        await world.work_off()
-        assert world.receiver.received == []
-
-    async def test_a_new_one_ends_the_old(self, world: World) -> None:
-        endpoint_id, old = await world.endpoint("order_item.added")
-        async with world.database.write(None) as work, work.as_system("arrange"):
-            endpoint = await work.session.get_one(WebhookEndpoint, endpoint_id)
-            new = set_secret(endpoint, world.app.state.keys)
-        await world.send()
-        await world.work_off()
-        [(headers, body)] = world.receiver.received
-        Webhook(new).verify(body, headers)
-        with pytest.raises(WebhookVerificationError):
-            Webhook(old).verify(body, headers)
-
-    def test_they_outlive_a_new_secret_key(self) -> None:
-        endpoint = WebhookEndpoint(owner_id=uuid4(), url="https://example.com", events=[])
-        secret = set_secret(endpoint, KeyRing(SECRET))
-        assert secret.startswith("whsec_")
-
-
-class TestVerifying:
-    SECRET = "whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-    BODY = json.dumps({"type": "x"}).encode()
-
-    def signed(self, **changes: str) -> dict[str, str]:
-        signature = Webhook(self.SECRET).sign("msg_1", utc_now(), self.BODY.decode())
-        headers = {
-            "webhook-id": "msg_1",
-            "webhook-timestamp": str(int(utc_now().timestamp())),
-            "webhook-signature": signature,
-        }
-        return headers | changes
-
-    def test_what_the_library_signs_is_proved(self) -> None:
-        assert verify_webhook(self.SECRET, self.signed(), self.BODY) == "msg_1"
-
-    def test_one_of_several_signatures_is_enough(self) -> None:
-        good = self.signed()["webhook-signature"]
-        both = self.signed(**{"webhook-signature": f"v1,AAAA {good} v1a,x"})
-        assert verify_webhook(self.SECRET, both, self.BODY) == "msg_1"
-
-    @pytest.mark.parametrize(
-        "changes",
-        [
-            {"webhook-id": "msg_2"},
-            {"webhook-id": ""},
-            {"webhook-timestamp": "1"},
-            {"webhook-timestamp": "x"},
-            {"webhook-timestamp": "9" * 30},
-            {"webhook-timestamp": "nan"},
-            {"webhook-signature": ""},
-            {"webhook-signature": "v1"},
-            {"webhook-signature": "v1,"},
-            {"webhook-signature": "v1,\udcff"},
-            {"webhook-signature": "v2,AAAA"},
-        ],
-    )
-    def test_anything_else_is_refused_in_the_same_words(self, changes: dict[str, str]) -> None:
-        with pytest.raises(BadRequest) as caught:
-            verify_webhook(self.SECRET, self.signed(**changes), self.BODY)
-        assert caught.value.detail == "The webhook is not signed by its sender, or it is too old."
-
-    @pytest.mark.parametrize("missing", ["webhook-id", "webhook-timestamp", "webhook-signature"])
-    def test_a_header_that_is_missing(self, missing: str) -> None:
-        headers = self.signed()
-        del headers[missing]
-        with pytest.raises(BadRequest):
-            verify_webhook(self.SECRET, headers, self.BODY)
-
-    def test_another_body_or_secret(self) -> None:
-        for secret, body in ((self.SECRET, b"{}"), ("whsec_AAAA", self.BODY), ("?", self.BODY)):
-            with pytest.raises(BadRequest):
-                verify_webhook(secret, self.signed(), body)
-
-    @pytest.mark.parametrize(
-        ("minutes", "is_good"), [(-4, True), (4, True), (-6, False), (6, False)]
-    )
-    def test_five_minutes_is_the_most(self, minutes: int, *, is_good: bool) -> None:
-        at = utc_now()
-        headers = sign(b"0" * 24, "msg_1", self.BODY, at=at)
-        secret = "MDAw" * 8
-        now = at + timedelta(minutes=minutes)
-        if is_good:
-            assert verify_webhook(secret, headers, self.BODY, now=now) == "msg_1"
-        else:
-            with pytest.raises(BadRequest):
-                verify_webhook(secret, headers, self.BODY, now=now)
-
-
-def test_events_are_called_by_subject_and_verb() -> None:
-    assert event_type(OrderItemAdded) == "order_item.added"
-    assert event_type(Renamed) == "renamed"
+def test_without_an_owner_the_service_tells_itself() -> None:
+    found = webhooks.module(OrderItemAdded)
+    assert (found.handlers, [one.name for one in found.schedules]) == ([], ["purge_webhooks"])
+    assert {one.name for one in found.jobs} == {"deliver_webhook", "purge_webhooks"}

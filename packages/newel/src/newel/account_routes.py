@@ -33,10 +33,15 @@ from newel.sessions import Origin, Sessions, TokenPair
 
 __all__ = [
     "REFRESH_COOKIE",
+    "DirectoryDep",
+    "OriginDep",
     "SessionRead",
+    "SessionsDep",
     "TokenRead",
     "account_router",
     "directory_of",
+    "drop_tokens",
+    "keep_tokens",
     "key_router",
     "sessions_of",
 ]
@@ -110,8 +115,14 @@ async def forbid_storing(response: Response) -> None:
 
 
 SessionsDep = Annotated[Sessions, Depends(get_sessions)]
+"""The sessions of the application's accounts."""
+
 DirectoryDep = Annotated[Directory, Depends(get_directory)]
+"""The directory of accounts in the request's unit of work."""
+
 OriginDep = Annotated[Origin, Depends(get_origin)]
+"""Where the request comes from."""
+
 Holder = Annotated[Principal, requires()]
 
 
@@ -246,10 +257,21 @@ async def read_public_keys(response: Response, tokens: AccessTokensDep) -> JsonW
 def _hand_over(request: Request, response: Response, pair: TokenPair) -> TokenRead:
     body = TokenRead(access_token=pair.access_token, expires_in=pair.access_seconds)
     if request.app.state.auth_cookies:
-        _set_cookie(response, ACCESS_COOKIE, pair.access_token, seconds=pair.access_seconds)
-        _set_cookie(response, REFRESH_COOKIE, pair.refresh_token, seconds=pair.refresh_seconds)
+        keep_tokens(response, pair)
         return body
     return body.model_copy(update={"refresh_token": pair.refresh_token})
+
+
+def keep_tokens(response: Response, pair: TokenPair) -> None:
+    """Have the browser keep both tokens in cookies that no script reads."""
+    _set_cookie(response, ACCESS_COOKIE, pair.access_token, seconds=pair.access_seconds)
+    _set_cookie(response, REFRESH_COOKIE, pair.refresh_token, seconds=pair.refresh_seconds)
+
+
+def drop_tokens(response: Response) -> None:
+    """Have the browser forget both tokens."""
+    for name in (ACCESS_COOKIE, REFRESH_COOKIE):
+        _set_cookie(response, name, "", seconds=0)
 
 
 def _set_cookie(response: Response, name: str, value: str, *, seconds: int) -> None:
@@ -261,8 +283,7 @@ def _set_cookie(response: Response, name: str, value: str, *, seconds: int) -> N
 
 def _drop_cookies(request: Request, response: Response) -> None:
     if request.app.state.auth_cookies:
-        for name in (ACCESS_COOKIE, REFRESH_COOKIE):
-            _set_cookie(response, name, "", seconds=0)
+        drop_tokens(response)
 
 
 def _offered_token(request: Request, data: RefreshRequest | None) -> str | None:

@@ -25,6 +25,7 @@ from uuid import UUID
 from fastapi import FastAPI
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
+from newel.account_pages import login_router
 from newel.account_routes import (
     REFRESH_COOKIE,
     SessionRead,
@@ -124,7 +125,7 @@ def module(
         "auth",
         description="Accounts, log-in and sessions",
         routers=[account_router(register, read, update), recovery_router()],
-        root_routers=[key_router()],
+        root_routers=[key_router(), login_router()],
         jobs=[send_mail, mail_reset, mail_verification],
         handlers=[welcome],
         authenticator=partial(_new_sessions, kind, mails or AccountMails()),
@@ -166,6 +167,7 @@ async def create_administrator(
 def _new_sessions(kind: AccountKind, mails: AccountMails, app: FastAPI) -> Sessions:
     state = app.state
     state.account_mails = mails
+    state.has_login_page = True
     return Sessions(
         kind,
         database=state.database,

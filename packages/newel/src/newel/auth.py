@@ -18,6 +18,7 @@ from fastapi.openapi.models import SecurityBase as SecurityModel
 from fastapi.security.base import SecurityBase
 from starlette.requests import HTTPConnection
 
+from newel.console import is_page
 from newel.context import client_ip, route_template
 from newel.db import CurrentWork
 from newel.errors import Forbidden, TooManyRequests, Unauthorized
@@ -65,7 +66,9 @@ class Bearer(SecurityBase):
         scheme, _, token = connection.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and token:
             return token.strip()
-        if connection.app.state.auth_cookies and (cookie := connection.cookies.get(ACCESS_COOKIE)):
+        # A browser has nothing else to show a page with, so `console` takes cookies in any case.
+        takes_cookies = connection.app.state.auth_cookies or is_page(connection)
+        if takes_cookies and (cookie := connection.cookies.get(ACCESS_COOKIE)):
             refuse_cross_site(connection)
             return cookie
         return None

@@ -1,7 +1,6 @@
 """``/admin/jobs``: the jobs for people, rendered on the server; needs ``jobs:all``.
 
-A browser brings the log-in as a cookie, so the page needs ``AUTH_COOKIES``; its buttons are forms,
-which the check of the Origin guards like every other change by cookie.
+The list with its filters, and one job with how far it is. ``console`` has the frame and the log-in.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from html import escape
-from typing import Annotated, ClassVar, Final, Literal, cast, get_args
+from typing import Annotated, Any, ClassVar, Final, Literal, cast, get_args
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -20,9 +19,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 
 from newel.auth import requires
+from newel.console import HOME, PagePath, as_page, page, turn_to, url_of
 from newel.db import CurrentWork
+from newel.errors import NotFound
 from newel.job_queue import cancel, count_open, discard, retry
-from newel.job_rows import SEE_ALL, JobRow, JobState
+from newel.job_rows import FINISHED, SEE_ALL, JobRow, JobState
 from newel.principal import Principal
 
 __all__ = ["JobAction", "JobFilter", "page_router"]
@@ -30,10 +31,7 @@ __all__ = ["JobAction", "JobFilter", "page_router"]
 JobAction = Literal["retry", "discard", "cancel"]
 
 _ROWS: Final = 50
-_POLICY: Final = (
-    "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; "
-    "frame-ancestors 'none'"
-)
+_RELOAD_SECONDS: Final = 2
 _ACTIONS: Final[Mapping[str, tuple[JobAction, ...]]] = {
     "dead": ("retry", "discard"),
     "cancelled": ("retry",),
@@ -41,15 +39,10 @@ _ACTIONS: Final[Mapping[str, tuple[JobAction, ...]]] = {
     "ready": ("cancel",),
     "running": ("cancel",),
 }
-_STYLE: Final = """
-:root{color-scheme:light dark;--line:#8884;--dim:#888}
-body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:75rem;padding:0 1rem}
-nav a{margin-right:1rem}nav a[aria-current]{font-weight:bold;text-decoration:none}
-table{border-collapse:collapse;width:100%;margin:1rem 0}
-th,td{border-bottom:1px solid var(--line);padding:.4rem .6rem;text-align:left;vertical-align:top}
-small,.id{color:var(--dim)}.dead{color:#c33}.done{color:#383}.running{color:#36c}
-pre{white-space:pre-wrap;max-width:40rem;font-size:12px}form{display:inline}button{font:inherit}
-"""
+
+Operator = Annotated[Principal, requires(SEE_ALL)]
+
+_router: Final = APIRouter(prefix=HOME, dependencies=[as_page()], include_in_schema=False)
 
 
 class JobFilter(BaseModel):
@@ -57,109 +50,185 @@ class JobFilter(BaseModel):
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
-    state: JobState | None = None
+    state: JobState | Literal[""] = ""
     name: Annotated[str, Field(max_length=128)] = ""
     before: UUID | None = None
 
+    def path(self, **changes: object) -> str:
+        """Return the address of the list that it shows, with ``changes``."""
+        values = {"state": self.state, "name": self.name, "before": self.before, **changes}
+        query = urlencode({name: str(value) for name, value in values.items() if value})
+        return f"{HOME}?{query}" if query else HOME
+
+
+@_router.get("")
+async def show_jobs(
+    request: Request, work: CurrentWork, wanted: Annotated[JobFilter, Query()], _caller: Operator
+) -> HTMLResponse:
+    """List jobs by state and name, the newest first."""
+    found = select(JobRow).order_by(JobRow.id.desc()).limit(_ROWS + 1)
+    if wanted.state:
+        found = found.where(JobRow.state == wanted.state)
+    if wanted.name:
+        found = found.where(JobRow.name == wanted.name)
+    if wanted.before is not None:
+        found = found.where(JobRow.id < wanted.before)
+    rows = (await work.session.scalars(found)).all()
+    body = _tabs(request, wanted, await count_open(work)) + _list(request, wanted, rows)
+    return page(request, "Jobs", body)
+
+
+@_router.get("/{job_id}")
+async def show_job(
+    request: Request,
+    work: CurrentWork,
+    job_id: UUID,
+    _caller: Operator,
+    *,
+    watch: bool = True,
+) -> HTMLResponse:
+    """Show one job; while it has not ended the page keeps up with it, unless told not to."""
+    row = await work.session.scalar(select(JobRow).where(JobRow.id == job_id))
+    if row is None:
+        raise NotFound("job", job_id)
+    is_open = row.state not in FINISHED
+    body = (
+        _details(row)
+        + _outcome(row, shown="open")
+        + "<p>"
+        + _buttons(request, row, back=f"{HOME}/{job_id}")
+        + "</p>"
+    )
+    if is_open:
+        other = "<a href='?watch=false'>Stop</a>" if watch else "<a href='?'>Keep up</a>"
+        how = f"Shown anew every {_RELOAD_SECONDS} seconds." if watch else "Shown as it was."
+        body += f"<p class=dim>{how} {other}</p>"
+    return page(
+        request, row.name, body, reload_seconds=_RELOAD_SECONDS if is_open and watch else None
+    )
+
+
+@_router.post("/{job_id}/{action}")
+async def change_job(
+    request: Request,
+    work: CurrentWork,
+    job_id: UUID,
+    action: JobAction,
+    _caller: Operator,
+    next: Annotated[PagePath, Query()] = HOME,
+) -> RedirectResponse:
+    """Do what a button says, if it is not too late, and show the page of the button again."""
+    await {"retry": retry, "discard": discard, "cancel": cancel}[action](work, job_id)
+    return turn_to(request, next)
+
 
 def page_router() -> APIRouter:
-    """Return the routes of the page."""
-    router = APIRouter(prefix="/admin/jobs", include_in_schema=False)
-
-    @router.get("")
-    async def show_jobs(
-        request: Request,
-        work: CurrentWork,
-        wanted: Annotated[JobFilter, Query()],
-        _caller: Annotated[Principal, requires(SEE_ALL)],
-    ) -> HTMLResponse:
-        found = select(JobRow).order_by(JobRow.id.desc()).limit(_ROWS + 1)
-        if wanted.state is not None:
-            found = found.where(JobRow.state == wanted.state)
-        if wanted.name:
-            found = found.where(JobRow.name == wanted.name)
-        if wanted.before is not None:
-            found = found.where(JobRow.id < wanted.before)
-        rows = (await work.session.scalars(found)).all()
-        page = _page(request.url.path, wanted, rows, await count_open(work))
-        return HTMLResponse(page, headers={"Content-Security-Policy": _POLICY})
-
-    @router.post("/{job_id}/{action}")
-    async def change_job(
-        request: Request,
-        work: CurrentWork,
-        job_id: UUID,
-        action: JobAction,
-        _caller: Annotated[Principal, requires(SEE_ALL)],
-    ) -> RedirectResponse:
-        await {"retry": retry, "discard": discard, "cancel": cancel}[action](work, job_id)
-        return RedirectResponse(request.url.path.rsplit("/", 2)[0], status_code=303)
-
-    return router
+    """Return the routes of the pages."""
+    return _router
 
 
-def _page(
-    path: str, wanted: JobFilter, rows: Sequence[JobRow], counts: Mapping[JobState, int]
-) -> str:
+# ---------------------------------------------------------------------------------------- the list
+
+
+def _tabs(request: Request, wanted: JobFilter, counts: Mapping[JobState, int]) -> str:
+    tabs = [_tab(request, wanted, "", "all")]
+    for state in cast("tuple[JobState, ...]", get_args(JobState)):
+        count = f" {counts[state]}" if state in counts else ""
+        tabs.append(_tab(request, wanted, state, f"{state}{count}"))
+    return (
+        f'<nav aria-label="States">{"".join(tabs)}</nav><form method="get">'
+        f'<input type="hidden" name="state" value="{wanted.state}">'
+        f'<label>Name <input name="name" maxlength="128" value="{escape(wanted.name)}"></label> '
+        "<button>Show</button></form>"
+    )
+
+
+def _tab(request: Request, wanted: JobFilter, state: JobState | Literal[""], text: str) -> str:
+    here = ' aria-current="page"' if wanted.state == state else ""
+    link = url_of(request, wanted.path(state=state, before=None))
+    return f'<a href="{link}"{here}>{text}</a>'
+
+
+def _list(request: Request, wanted: JobFilter, rows: Sequence[JobRow]) -> str:
     shown = rows[:_ROWS]
     older = ""
     if len(rows) > _ROWS:
-        query = {"state": wanted.state or "", "name": wanted.name, "before": shown[-1].id}
-        older = f'<p><a rel="next" href="?{escape(_query(query))}">Older jobs</a></p>'
-    body = "".join(_row(path, row) for row in shown)
+        link = url_of(request, wanted.path(before=shown[-1].id))
+        older = f'<p><a rel="next" href="{link}">Older jobs</a></p>'
+    body = "".join(_row(request, wanted, row) for row in shown)
     return (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Jobs</title>'
-        '<meta name="viewport" content="width=device-width">'
-        f"<style>{_STYLE}</style><h1>Jobs</h1>{_tabs(path, wanted, counts)}"
-        '<form method="get"><label>Name <input name="name" '
-        f'value="{escape(wanted.name)}"></label> <button>Show</button></form>'
         "<table><thead><tr><th scope=col>Job<th scope=col>State<th scope=col>Attempt"
         "<th scope=col>Since<th scope=col>What came out<th scope=col>Change</thead>"
-        f"<tbody>{body or '<tr><td colspan=6>There is no such job.'}</tbody></table>{older}</html>"
+        f"<tbody>{body or '<tr><td colspan=6>There is no such job.'}</tbody></table>{older}"
     )
 
 
-def _tabs(path: str, wanted: JobFilter, counts: Mapping[JobState, int]) -> str:
-    tabs = [f'<a href="{escape(path)}"{_current(wanted.state is None)}>all</a>']
-    for state in cast("tuple[JobState, ...]", get_args(JobState)):
-        count = f" {counts[state]}" if state in counts else ""
-        tabs.append(f'<a href="?state={state}"{_current(wanted.state == state)}>{state}{count}</a>')
-    return f"<nav>{''.join(tabs)}</nav>"
+def _row(request: Request, wanted: JobFilter, row: JobRow) -> str:
+    since = row.finished_at or row.started_at or row.run_at
+    link = f'<a href="{url_of(request, f"{HOME}/{row.id}")}">{escape(row.name)}</a>'
+    return (
+        f"<tr><td>{link}<br><small class=id>{row.id}</small>"
+        f'<td data-of="State"><span class="{row.state}">{row.state}</span> {_progress(row)}'
+        f'<td data-of="Attempt">{row.attempt}/{row.max_attempts}'
+        f'<td data-of="Since">{_time(since)}'
+        f"<td>{_outcome(row)}<td>{_buttons(request, row, back=wanted.path())}"
+    )
 
 
-def _current(is_it: bool) -> str:  # noqa: FBT001 - a value, not a switch
-    return ' aria-current="page"' if is_it else ""
+# ------------------------------------------------------------------------------------------ one job
 
 
-def _query(values: Mapping[str, object]) -> str:
-    return urlencode({name: str(value) for name, value in values.items() if value})
+def _details(row: JobRow) -> str:
+    said: dict[str, str] = {
+        "Id": str(row.id),
+        "State": f'<span class="{row.state}">{row.state}</span>'
+        + (" (asked to end)" if row.state == "running" and row.cancel_requested else ""),
+        "Progress": _progress(row),
+        "Attempt": f"{row.attempt} of {row.max_attempts}",
+        "Queue": f"{escape(row.queue)}, priority {row.priority}",
+        "Enqueued": _time(row.created_at),
+        "Due": _time(row.run_at),
+        "Started": _time(row.started_at),
+        "Ended": _time(row.finished_at),
+        "For": str(row.owner_id or ""),
+        "Request": escape(row.request_id or ""),
+        "Worker": escape(row.worker or ""),
+    }
+    parts = (f"<dt>{name}<dd>{value}" for name, value in said.items() if value)
+    return f"<dl>{''.join(parts)}</dl>"
 
 
-def _row(path: str, row: JobRow) -> str:
-    buttons = "".join(
-        f'<form method="post" action="{escape(path)}/{row.id}/{action}">'
-        f"<button>{action}</button></form> "
+def _progress(row: JobRow) -> str:
+    if row.progress is None:
+        return ""
+    said = f"{row.progress:.0%} {escape(row.note or '')}"
+    if row.state != "running":
+        return said
+    return f'<progress aria-label="progress" max="1" value="{row.progress:.3f}"></progress> {said}'
+
+
+def _buttons(request: Request, row: JobRow, *, back: str) -> str:
+    """Return the forms of what can be done with a job; ``back`` is the page to show again."""
+    after = urlencode({"next": back})
+    return "".join(
+        f'<form method="post" action="{url_of(request, f"{HOME}/{row.id}/{action}?{after}")}">'
+        f'<button aria-label="{action} {escape(row.name)}">{action}</button></form> '
         for action in _ACTIONS.get(row.state, ())
     )
-    progress = "" if row.progress is None else f" {row.progress:.0%} {escape(row.note or '')}"
-    since = row.finished_at or row.started_at or row.run_at
-    return (
-        f"<tr><td>{escape(row.name)}<br><small class=id>{row.id}</small>"
-        f'<td class="{row.state}">{row.state}{progress}<td>{row.attempt}/{row.max_attempts}'
-        f"<td>{_time(since)}<td>{_outcome(row)}<td>{buttons}"
-    )
 
 
-def _time(at: datetime) -> str:
-    return f'<time datetime="{at.isoformat()}">{at:%Y-%m-%d %H:%M:%S}</time>'
+def _time(at: datetime | None) -> str:
+    if at is None:
+        return ""
+    return f'<time datetime="{at.isoformat()}">{at:%Y-%m-%d %H:%M:%S} UTC</time>'
 
 
-def _outcome(row: JobRow) -> str:
+def _outcome(row: JobRow, *, shown: Literal["", "open"] = "") -> str:
     if row.error is not None and row.state != "done":
-        error = json.loads(row.error)
-        summary = f"{error['code']}: {error['detail']}"
-        return (
-            f"<details><summary>{escape(summary)}</summary>"
-            f"<pre>{escape(error.get('trace') or '')}</pre></details>"
-        )
-    return "" if row.result is None else f"<code>{escape(row.result[:200])}</code>"
+        error: dict[str, Any] = json.loads(row.error)
+        trace: str = error.get("trace") or error["detail"]
+        summary = escape(f"{error['code']}: {trace.strip().splitlines()[-1][:200]}")
+        return f"<details {shown}><summary>{summary}</summary><pre>{escape(trace)}</pre></details>"
+    if row.result is None:
+        return ""
+    return f"<code>{escape(row.result if shown else row.result[:200])}</code>"

@@ -43,6 +43,7 @@ __all__ = [
     "OutgoingTimeout",
     "Reason",
     "Resolve",
+    "check_destination",
     "lan",
     "outgoing_client",
     "public",
@@ -241,6 +242,37 @@ async def resolve_name(host: str, port: int) -> Sequence[str]:
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
+async def check_destination(
+    destinations: Destinations,
+    url: str,
+    *,
+    timeout_seconds: float = 3.0,
+    resolve: Resolve = resolve_name,
+) -> None:
+    """Raise ``OutgoingError`` for a URL that may not be called, by what its name resolves to now.
+
+    To refuse it before it is kept: it is judged again whenever it is called.
+    """
+    destinations.check(url)
+    with _classes():
+        async with asyncio.timeout(timeout_seconds):
+            await _judged(destinations, resolve, httpx2.URL(url).host, 443)
+
+
+async def _judged(
+    destinations: Destinations, resolve: Resolve, host: str, port: int
+) -> Sequence[str]:
+    """Return the addresses of a host, all of which may be dialled; else ``OutgoingError``."""
+    try:
+        addresses = await resolve(host, port)
+    except (OSError, UnicodeError) as error:  # a label of more than 63 characters, too
+        raise OutgoingError("unresolved") from error
+    # All of them: a name with one good and one bad address tries which one we take.
+    if not all(map(destinations.allow, addresses)):
+        raise OutgoingError("address")
+    return addresses
+
+
 def outgoing_client(
     destinations: Destinations,
     *,
@@ -319,13 +351,7 @@ class _Dialler(httpcore2.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
-        try:
-            addresses = await self._resolve(host, port)
-        except (OSError, UnicodeError) as error:  # a label of more than 63 characters, too
-            raise OutgoingError("unresolved") from error
-        # All of them: a name with one good and one bad address tries which one we take.
-        if not all(map(self._destinations.allow, addresses)):
-            raise OutgoingError("address")
+        addresses = await _judged(self._destinations, self._resolve, host, port)
         failed: Exception = OutgoingError("unresolved")
         for address in addresses:
             try:

@@ -37,6 +37,7 @@ from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketState
 
 from newel.clock import utc_now
+from newel.console import error_page
 from newel.context import request_id
 from newel.errors import (
     AppError,
@@ -214,7 +215,7 @@ async def _answer(connection: HTTPConnection, error: _Error) -> Response | None:
     """Return the answer to a request; on a websocket give it here, so return ``None``."""
     response = _response(error, connection.scope["path"])
     if not isinstance(connection, WebSocket):
-        return response
+        return error_page(connection, error) or response
     code = CLOSE_CODES.get(error.status, 1011)
     if connection.application_state is WebSocketState.CONNECTED:
         await connection.close(code, error.code)
