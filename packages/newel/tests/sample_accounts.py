@@ -191,7 +191,7 @@ def agents_module() -> Module:
     return Module("agents", routers=[router])
 
 
-_OF_THE_MODULE = {"register", "read", "update", "administrator_role"}
+_OF_THE_MODULE = {"register", "read", "update", "administrator_role", "mails"}
 
 
 def build(database_url: str, directory: Path, **choices: Any) -> tuple[FastAPI, FrozenClock]:

@@ -12,8 +12,6 @@ from typing import Any
 import httpx2
 import pytest
 import structlog
-from aiosmtpd.controller import Controller
-from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword
 from asgi_lifespan import LifespanManager
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -21,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from fastapi import FastAPI
 from sample_accounts import SECRET
+from sample_mail import Server, Sink, running
 
 from newel import mail
 from newel.app import create_app
@@ -156,51 +155,6 @@ class TestMailers:
 # ------------------------------------------------------------------------------------------- SMTP
 
 
-class Sink:
-    """What a real server was given; its refusals can be set."""
-
-    def __init__(self) -> None:
-        self.received: list[Envelope] = []
-        self.refuse_recipient = ""
-        self.refuse_data = ""
-        self.log_ins: list[LoginPassword] = []
-
-    async def handle_RCPT(  # noqa: N802 - aiosmtpd's name
-        self, server: Any, session: Any, envelope: Envelope, address: str, options: Any
-    ) -> str:
-        if self.refuse_recipient:
-            return self.refuse_recipient
-        envelope.rcpt_tos.append(address)
-        return "250 OK"
-
-    async def handle_DATA(self, server: Any, session: Any, envelope: Envelope) -> str:  # noqa: N802 - as above
-        if self.refuse_data:
-            return self.refuse_data
-        self.received.append(envelope)
-        return "250 OK"
-
-    def authenticate(
-        self, server: Any, session: Any, envelope: Any, mechanism: str, data: Any
-    ) -> AuthResult:
-        self.log_ins.append(data)
-        return AuthResult(success=data.password == b"p@ss", handled=True)
-
-
-class Server(Controller):
-    """aiosmtpd on a port of the system's choice."""
-
-    def __init__(self, sink: Sink, **options: Any) -> None:
-        super().__init__(sink, hostname="127.0.0.1", port=0, **options)
-
-    def _trigger_server(self) -> None:
-        self.port = self.server.sockets[0].getsockname()[1]
-        super()._trigger_server()
-
-    def factory(self) -> SMTP:
-        sink: Any = self.handler
-        return SMTP(sink, authenticator=sink.authenticate, **self.SMTP_kwargs)
-
-
 @pytest.fixture
 def sink() -> Sink:
     return Sink()
@@ -210,12 +164,6 @@ def sink() -> Sink:
 def server(sink: Sink) -> Generator[Server]:
     """A server in the clear, as it stands beside a service on one machine."""
     yield from running(Server(sink))
-
-
-def running(server: Server) -> Generator[Server]:
-    server.start()
-    yield server
-    server.stop()
 
 
 def certificate(directory: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:

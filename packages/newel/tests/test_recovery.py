@@ -6,6 +6,8 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncGenerator
+from email import message_from_bytes, policy
+from email.message import EmailMessage
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -15,9 +17,10 @@ import httpx2
 import pytest
 from sample_accounts import AUTH, EMAIL, PASSWORD, Unlimited, World, open_world
 from sample_entities import User
+from sample_mail import Server, Sink, running
 from sqlalchemy import text
 
-from newel import accounts, recovery
+from newel import recovery
 from newel.limits import MemoryLimiter
 from newel.mail import Mailer, MailTemplate
 from newel.recovery import AccountMails
@@ -152,16 +155,9 @@ class TestWelcome:
             welcome=MailTemplate(subject="Hej", text="$email $link", html="<a href='$link'>x</a>"),
             verify_path="/ja",
         )
-        module = accounts.module
-
-        def with_words(user: Any, **options: Any) -> Any:
-            return module(user, **options, mails=words)
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(accounts, "module", with_words)
-            async with open_post(database_url, tmp_path) as world:
-                await world.register()
-                [mail] = await world.mails()
+        async with open_post(database_url, tmp_path, mails=words) as world:
+            await world.register()
+            [mail] = await world.mails()
         assert mail["subject"] == "Hej"
         assert f"{EMAIL} https://www.example.com/ja#token=" in mail.as_string()
 
@@ -378,3 +374,93 @@ class TestSecrets:
 
     async def test_answers_are_not_stored(self, world: Post) -> None:
         assert (await world.forget()).headers["cache-control"] == "no-store"
+
+
+WORDS = AccountMails(
+    welcome=MailTemplate(
+        subject="Välkommen, $email",
+        text="Bekräfta: $link",
+        html="<h1>Välkommen till $service</h1><a href='$link'>Bekräfta</a>",
+    ),
+    reset_path="/nytt-losenord",
+)
+
+
+@pytest.fixture
+def sink() -> Sink:
+    return Sink()
+
+
+@pytest.fixture
+async def posted(
+    database_url: str, tmp_path: Path, sink: Sink
+) -> AsyncGenerator[tuple[Post, Sink]]:
+    """A service with words of its own, whose mails go through a real server."""
+    for server in running(Server(sink)):
+        url = f"smtp://127.0.0.1:{server.port}?tls=none"
+        async with open_post(database_url, tmp_path, mail_url=url, mails=WORDS) as world:
+            yield world, sink
+
+
+def received(sink: Sink) -> tuple[EmailMessage, str, str]:
+    """Return the last mail of a server, its text and its HTML."""
+    content = sink.received[-1].content
+    assert isinstance(content, bytes)
+    mail = message_from_bytes(content, policy=policy.default)
+    assert mail.get_content_type() == "multipart/alternative"
+    text, html = (mail.get_body((kind,)) for kind in ("plain", "html"))
+    assert text is not None
+    assert html is not None
+    return mail, text.get_content(), html.get_content()
+
+
+class TestBySmtp:
+    async def test_the_mails_of_an_account_arrive_in_the_services_words(
+        self, posted: tuple[Post, Sink]
+    ) -> None:
+        """Welcome, verification, reset: each link does what its mail says."""
+        world, sink = posted
+        member = await world.member()
+        await world.work_off()
+        mail, text, html = received(sink)
+        assert (mail["to"], mail["subject"]) == (EMAIL, f"Välkommen, {EMAIL}")
+        assert "<h1>Välkommen till newel</h1>" in html
+        token = token_in(text, "verify-email")
+        assert token_in(html, "verify-email") == token
+        assert (await world.verify(token)).status_code == 204
+
+        await member.post(f"{AUTH}/email/resend")
+        await world.work_off()
+        mail, text, html = received(sink)
+        assert mail["subject"] == "Confirm your address for newel"
+        assert token_in(html, "verify-email") == token_in(text, "verify-email") != token
+
+        await world.forget()
+        await world.work_off()
+        mail, text, html = received(sink)
+        assert mail["subject"] == "Set a new password for newel"
+        assert token_in(html, "nytt-losenord") == token_in(text, "nytt-losenord")
+        assert (await world.reset(token_in(text, "nytt-losenord"))).status_code == 204
+        assert (await world.log_in(password=NEW)).status_code == 200
+        assert [envelope.rcpt_tos for envelope in sink.received] == [[EMAIL]] * 3
+
+    async def test_a_server_that_is_busy_costs_no_registration(
+        self, posted: tuple[Post, Sink]
+    ) -> None:
+        world, sink = posted
+        sink.refuse_data = "451 try later"
+        assert (await world.register()).status_code == 201
+        await world.work_off()
+        assert sink.received == []
+        sink.refuse_data = ""
+        async with world.database.write(None) as work, work.as_system("time goes by"):
+            await work.session.execute(text("UPDATE jobs SET run_at = created_at"))
+        await world.work_off()
+        _, said, _ = received(sink)
+        assert (await world.verify(token_in(said, "verify-email"))).status_code == 204
+
+
+def token_in(said: str, page: str) -> str:
+    found = re.search(rf"https://www\.example\.com/{page}#token=([\w-]+)", said)
+    assert found is not None, said
+    return found[1]
