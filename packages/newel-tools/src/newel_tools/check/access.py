@@ -46,6 +46,10 @@ _CLASSES: Final = re.compile(
     r"role_?checker|rate_?limiter_auth|guard|api_?key)",
     re.IGNORECASE,
 )
+_OPENERS: Final = re.compile(
+    r"(service|repo|repository|crud|db|database|store|manager|client|settings)$"
+)
+_SESSIONS: Final = re.compile(r"\b(Async)?Session\b")
 _MIDDLEWARE: Final = re.compile(
     r"(auth(?!or)|session_?guard|token|jwt|api_?key|login|oidc|saml|iap)", re.IGNORECASE
 )
@@ -96,10 +100,21 @@ class Access:
         if self.refuses(self._review.function(node.call)):
             return True
         name = node.call.name.replace(".<locals>", "")
-        if any(_GUARDS.search(part) for part in name.split(".")) and not _opens(node):
+        if any(_GUARDS.search(part) for part in name.split(".")) and not self._opens(node):
             return True
         in_class = node.call.kind in ("class", "instance", "async_instance")
         return in_class and _CLASSES.search(node.call.name) is not None
+
+    def _opens(self, node: Dependency) -> bool:
+        """Tell whether a dependency only sounds like a guard: it hands out a service or a store."""
+        name = (node.call.name if node.call else "").lower()
+        if _OPENERS.search(name):
+            return True
+        function = self._review.function(node.call)
+        returns = function.node.returns if function is not None else None
+        of_database = returns is not None and _SESSIONS.search(ast.unparse(returns)) is not None
+        yields = node.call is not None and node.call.kind.endswith("generator")
+        return name.endswith("session") and (of_database or yields)
 
     def refuses(self, function: Function | None) -> bool:
         """Tell whether a function, or one that it calls, answers 401 or 403 or raises what may."""
@@ -135,16 +150,6 @@ class Access:
             for name, method in cls.methods.items()
             if name in ("dispatch", "__call__")
         )
-
-
-def _opens(node: Dependency) -> bool:
-    """Tell whether a dependency only sounds like a guard: it hands out a service or a store."""
-    name = (node.call.name if node.call else "").lower()
-    return bool(
-        re.search(
-            r"(service|repo|repository|crud|db|database|store|manager|client|settings)$", name
-        )
-    )
 
 
 def _decorator_names(function: Function) -> Iterator[str]:

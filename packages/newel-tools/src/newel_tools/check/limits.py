@@ -29,7 +29,13 @@ def limits_all(review: Review) -> bool:
         or (item.dispatch is not None and _NAMED.search(item.dispatch.name))
         for item in review.facts.middleware
     )
-    in_front = (f for f in review.served if f not in review.reached)
+    # What answers when a limit was met is no limit itself.
+    answering = {review.function(item.handler) for item in review.facts.handlers}
+    in_front = (
+        function
+        for function, reach in review.served.items()
+        if function not in review.reached and not answering.issuperset(reach.starts)
+    )
     return by_name or any(_SAID.search(text_of(function)) for function in in_front)
 
 

@@ -86,15 +86,17 @@ class Owners:
 
     def mentioned_in(self, function: Function, owned: Owned) -> bool:
         """Tell whether a function says the owner's name at all."""
-        names = {owned.column.attribute, owned.column.attribute.removesuffix("_id")}
+        column = owned.column.attribute
+        names = {column, column.removesuffix("_id")}
         for node in function.nodes:
             match node:
                 case (
-                    ast.Attribute(attr=name)
+                    ast.Attribute(attr=name, ctx=ast.Load())
                     | ast.keyword(arg=str(name))
                     | ast.Constant(value=str(name))
-                    | ast.Name(id=name)
                 ) if name in names:
+                    return True
+                case ast.Name(id=name) | ast.Attribute(attr=name) if name == column:
                     return True
                 case _:
                     pass

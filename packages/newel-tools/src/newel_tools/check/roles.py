@@ -16,7 +16,9 @@ from newel_tools.facts.source import Function
 __all__ = ["asks_role", "knows_roles", "text_of"]
 
 _NAMED: Final = re.compile(
-    r"(admin|super_?user|staff|role|permission|scope|privilege|requires?(_|\.|$)|(^|[_.])has_|(^|[_.])can_"
+    r"(admin|super_?user|staff|role|permission|scope|privilege"
+    r"|requires?(_(?!(user|log_?in|auth|authenticated|authentication|token|key|api_?key|session)$)|\.|$)"
+    r"|(^|[_.])has_|(^|[_.])can_"
     r"|allowed|acl\b|rbac|policy|ability|authoriz|guard|access|internal|owner)",
     re.IGNORECASE,
 )
@@ -26,15 +28,19 @@ _SAID: Final = re.compile(
 )
 
 
-def asks_role(review: Review, route: Route) -> bool:
-    """Tell whether a route looks at a role, a permission or a scope, as far as names say it."""
+def asks_role(review: Review, route: Route, *, aside: re.Pattern[str] | None = None) -> bool:
+    """Tell whether a route looks at a role, a permission or a scope, as far as names say it.
+
+    What ``aside`` matches in the code says nothing.
+    """
     if any(_is_role(node) for node in route.dependencies):
         return True
     starts = list(review.starts(route))
     if any(_NAMED.search(name) for start in starts for name in _decorators(start)):
         return True
     reached = {inner for start in starts for inner in review.calls.reached(start)}
-    return any(_SAID.search(text_of(function)) for function in reached)
+    texts = map(text_of, reached)
+    return any(_SAID.search(aside.sub("", text) if aside else text) for text in texts)
 
 
 def knows_roles(review: Review) -> bool:

@@ -35,6 +35,7 @@ _KEEPING: Final = re.compile(
     r"|model_dump|dict|copy|json|str|list|Path|PurePath|fspath|text|unicode_string|urljoin|urlparse"
     r"|urlsplit|parse_url|URL|HttpUrl|joinpath|with_name|dumps|cast|items|values|deepcopy|splitlines|split)$"
 )
+_ATTACK: Final = "http://10.0.0.1/../etc/passwd?a=';--"
 _OPEN: Final = re.compile(r"^(\w+://)?\{")  # the host of an address is filled in
 _CHECKS: Final = re.compile(
     r"(valid|check|verif|ensure|assert|allow|forbid|safe|saniti|clean|escape|secure|guard|is_|in_"
@@ -63,12 +64,22 @@ def own_text(field: Field) -> Held:
 
 def free_text(shape: Shape) -> bool:
     """Tell whether a shape allows any text: no number, choice or pattern."""
-    if shape.limits.pattern is not None or shape.values is not None:
+    if shape.values is not None or not _lets_through(shape.limits.pattern):
         return False
     types = {name.rpartition(".")[2] for name in shape.types}
     if types & {"str", "Any", "HttpUrl", "AnyUrl", "AnyHttpUrl", "bytes"}:
         return True
     return bool(types & {"dict", "list"}) if shape.item is None else free_text(shape.item)
+
+
+def _lets_through(pattern: str | None) -> bool:
+    """Tell whether a pattern allows what attacks are made of; one that bans NUL alone does."""
+    if pattern is None:
+        return True
+    try:
+        return re.search(pattern, _ATTACK) is not None
+    except re.error:
+        return False  # another language of patterns: it may well bound the text
 
 
 class Taint:
@@ -147,8 +158,8 @@ class Taint:
         self._known[function] = reading.known
         for call in self._review.calls.of(function):
             if call.function is not None:
-                for name, held in _arguments(call, reading.held):
-                    self._give(call.function, name, held, self._routes[function])
+                for name, value in call.given():
+                    self._give(call.function, name, reading.held(value), self._routes[function])
         self._answer(function, reading)
 
     def _answer(self, function: Function, reading: _Reading) -> None:
@@ -347,20 +358,6 @@ def _asks_presence(node: ast.Compare) -> bool:
         isinstance(side, ast.Constant) and side.value in (None, "", 0)
         for side in (node.left, *node.comparators)
     )
-
-
-def _arguments(call: Call, held: Callable[[ast.expr], Held]) -> Iterator[tuple[str, Held]]:
-    function = call.function
-    if function is None:
-        return
-    names = [argument.arg for argument in function.arguments]
-    is_static = any(ast.unparse(d) == "staticmethod" for d in function.node.decorator_list)
-    positional = names[1:] if function.owner is not None and not is_static else names
-    for name, value in zip(positional, call.node.args, strict=False):
-        yield name, held(value)
-    for keyword in call.node.keywords:
-        if keyword.arg in names:
-            yield keyword.arg, held(keyword.value)
 
 
 def _bindings(node: ast.AST) -> Iterator[tuple[ast.expr, ast.expr]]:

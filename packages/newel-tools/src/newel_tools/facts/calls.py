@@ -43,6 +43,18 @@ class Call:
         found = self.node.args[position]
         return None if isinstance(found, ast.Starred) else found
 
+    def given(self) -> Iterator[tuple[str, ast.expr]]:
+        """Yield the parameters of the project's function that is called, with their values."""
+        if self.function is None:
+            return
+        names = [argument.arg for argument in self.function.arguments]
+        decorators = map(ast.unparse, self.function.node.decorator_list)
+        is_bound = self.function.owner is not None and "staticmethod" not in decorators
+        yield from zip(names[is_bound:], self.node.args, strict=False)
+        for keyword in self.node.keywords:
+            if keyword.arg in names:
+                yield keyword.arg, keyword.value
+
 
 class Calls:
     """The calls of each function, and what can be reached from where."""
@@ -97,6 +109,10 @@ class Calls:
                 owner = self.types.type_of(node.value, function)
                 cls = self.source.classes.get(owner or "")
                 inner = self.source.method(cls, node.attr) if cls is not None else None
+                if inner is None and owner is None:  # of a module: `mail.send`
+                    inner = self.source.functions.get(
+                        self.source.name_of(function.module, node) or ""
+                    )
             else:
                 inner = None
             if inner is not None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
+from typing import Final
 
 from newel_tools.check.access import Access
 from newel_tools.check.finding import Finding
-from newel_tools.check.ownership import Owned, Owners
+from newel_tools.check.ownership import Owned, Owners, is_user
 from newel_tools.check.review import Review
 from newel_tools.check.roles import asks_role
 from newel_tools.check.rule import Rule
@@ -16,6 +17,8 @@ from newel_tools.facts.routes import Route
 from newel_tools.facts.source import Function
 
 __all__ = ["RULE"]
+
+_DEPTH: Final = 3  # calls that a user is followed through
 
 
 def find(review: Review) -> Iterator[Finding]:
@@ -68,18 +71,65 @@ def _served(review: Review, owners: Owners, route: Route) -> Iterator[tuple[Owne
 
 
 def _uses_caller(review: Review, access: Access, route: Route) -> bool:
-    """Tell whether the endpoint does anything with what its guards gave it, or asks the request."""
+    """Tell whether anything is done with what the guards gave the endpoint, or the request asked.
+
+    Handing it to a function that never looks at it is nothing.
+    """
     endpoint = review.function(route.endpoint)
     callers = {
         node.name
         for node in route.dependant.dependencies
         if node.name and any(access.guards(inner) for inner in node.walk())
     }
-    return endpoint is None or _names(endpoint) & (callers | {"request"}) != set()
+    return endpoint is None or _uses(review, endpoint, callers | {"request"}, depth=_DEPTH)
 
 
-def _names(function: Function) -> set[str]:
-    return {node.id for node in function.nodes if isinstance(node, ast.Name)}
+def _uses(review: Review, function: Function, names: set[str], *, depth: int) -> bool:
+    """Tell whether a function does anything with one of its names, or calls what does."""
+    handed: dict[int, bool] = {}
+    for call in review.calls.of(function):
+        if call.function is not None and depth:
+            for parameter, value in call.given():
+                looked_at = _uses(review, call.function, {parameter}, depth=depth - 1)
+                handed |= {id(n): looked_at for n in ast.walk(value) if isinstance(n, ast.Name)}
+        if isinstance(call.node.func, ast.Attribute):
+            handed[id(call.node.func.value)] = _asks_carried(review, call, call.node.func.value)
+    found = (node for node in function.nodes if isinstance(node, ast.Name) and node.id in names)
+    return any(handed.get(id(node), True) for node in found)
+
+
+def _asks_carried(review: Review, call: Call, owner: ast.expr) -> bool:
+    """Tell whether a method looks at the user that its object was made with; in doubt it does."""
+    name = review.calls.types.type_of(owner, call.caller)
+    cls = review.source.classes.get(name or "")
+    made = review.source.method(cls, "__init__") if cls is not None else None
+    carried = _carried(review, made) if made is not None else set[str]()
+    if not carried or call.function is None:
+        return True
+    return any(
+        isinstance(node, ast.Attribute) and node.attr in carried
+        for inner in review.calls.reached(call.function)
+        for node in inner.nodes
+    )
+
+
+def _carried(review: Review, made: Function) -> set[str]:
+    """Return the attributes that an object keeps its user in."""
+    users = {entity.full_name for entity in review.facts.entities if is_user(entity)}
+    types = review.calls.types
+    people = {
+        argument.arg
+        for argument in made.arguments
+        if types.annotated_type(argument.annotation, made.module) in users
+    }
+    kept: set[str] = set()
+    for node in made.nodes:
+        match node:
+            case ast.Assign(targets=[ast.Attribute(attr=name)], value=ast.Name(id=given)):
+                kept |= {name} if given in people else set()
+            case _:
+                pass
+    return kept
 
 
 RULE = Rule(

@@ -60,7 +60,7 @@ def _refers_to_user(store: Store, field: Field) -> bool:
 
 def _is_open(review: Review, access: Access, route: Route, field: Field, store: Store) -> bool:
     """Tell whether no code on the way looks at a role or at this field, and a user may call it."""
-    if access.guarding_middleware or asks_role(review, route):
+    if access.guarding_middleware or asks_role(review, route, aside=_copy_of(field)):
         return False
     if not access.has_authentication or (
         not is_user(store.entity) and not access.is_protected(route)
@@ -68,13 +68,14 @@ def _is_open(review: Review, access: Access, route: Route, field: Field, store: 
         return False
     word = re.compile(rf"\b{re.escape(field.name)}\b")
     reached = {inner for start in review.starts(route) for inner in review.calls.reached(start)}
-    return not any(word.search(_code(text_of(function), field)) for function in reached)
+    copy = _copy_of(field)
+    return not any(word.search(copy.sub("", text_of(function))) for function in reached)
 
 
-def _code(text: str, field: Field) -> str:
-    """Return a function's text without the plain copy `name=body.name` of the field."""
-    copied = re.compile(rf"\b{re.escape(field.name)}\s*=\s*[\w.]+\.{re.escape(field.name)}\b")
-    return copied.sub("", text)
+def _copy_of(field: Field) -> re.Pattern[str]:
+    """Return what matches the plain copy `name=body.name` of the field."""
+    name = re.escape(field.name)
+    return re.compile(rf"\b{name}\s*=\s*[\w.]+\.{name}\b")
 
 
 RULE = Rule(

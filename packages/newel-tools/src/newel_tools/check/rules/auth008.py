@@ -21,6 +21,9 @@ _NAME: Final = re.compile(
     r"(_(delta|time|in))?_?(in_)?(second|sec|minute|min|hour|day)s?$",
     re.IGNORECASE,
 )
+_PLAIN: Final = re.compile(
+    r"^(?:jwt_?)?(?:access|refresh)_(?:jwt_?)?token_(second|minute|hour|day)s$", re.IGNORECASE
+)
 _OF_TOKENS: Final = re.compile(r"token|jwt|access|refresh", re.IGNORECASE)
 _MAKER: Final = re.compile(r"(access|refresh)_?(jwt_?)?token", re.IGNORECASE)
 
@@ -46,7 +49,7 @@ def _assigned(module: Module, node: ast.AST) -> Iterator[Finding]:
             ast.Assign(targets=[ast.Name(id=name)], value=value)
             | ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value)
         ):
-            found = _NAME.match(name)
+            found = _NAME.match(name) or _PLAIN.match(name)
             number = _number(value)
             if found is None or number is None or not _OF_TOKENS.search(name):
                 return

@@ -19,7 +19,8 @@ from newel_tools.facts.source import Function
 
 __all__ = ["RULE"]
 
-_LAZY: Final = frozenset({"select", "True"})
+# The last two refuse to load instead: the answer is a 500 all the same.
+_LAZY: Final = frozenset({"select", "True", "raise", "raise_on_sql"})
 _LOADS: Final = re.compile(
     r"(selectin|joined|subquery|immediate|contains_)(load|eager)|selectinload|joinedload|subqueryload"
     r"|immediateload|contains_eager|refresh|awaitable_attrs|run_sync|fetch_related|prefetch_related"
@@ -65,7 +66,14 @@ def _loads(review: Review, function: Function, relationship: Relationship) -> bo
         text = ast.unparse(inner.node)
         if _LOADS.search(text) and re.search(rf"\b{relationship.name}\b", text):
             return True
+        if any(_makes_with(node, relationship.name) for node in inner.nodes):
+            return True
     return False
+
+
+def _makes_with(node: ast.AST, name: str) -> bool:
+    """Tell whether a row is made together with what it refers to: `Note(labels=[...])`."""
+    return isinstance(node, ast.Call) and any(keyword.arg == name for keyword in node.keywords)
 
 
 def _finding(

@@ -28,11 +28,28 @@ def find(review: Review) -> Iterator[Finding]:
         said = _fault(call)
         if said is not None:
             yield RULE.found(said, file=call.caller.file, line=call.line, route=reach.route)
+    for function in review.source.functions.values():
+        if function not in review.reached and _is_lifespan(function):
+            for call in review.calls.of(function):
+                if _CLIENTS.fullmatch(call.target or "") and _is_endless(call):
+                    said = f"`{call.target}` waits for ever, whoever uses it"
+                    yield RULE.found(said, file=function.file, line=call.line)
+
+
+def _is_lifespan(function: Function) -> bool:
+    """Tell whether a function makes what requests use later: entered, or run at the start."""
+    decorators = " ".join(ast.unparse(item) for item in function.node.decorator_list)
+    starts = re.search("contextmanager|on_event", decorators) is not None
+    return starts and not function.module.is_test
+
+
+def _is_endless(call: Call) -> bool:
+    timeout = call.argument(None, "timeout")
+    return isinstance(timeout, ast.Constant) and timeout.value is None
 
 
 def _fault(call: Call) -> str | None:
-    timeout = call.argument(None, "timeout")
-    endless = isinstance(timeout, ast.Constant) and timeout.value is None
+    timeout, endless = call.argument(None, "timeout"), _is_endless(call)
     if _CLIENTS.fullmatch(call.target or ""):
         if endless:
             return f"`{call.target}` waits for ever"

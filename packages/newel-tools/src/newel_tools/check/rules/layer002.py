@@ -35,7 +35,7 @@ _ROUTER: Final = 3
 
 def find(review: Review) -> Iterator[Finding]:
     """Find imports of routers, services and repositories in what lies below them."""
-    routing = {file for route in review.http_routes if (file := review.at(route)[0])}
+    routing = {file for route in review.routes if (file := review.at(route)[0])}
     for module in review.source.own_modules():
         own = _layer(module, routing)
         for node, target in _imports(review, module) if own is not None else ():

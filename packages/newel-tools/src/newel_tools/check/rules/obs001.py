@@ -10,6 +10,7 @@ from newel_tools.check.finding import Finding
 from newel_tools.check.review import Review
 from newel_tools.check.rule import Rule
 from newel_tools.check.sizes import reads_rows
+from newel_tools.facts.calls import Call
 from newel_tools.facts.routes import Route
 
 __all__ = ["RULE"]
@@ -43,7 +44,12 @@ def _is_blind(review: Review, route: Route) -> bool:
     function = review.function(route.endpoint)
     if function is None or not review.facts.entities or reads_rows(review, route):
         return False
-    return not review.calls.of(function)
+    return all(_makes_model(review, call) for call in review.calls.of(function))
+
+
+def _makes_model(review: Review, call: Call) -> bool:
+    """Tell whether a call only makes an answer: an instance of a model."""
+    return any(call.target == model.full_name for model in review.facts.models.values())
 
 
 RULE = Rule(

@@ -65,15 +65,23 @@ def _sends(review: Review, call: Call) -> bool:
     name = method or getattr(call.node.func, "id", "")
     if _INSIDE.search(receiver(call)) or (call.function and _stores(review, call.function)):
         return False
+    if call.function and any(_is_mail(inner) for inner in _inside(review, call.function)):
+        return True
     return bool(_SENDS.search(name) or _REQUESTS.fullmatch(call.target or ""))
 
 
+def _is_mail(call: Call) -> bool:
+    return (call.target or "").startswith(("smtplib.SMTP", "aiosmtplib."))
+
+
 def _stores(review: Review, function: Function) -> bool:
-    return any(
-        writes_rows(call)
-        for inner in review.calls.reached(function)
-        for call in review.calls.of(inner)
-    )
+    return any(map(writes_rows, _inside(review, function)))
+
+
+def _inside(review: Review, function: Function) -> Iterator[Call]:
+    """Yield the calls of a function and of all that it leads to."""
+    for inner in review.calls.reached(function):
+        yield from review.calls.of(inner)
 
 
 def _in_transaction(function: Function, call: Call) -> bool:

@@ -48,12 +48,18 @@ def _is_upload(shape: Shape) -> bool:
     return own or (shape.item is not None and _is_upload(shape.item))
 
 
+def _to_thread(call: Call) -> bool:
+    """Tell whether a call hands its first argument to a thread, which calls it."""
+    return (call.target or "").rpartition(".")[2] in ("to_thread", "run_in_threadpool", "run_sync")
+
+
 def _paths(call: Call) -> Iterator[ast.expr]:
     """Yield what a call uses as a path."""
     if call.target is not None and _OPENS.fullmatch(call.target):
         yield from call.node.args[:2]
         return
-    match call.node.func:
+    handed = call.node.args[0] if call.node.args and _to_thread(call) else None
+    match handed or call.node.func:
         case ast.Attribute(value=path, attr=name) if name in _PATH_METHODS:
             yield path
         case _:
