@@ -20,8 +20,8 @@ B = TypeVar("B", bound=BrokerUsecase[Any, Any, Any])
 class Link(Generic[B]):
     """One FastStream broker at a time, as ``make`` builds it.
 
-    The clients below FastStream come back by themselves in different ways, some never. So a ping
-    that fails drops the client (``close``), and what comes next connects anew.
+    The clients below FastStream come back by themselves in different ways, some never. So most
+    drivers drop the client when a ping fails (``close``), and what comes next connects anew.
     """
 
     def __init__(self, make: Callable[[], B]) -> None:

@@ -56,12 +56,12 @@ class KafkaEvents:
         )
 
     async def ping(self) -> None:
-        """See ``Broker.ping``."""
-        try:
-            await (await self._link.connected()).config.admin_client.describe_cluster()
-        except BaseException:
-            await self.close()
-            raise
+        """See ``Broker.ping``.
+
+        One that fails keeps the client, unlike other drivers': it comes back by itself, and cannot
+        be stopped while it still has something to send.
+        """
+        await (await self._link.connected()).config.admin_client.describe_cluster()
 
     async def close(self) -> None:
         """See ``Broker.close``."""

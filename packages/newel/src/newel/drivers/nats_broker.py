@@ -28,7 +28,16 @@ class NatsEvents:
 
     def __init__(self, url: str) -> None:
         servers = url.split(",")
-        self._link = Link(lambda: NatsBroker(servers, allow_reconnect=False, logger=None))
+        self._link = Link(
+            lambda: NatsBroker(
+                servers,
+                allow_reconnect=False,  # the link does
+                max_reconnect_attempts=1,  # of each server while we connect, at once
+                reconnect_time_wait=0,
+                error_cb=_leave_it_to_the_publisher,
+                logger=None,
+            )
+        )
         self._streams: set[str] = set()
 
     async def publish(self, message: Message) -> None:
@@ -77,6 +86,10 @@ class NatsEvents:
         """See ``Broker.close``."""
         self._streams.clear()  # the server may come back without them
         await self._link.close()
+
+
+async def _leave_it_to_the_publisher(_: Exception) -> None:
+    """Log nothing, where nats-py would log each attempt with its trace."""
 
 
 def connect(url: str) -> NatsEvents:
