@@ -176,9 +176,11 @@ def agents_module() -> Module:
     async def by_ip() -> str:
         return "limited"
 
-    @router.get("/by-ip-too", dependencies=[public(), limit("2/minute", by="ip")])
-    async def by_ip_too() -> str:
-        return "limited"
+    for name, limited in {
+        "by-ip-too": limit("2/minute", by="ip"),
+        "by-key": limit("6/minute", by=lambda asked: asked.headers.get("x-key", ""), cost=3),
+    }.items():
+        router.get(f"/{name}", name=name, dependencies=[public(), limited])(by_ip)
 
     @router.websocket("/socket")
     async def socket(

@@ -125,6 +125,19 @@ class TestLimits:
         answers = [await each.get(f"{AGENTS}/by-ip") for each in (ann, anyone, anyone)]
         assert [answer.status_code for answer in answers] == [200, 200, 429]
 
+    async def test_what_is_counted_may_be_taken_from_the_request(self, world: World) -> None:
+        client = await world.client()
+        statuses = [
+            (await client.get(f"{AGENTS}/by-key", headers={"x-key": key})).status_code
+            for key in ("a", "a", "a", "b")
+        ]
+        assert statuses == [200, 200, 429, 200]
+
+    @pytest.mark.parametrize("cost", [0, 6])
+    async def test_a_cost_that_is_never_allowed_stops_the_start(self, cost: int) -> None:
+        with pytest.raises(ValueError, match="can never be allowed"):
+            limit("5/minute", cost=cost)
+
     async def test_each_route_counts_apart(self, world: World) -> None:
         client = await world.client()
         for _ in range(3):

@@ -625,11 +625,11 @@ class TestTwoRealProcesses:
         assert statistics.median(seconds) <= 0.05, seconds
 
     def test_exactly_as_many_uses_pass_as_the_limit_says(self, processes: list[Process]) -> None:
-        assert sum(ask_both(processes, "hit", "ip:192.0.2.1", "100/hour", 250)) == 100
-        assert sum(ask_both(processes, "hit", "ip:192.0.2.1", "100/hour", 10)) == 0
+        assert sum(ask_both(processes, "hit", "ip:192.0.2.1", "100/day", 250)) == 100
+        assert sum(ask_both(processes, "hit", "ip:192.0.2.1", "100/day", 10)) == 0
 
     def test_each_by_itself_lets_twice_as_many_pass(self, valkey: Valkey) -> None:
         """The negative control: processes that share nothing."""
         with started(valkey.url, "a", "b") as apart:
-            assert sum(ask_both(apart, "hit", "ip:192.0.2.1", "100/hour", 250)) == 200
+            assert sum(ask_both(apart, "hit", "ip:192.0.2.1", "100/day", 250)) == 200
             assert sum(ask_both(apart, "miss", "key", 100)) == 2

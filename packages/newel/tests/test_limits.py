@@ -1,13 +1,19 @@
 """Limits: exactly as many pass as the rate says, in bounded memory."""
 
 import asyncio
+from collections.abc import AsyncGenerator
 from fractions import Fraction
+from pathlib import Path
+from uuid import uuid4
 
 import pytest
+import redis
 from hypothesis import given
 from hypothesis import strategies as st
+from sample_valkey import Valkey, until
 
-from newel.limits import Decision, Limiter, MemoryLimiter, Rate
+from newel.drivers.redis import RedisLink
+from newel.limits import Decision, Limiter, MemoryLimiter, Rate, SharedLimiter
 
 FIVE_A_MINUTE = Rate(5, 60)
 
@@ -21,6 +27,22 @@ class MovedClock:
 
     def move(self, seconds: float) -> None:
         self.seconds += seconds
+
+
+class ServersClock:
+    """Moves what is counted back, since nobody moves the server's clock."""
+
+    def __init__(self, valkey: Valkey, name: str) -> None:
+        self._client = redis.Redis(unix_socket_path=valkey.url.removeprefix("unix://"))
+        self._keys = f"{{{name}}}:limit:*"
+
+    def move(self, seconds: float) -> None:
+        for key in self._client.scan_iter(self._keys):
+            for rate, recovered in self._client.hgetall(key).items():
+                self._client.hset(key, rate, int(float(recovered) - seconds * 1_000_000))
+
+    def close(self) -> None:
+        self._client.close()
 
 
 @pytest.fixture
@@ -98,41 +120,70 @@ class TestRate:
 
 
 @pytest.mark.anyio
-class TestMemoryLimiter:
-    async def test_the_whole_limit_at_once_and_not_one_more(self, limiter: MemoryLimiter) -> None:
+class TestContract:
+    """What every limiter does: in the process, and over a real Valkey."""
+
+    @pytest.fixture(params=["process", "valkey"])
+    async def counted(
+        self, request: pytest.FixtureRequest
+    ) -> AsyncGenerator[tuple[Limiter, MovedClock | ServersClock]]:
+        if request.param == "process":
+            moved = MovedClock()
+            yield MemoryLimiter(monotonic=moved), moved
+            return
+        valkey: Valkey = request.getfixturevalue("valkey")
+        name = f"limits {uuid4()}"
+        # What is tested is how it counts: 5,000 at once take longer than a request may.
+        link = RedisLink(valkey.url, name=name, wait_seconds=20)
+        servers = ServersClock(valkey, name)
+        yield SharedLimiter(link, alone=Unused()), servers
+        servers.close()
+        await link.close()
+
+    @pytest.fixture
+    def limiter(self, counted: tuple[Limiter, MovedClock | ServersClock]) -> Limiter:
+        return counted[0]
+
+    @pytest.fixture
+    def clock(
+        self, counted: tuple[Limiter, MovedClock | ServersClock]
+    ) -> MovedClock | ServersClock:
+        return counted[1]
+
+    async def test_the_whole_limit_at_once_and_not_one_more(self, limiter: Limiter) -> None:
         assert await hits(limiter, FIVE_A_MINUTE, 6) == [True] * 5 + [False]
 
-    async def test_comes_back_evenly(self, limiter: MemoryLimiter, clock: MovedClock) -> None:
+    async def test_comes_back_evenly(
+        self, limiter: Limiter, clock: MovedClock | ServersClock
+    ) -> None:
         await hits(limiter, FIVE_A_MINUTE, 5)
-        clock.move(11.99)
+        clock.move(11.5)
         assert await hits(limiter, FIVE_A_MINUTE, 1) == [False]
-        clock.move(0.02)
+        clock.move(0.6)
         assert await hits(limiter, FIVE_A_MINUTE, 2) == [True, False]
         clock.move(60)
         assert await hits(limiter, FIVE_A_MINUTE, 6) == [True] * 5 + [False]
 
     async def test_trying_does_not_make_the_wait_longer(
-        self, limiter: MemoryLimiter, clock: MovedClock
+        self, limiter: Limiter, clock: MovedClock | ServersClock
     ) -> None:
         await hits(limiter, FIVE_A_MINUTE, 1000)
         clock.move(12.01)
         assert await hits(limiter, FIVE_A_MINUTE, 1) == [True]
 
     @pytest.mark.parametrize("limit", [1, 3, 7, 100, 1000])
-    async def test_n_of_5n_at_the_same_time_pass(self, limiter: MemoryLimiter, limit: int) -> None:
-        rate = Rate(limit, 60)
+    async def test_n_of_5n_at_the_same_time_pass(self, limiter: Limiter, limit: int) -> None:
+        rate = Rate(limit, 86_400)  # so slow that none comes back meanwhile
         tasks = [limiter.hit("k", rate) for _ in range(5 * limit)]
         decisions = await asyncio.gather(*tasks)
         assert sum(decision.allowed for decision in decisions) == limit
 
-    async def test_keys_and_rates_count_apart(self, limiter: MemoryLimiter) -> None:
+    async def test_keys_and_rates_count_apart(self, limiter: Limiter) -> None:
         await hits(limiter, FIVE_A_MINUTE, 5, key="a")
         assert await hits(limiter, FIVE_A_MINUTE, 1, key="b") == [True]
         assert await hits(limiter, Rate(1, 3600), 2, key="a") == [True, False]
 
-    async def test_reset_gives_back_every_rate_of_the_key_only(
-        self, limiter: MemoryLimiter
-    ) -> None:
+    async def test_reset_gives_back_every_rate_of_the_key_only(self, limiter: Limiter) -> None:
         hourly = Rate(1, 3600)
         for key in ("a", "b"):
             await hits(limiter, FIVE_A_MINUTE, 5, key=key)
@@ -143,12 +194,12 @@ class TestMemoryLimiter:
         assert await hits(limiter, FIVE_A_MINUTE, 1, key="b") == [False]
         assert await hits(limiter, hourly, 1, key="b") == [False]
 
-    async def test_a_reset_of_nobody_is_no_error(self, limiter: MemoryLimiter) -> None:
+    async def test_a_reset_of_nobody_is_no_error(self, limiter: Limiter) -> None:
         await hits(limiter, FIVE_A_MINUTE, 1, key="a")
         await limiter.reset("b")
-        assert len(limiter) == 1
+        assert await hits(limiter, FIVE_A_MINUTE, 5, key="a") == [True] * 4 + [False]
 
-    async def test_a_cost_is_taken_whole_or_not_at_all(self, limiter: MemoryLimiter) -> None:
+    async def test_a_cost_is_taken_whole_or_not_at_all(self, limiter: Limiter) -> None:
         assert (await limiter.hit("k", FIVE_A_MINUTE, cost=3)).remaining == 2
         refused = await limiter.hit("k", FIVE_A_MINUTE, cost=3)
         assert (refused.allowed, refused.remaining) == (False, 2)
@@ -156,35 +207,99 @@ class TestMemoryLimiter:
 
     @pytest.mark.parametrize("cost", [0, -1, 6])
     async def test_a_cost_that_cannot_be_is_the_callers_mistake(
-        self, limiter: MemoryLimiter, cost: int
+        self, limiter: Limiter, cost: int
     ) -> None:
         with pytest.raises(ValueError, match="can never be allowed by 5/60s"):
             await limiter.hit("k", FIVE_A_MINUTE, cost=cost)
-        assert len(limiter) == 0
+        assert (await limiter.hit("k", FIVE_A_MINUTE)).remaining == 4
 
     async def test_says_what_remains_and_when_to_come_back(
-        self, limiter: MemoryLimiter, clock: MovedClock
+        self, limiter: Limiter, clock: MovedClock | ServersClock
     ) -> None:
         first = await limiter.hit("k", FIVE_A_MINUTE)
         assert (first.limit, first.remaining) == (5, 4)
         assert first.retry_after_seconds == 0
-        assert first.reset_after_seconds == pytest.approx(12)
+        assert first.reset_after_seconds == pytest.approx(12, abs=0.5)
         await hits(limiter, FIVE_A_MINUTE, 4, key="k")
         clock.move(2)
         refused = await limiter.hit("k", FIVE_A_MINUTE)
         assert (refused.allowed, refused.remaining) == (False, 0)
-        assert refused.retry_after_seconds == pytest.approx(10)
-        assert refused.reset_after_seconds == pytest.approx(58)
+        assert refused.retry_after_seconds == pytest.approx(10, abs=0.5)
+        assert refused.reset_after_seconds == pytest.approx(58, abs=0.5)
         # And that is true.
         clock.move(refused.retry_after_seconds + 0.001)
         assert await hits(limiter, FIVE_A_MINUTE, 1, key="k") == [True]
 
-    async def test_takes_the_monotonic_clock_by_default(self) -> None:
-        assert await hits(MemoryLimiter(), Rate(1, 3600), 2) == [True, False]
+    async def test_long_keys_count_apart_too(self, limiter: Limiter) -> None:
+        for end in "ab":
+            assert await hits(limiter, Rate(1, 60), 2, key="x" * 1000 + end) == [True, False]
+
+
+class Unused(MemoryLimiter):
+    """What counts when Redis is away, and must not while it is there."""
+
+    async def hit(self, key: str, rate: Rate, *, cost: int = 1) -> Decision:
+        raise AssertionError("Redis was there")
+
+
+@pytest.mark.anyio
+class TestSharedLimiter:
+    async def test_the_count_is_everybodys(self, valkey: Valkey) -> None:
+        links = [RedisLink(valkey.url, name=name) for name in ("one", "one", "another")]
+        here, there, elsewhere = (SharedLimiter(link) for link in links)
+        key = str(uuid4())
+        assert await hits(here, FIVE_A_MINUTE, 3, key) == [True] * 3
+        assert await hits(there, FIVE_A_MINUTE, 3, key) == [True, True, False]
+        assert await hits(elsewhere, FIVE_A_MINUTE, 1, key) == [True]
+        for link in links:
+            await link.close()
+
+    async def test_counters_go_when_they_have_recovered(self, valkey: Valkey) -> None:
+        name = f"recover {uuid4()}"
+        link, server = RedisLink(valkey.url, name=name), ServersClock(valkey, name)
+        limiter = SharedLimiter(link)
+        await hits(limiter, Rate(5, 0.05), 5)
+        await hits(limiter, Rate(1, 0.01), 1)
+        assert list(server._client.scan_iter(server._keys))
+        await until(lambda: not list(server._client.scan_iter(server._keys)))
+        server.close()
+        await link.close()
+
+    async def test_a_clock_that_was_put_back_owes_one_period_at_most(self, valkey: Valkey) -> None:
+        name = f"clock {uuid4()}"
+        link, server = RedisLink(valkey.url, name=name), ServersClock(valkey, name)
+        limiter = SharedLimiter(link)
+        await hits(limiter, FIVE_A_MINUTE, 1)
+        server.move(-86_400)  # what was counted is a day ahead
+        refused = await limiter.hit("ip:192.0.2.1", FIVE_A_MINUTE)
+        assert not refused.allowed
+        assert refused.retry_after_seconds <= 12
+        server.close()
+        await link.close()
+
+    async def test_while_redis_is_away_each_counts_by_itself(self, tmp_path: Path) -> None:
+        server = Valkey(tmp_path)
+        server.start()
+        link = RedisLink(server.url, name="away", retry_seconds=0.02)
+        limiter = SharedLimiter(link)
+        assert await hits(limiter, FIVE_A_MINUTE, 6) == [True] * 5 + [False]
+        server.stop()
+        assert await hits(limiter, FIVE_A_MINUTE, 6) == [True] * 5 + [False]
+        await limiter.reset("ip:192.0.2.1")
+        assert await hits(limiter, FIVE_A_MINUTE, 6) == [True] * 5 + [False]
+        server.start()
+        async with asyncio.timeout(5):  # it counts anew, and for all again
+            while not (await limiter.hit("ip:192.0.2.1", FIVE_A_MINUTE)).allowed:  # noqa: ASYNC110 - there is no event
+                await asyncio.sleep(0.005)
+        await link.close()
+        server.stop()
 
 
 @pytest.mark.anyio
 class TestMemory:
+    async def test_takes_the_monotonic_clock_by_default(self) -> None:
+        assert await hits(MemoryLimiter(), Rate(1, 3600), 2) == [True, False]
+
     async def test_keys_that_have_recovered_go(
         self, limiter: MemoryLimiter, clock: MovedClock
     ) -> None:

@@ -137,6 +137,7 @@ def test_docs_are_off_in_production_unless_asked_for(
         ({"secret_key_previous": "short"}, "shorter than 32"),
         ({"cors_origins": "*", "cors_credentials": True}, "any site act"),
         ({"cors_origins": "*", "environment": "production"}, "every site in production"),
+        ({"web_concurrency": 2}, "WEB_CONCURRENCY=2 without REDIS_URL"),
     ],
 )
 def test_unsafe_settings_are_found_with_their_fix(values: dict[str, Any], problem: str) -> None:
@@ -149,6 +150,7 @@ def test_unsafe_settings_are_found_with_their_fix(values: dict[str, Any], proble
 def test_safe_settings_have_no_problem() -> None:
     assert unsafe_settings(make(cors_origins="https://a.example", cors_credentials=True)) == []
     assert unsafe_settings(make(cors_origins="*")) == []
+    assert unsafe_settings(make(web_concurrency=2, redis_url="redis://localhost")) == []
 
 
 def test_a_secret_is_not_shown() -> None:

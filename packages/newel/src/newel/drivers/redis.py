@@ -29,6 +29,7 @@ T = TypeVar("T")
 
 _TOKEN_MILLISECONDS: Final = 86_400_000
 _SILENCE_SECONDS: Final = 1.0
+_CONNECTIONS: Final = 20
 
 _log = structlog.get_logger("newel.redis")
 
@@ -102,13 +103,14 @@ class RedisLink:
     """
 
     def __init__(
-        self, url: str, *, name: str, wait_seconds: float = 0.5, retry_seconds: float = 0.5
+        self, url: str, *, name: str, wait_seconds: float = 1.0, retry_seconds: float = 0.5
     ) -> None:
         self._wait_seconds = wait_seconds
         self._retry_seconds = retry_seconds
         self._prefix = f"{{{name}}}:"
         self._channel = f"{self._prefix}forget"
         self._sender = secrets.token_hex(8)
+        self._free = asyncio.Semaphore(_CONNECTIONS)
         self._client: Any = _client(url, wait_seconds=wait_seconds)
         self._look = self._client.register_script(_LOOK)
         self._keep = self._client.register_script(_KEEP)
@@ -233,7 +235,15 @@ class RedisLink:
     # -------------------------------------------------------------------------------- the breaker
 
     async def _call(self, command: Callable[[], Awaitable[T]]) -> T:
-        """Run ``command`` in bounded time; raise ``Unavailable``, at once while it is away."""
+        """Run ``command`` in bounded time; raise ``Unavailable``, at once while it is away.
+
+        Who waits for a connection waits for us and not for Redis: that is no sign of its absence,
+        and many at once must not let each process count by itself.
+        """
+        async with self._free:
+            return await self._try(command)
+
+    async def _try(self, command: Callable[[], Awaitable[T]]) -> T:
         if self._is_away:
             now = time.monotonic()
             if now < self._next_try:
@@ -261,7 +271,7 @@ def _client(url: str, *, wait_seconds: float) -> Any:
     try:
         pool = cast("Any", BlockingConnectionPool).from_url(
             f"{spelled}{separator}{rest}",
-            max_connections=20,
+            max_connections=_CONNECTIONS + 1,  # one hears what others forget
             timeout=wait_seconds,
             socket_timeout=wait_seconds,
             socket_connect_timeout=wait_seconds,
