@@ -11,7 +11,7 @@ PACKAGES := packages/newel packages/newel-tools
 # A warm run only looks at this file's time stamp.
 READY := $(VENV)/.ready
 
-.PHONY: help demo test bench check format lock upgrade clean
+.PHONY: help demo test bench stress check format lock upgrade clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -24,6 +24,9 @@ test: $(READY)  ## the whole suite with coverage, on SQLite and PostgreSQL, and 
 
 bench: $(READY)  ## what a request costs, beside other ways to write the service (ARGS=--quick: 80 s)
 	@$(BIN)/python -m benchmarks.bench $(ARGS)
+
+stress: $(READY)  ## kill a running service at any moment and check its promises (ARGS="--kills 20"; half an hour)
+	@$(BIN)/python -m stress crash $(ARGS)
 
 check: $(READY)  ## format, lint, types, layers, sizes, locks: what `make test` does without running the code
 	@$(BIN)/pytest -q -m check $(ARGS)
@@ -41,7 +44,7 @@ upgrade: $(READY)  ## compile requirements/*.lock to the newest versions; then r
 clean:  ## remove what make, the tools and the tests made, but never ./demo
 	@rm -rf $(VENV) .benchmarks .coverage .coverage.* htmlcov dist build \
 	  .pytest_cache .ruff_cache .import_linter_cache .hypothesis .schemathesis
-	@find packages scripts tests docs benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find packages scripts tests docs benchmarks stress -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): $(LOCKS) $(addsuffix /pyproject.toml,$(PACKAGES))
 	@python=''; \

@@ -187,9 +187,9 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows))
 
 
-def write_section(name: str, text: str, *, page: Path = PAGE) -> None:
+def write_section(name: str, text: str, *, page: Path = PAGE, by: str = "benchmarks") -> None:
     """Put ``text`` between the two markers of ``name`` on the page of the docs."""
-    start, end = f"<!-- begin {name}: printed by benchmarks/ -->", f"<!-- end {name} -->"
+    start, end = f"<!-- begin {name}: printed by {by}/ -->", f"<!-- end {name} -->"
     content = page.read_text()
     if content.count(start) != 1 or content.count(end) != 1:
         raise BenchmarkError(

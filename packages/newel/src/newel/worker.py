@@ -337,7 +337,8 @@ class Worker:
     async def _care_in_time(self) -> None:
         """Look when something was recorded, an event for example, and now and then anyway."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(self.limits.poll_seconds):
+            # Twice as often as promised: it takes a while, and so may the wait for SQLite's lock.
+            async with asyncio.timeout(self.limits.poll_seconds / 2):
                 await self._news.wait()
         self._news.clear()
         await self._care()

@@ -1,0 +1,1 @@
+"""Scenarios that break a running service and check its promises; see docs/reliability.md."""

@@ -1,0 +1,125 @@
+"""Run a scenario: ``python -m stress crash``, or ``make stress``; ``--help`` tells the rest."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import shutil
+import sys
+import tempfile
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, get_args
+
+from benchmarks.report import write_section
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
+
+from newel.errors import ConfigurationError
+from stress.blows import Kind
+from stress.crash import Crash, Progress
+from stress.databases import Backend
+from stress.figures import Result, as_table, show
+from stress.fleet import ROOT
+from stress.shop.sabotage import SABOTAGES
+
+PAGE: Final = ROOT / "docs/reliability.md"
+BACKENDS: Final[Sequence[Backend]] = get_args(Backend)
+KILLS: Final[dict[Backend, int]] = {"sqlite": 100, "postgresql": 60}
+SYSCALLS: Final[dict[Backend, int]] = {"sqlite": 60, "postgresql": 30}
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m stress",
+        description="Break a running service and check that it keeps its promises. Exits with 1 "
+        "when it does not.",
+    )
+    parser.add_argument("scenario", choices=["crash"])
+    parser.add_argument("--database", choices=BACKENDS, action="append", help="both without it")
+    parser.add_argument("--kills", type=_count, help="at random moments; 100 on SQLite, 60")
+    parser.add_argument("--syscalls", type=_count, help="at a system call; 60 on SQLite, 30")
+    parser.add_argument("--seed", type=int, default=1, help="decides the blows")
+    parser.add_argument("--only", choices=get_args(Kind), action="append", help="what is hit")
+    parser.add_argument("--sabotage", choices=sorted(SABOTAGES), help="a defect to be found")
+    parser.add_argument("--folder", type=Path, help="where logs stay; without it they go away")
+    parser.add_argument("--json", action="store_true", help="one line of JSON for each database")
+    return parser.parse_args()
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{text} is less than none")
+    return number
+
+
+def main() -> int:
+    """Run what was asked for; return the exit code."""
+    options = _options()
+    results: list[Result] = []
+    try:
+        for backend in options.database or BACKENDS:
+            results.append(_run(options, backend))
+            show(results[-1], as_json=options.json)
+        if _is_whole(options):
+            write_section("crash", as_table(results), page=PAGE, by="stress")
+    except ConfigurationError as error:
+        print(f"error: {error.detail}\nfix:   {error.fix}", file=sys.stderr)
+        return 1
+    return int(any(one.missed for one in results))
+
+
+def _is_whole(options: argparse.Namespace) -> bool:
+    """Tell whether the table of the docs is to be written: it shows complete runs only."""
+    parts = (options.database, options.kills, options.syscalls, options.only, options.sabotage)
+    return all(part is None for part in parts)
+
+
+def _run(options: argparse.Namespace, backend: Backend) -> Result:
+    with _folder(options.folder) as folder, _bar() as progress:
+        crash = Crash(
+            database=backend,
+            kills=KILLS[backend] if options.kills is None else options.kills,
+            syscalls=SYSCALLS[backend] if options.syscalls is None else options.syscalls,
+            seed=options.seed,
+            folder=folder,
+            sabotage=options.sabotage,
+            only=options.only or (),
+        )
+        return asyncio.run(crash.run(progress))
+
+
+@contextmanager
+def _folder(wanted: Path | None) -> Generator[Path]:
+    """Yield a new folder for one run; below ``wanted`` it stays."""
+    if wanted is not None:
+        wanted.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="newel-stress-", dir=wanted)).resolve()
+    try:
+        yield folder
+    finally:
+        if wanted is None:
+            shutil.rmtree(folder)
+
+
+@contextmanager
+def _bar() -> Generator[Progress]:
+    """Yield what shows a bar, where somebody looks."""
+    console = Console(stderr=True)
+    columns: list[Any] = [
+        *(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    ]
+    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("starting")
+
+        def progress(done: int, of: int, what: str) -> None:
+            bar.update(task, completed=done, total=of, description=what)
+
+        yield progress
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,269 @@
+"""The scenarios of stress/: a short run of each, and each defect that they have to find."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, get_args
+from uuid import UUID
+
+import psutil
+import pytest
+from stress.blows import Kind, plan
+from stress.clients import Acknowledged
+from stress.figures import Figure, Result, as_table
+from stress.invariants import Found, invariants
+from stress.shop.sabotage import SABOTAGES
+
+from newel.errors import ConfigurationError
+from newel.ids import uuid7
+
+ROOT = Path(__file__).resolve().parents[1]
+BACKENDS = ("sqlite", "postgresql")
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "stress", "crash", *arguments]
+
+
+def crash(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    inherited = {name: value for name, value in os.environ.items() if "COVERAGE" not in name}
+    return subprocess.run(
+        command("--folder", str(folder), *arguments),
+        cwd=ROOT,
+        env=inherited | environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+
+
+# ------------------------------------------------------------------------------ with a real service
+
+
+@pytest.mark.stress
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("database", BACKENDS)
+def test_a_service_keeps_its_promises(tmp_path: Path, database: str) -> None:
+    kills, syscalls = (7, 5) if database == "sqlite" else (7, 3)
+    arguments = ("--database", database, "--kills", str(kills), "--syscalls", str(syscalls))
+
+    done = crash(tmp_path, *arguments, "--json", "--seed", "11")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    [result] = map(json.loads, done.stdout.splitlines())
+    figures = {figure["name"]: figure["value"] for figure in result["figures"]}
+    assert figures["kills"] == kills + syscalls
+    assert figures["acknowledged"] >= 5 * (kills + syscalls)
+    assert figures["replayed"] >= 50
+    assert result["blows"]["missed their aim"] <= 1
+
+
+SHORT = {
+    "late-key": "--kills 2 --only api",
+    "answer-before-commit": "--kills 2 --only api",
+    "background-tasks": "--kills 2 --only api",
+    "torn-transfer": "--kills 4 --only api",
+    "no-fence": "--kills 1 --only pause",
+    "no-reaper": "--kills 3 --only worker",
+    "relay-marks-first": "--kills 3 --only relay",
+    "no-order": "--kills 1 --only worker",
+}
+
+
+@pytest.mark.stress
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("sabotage", sorted(SABOTAGES))
+def test_a_planted_defect_is_found(tmp_path: Path, sabotage: str) -> None:
+    arguments = ("--database", "sqlite", "--syscalls", "0", *SHORT[sabotage].split())
+
+    done = crash(tmp_path, *arguments, "--sabotage", sabotage)
+
+    assert done.returncode == 1, done.stdout + done.stderr
+    _, _, found = done.stdout.rpartition(": ")
+    assert SABOTAGES[sabotage].found_by in found
+    assert f" with {sabotage}, seed 1: " in done.stdout
+
+
+@pytest.mark.stress
+def test_a_killed_run_leaves_no_process_behind(tmp_path: Path) -> None:
+    def children() -> list[psutil.Process]:
+        return [
+            one
+            for one in psutil.Process(run.pid).children(recursive=True)
+            if "newel" in " ".join(one.cmdline()) and "migrate" not in one.cmdline()
+        ]
+
+    arguments = ("--database", "sqlite", "--kills", "50", "--syscalls", "0", "--only", "api")
+    with subprocess.Popen(
+        command("--folder", str(tmp_path), *arguments), cwd=ROOT, stderr=subprocess.DEVNULL
+    ) as run:
+        end = time.monotonic() + 30
+        while len(started := children()) < 3:
+            assert time.monotonic() < end
+        run.send_signal(signal.SIGKILL)
+
+    _, alive = psutil.wait_procs(started, timeout=10)
+    assert not alive
+
+
+def test_without_strace_it_says_what_to_install(tmp_path: Path) -> None:
+    done = crash(tmp_path, "--database", "sqlite", "--kills", "0", PATH=str(tmp_path))
+
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "error: strace, which kills at a system call, is not installed",
+        "fix:   apt install strace, or leave that out: --syscalls 0",
+    ]
+
+
+# ----------------------------------------------------------------------------------------- the plan
+
+
+def test_a_seed_decides_the_blows() -> None:
+    first, same, other = (
+        plan("postgresql", kills=20, syscalls=10, seed=seed) for seed in (1, 1, 2)
+    )
+
+    assert first == same
+    assert first != other
+    assert len(first) == 30
+    assert sum(blow.system_call is not None for blow in first) == 10
+
+
+@pytest.mark.parametrize(("database", "kinds"), [("sqlite", 5), ("postgresql", 7)])
+def test_few_blows_are_of_every_kind(database: Any, kinds: int) -> None:
+    blows = plan(database, kills=kinds, syscalls=3, seed=3)
+
+    at_random = {blow.kind for blow in blows if blow.system_call is None}
+    assert len(at_random) == kinds
+    assert at_random <= set(get_args(Kind))
+    assert {blow.kind for blow in blows if blow.system_call} == {"api", "worker", "all"}
+
+
+def test_nothing_to_hit_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="Of backend there is nothing to kill"):
+        plan("sqlite", kills=1, syscalls=0, seed=1, only=["backend"])
+    with pytest.raises(ConfigurationError, match="Of pause there is nothing to kill"):
+        plan("sqlite", kills=0, syscalls=1, seed=1, only=["pause"])
+
+
+# ----------------------------------------------------------------------------------- the invariants
+
+ANN, BOB = uuid7(), uuid7()
+
+
+def an_order(reference: str, customer: UUID, number: int) -> Any:
+    return SimpleNamespace(id=uuid7(), reference=reference, customer_id=customer, number=number)
+
+
+def acknowledged(row: Any) -> Acknowledged:
+    body = {"reference": row.reference}
+    return Acknowledged(path="/", body=body, answer=json.dumps({"id": str(row.id)}).encode())
+
+
+def sound() -> tuple[Found, list[Acknowledged]]:
+    """Return a shop that kept every promise, and what it answered."""
+    orders = [an_order("a", ANN, 1), an_order("b", BOB, 1), an_order("c", ANN, 2)]
+    transfer = SimpleNamespace(id=uuid7(), reference="t", from_id=ANN, to_id=BOB, amount_cents=30)
+    effects = [
+        SimpleNamespace(order_id=order.id, kind=kind)
+        for order in orders
+        for kind in ("labelled", "packed", "told")
+    ]
+    delivered = [(str(ANN), 1), (str(BOB), 1), (str(ANN), 1), (str(ANN), 2)]
+    found = Found(
+        orders=orders,
+        transfers=[transfer],
+        effects=effects,
+        balances_cents={ANN: 70, BOB: 130},
+        jobs=[SimpleNamespace(id=uuid7(), name="pack", state="done")],
+        unpublished=0,
+        deliveries=delivered,
+        mails=dict.fromkeys(("Order a", "Order b", "Order c"), 1),
+        damage=[],
+    )
+    return found, [acknowledged(row) for row in (*orders, transfer)]
+
+
+def broken(found: Found, answers: list[Acknowledged]) -> set[str]:
+    figures = invariants(found, acknowledged=answers, purse_cents=100)
+    return {figure.name for figure in figures if figure.missed}
+
+
+def test_a_sound_shop_breaks_no_promise() -> None:
+    assert broken(*sound()) == set()
+
+
+FOUND, ANSWERS = sound()
+FAULTS: list[tuple[str, dict[str, Any]]] = [
+    ("acknowledged and lost", {"transfers": [], "balances_cents": {ANN: 100, BOB: 100}}),
+    ("keys with more than one row", {"transfers": [*FOUND.transfers, FOUND.transfers[0]]}),
+    ("jobs that did not finish", {"unpublished": 1}),
+    (
+        "jobs that did not finish",
+        {"jobs": [SimpleNamespace(id=uuid7(), name="pack", state="dead")]},
+    ),
+    ("jobs without one effect", {"effects": [*FOUND.effects, FOUND.effects[0]]}),
+    ("jobs without one effect", {"effects": FOUND.effects[1:]}),
+    ("events without one effect", {"effects": FOUND.effects[:-1]}),
+    ("events never delivered", {"deliveries": FOUND.deliveries[:-1]}),
+    ("customers whose events came out of order", {"deliveries": FOUND.deliveries[::-1]}),
+    ("orders without one mail", {"mails": {**FOUND.mails, "Order a": 2}}),
+    ("orders without one mail", {"mails": {"Order a": 1, "Order b": 1}}),
+    ("purses that do not add up", {"balances_cents": {ANN: 71, BOB: 130}}),
+    ("faults in the database's files", {"damage": ["row 3 missing from index"]}),
+]
+
+
+@pytest.mark.parametrize(("name", "change"), FAULTS)
+def test_a_broken_promise_is_counted(name: str, change: dict[str, Any]) -> None:
+    assert name in broken(replace(FOUND, **change), ANSWERS)
+
+
+# -------------------------------------------------------------------------------------- the figures
+
+
+def a_result(database: str, *figures: Figure) -> Result:
+    return Result(
+        scenario="crash",
+        database=database,
+        seed=1,
+        sabotage=None,
+        blows={},
+        seconds=1.0,
+        figures=figures,
+    )
+
+
+def test_a_result_is_one_line() -> None:
+    kills = Figure(name="kills", value=1200)
+    late = Figure(name="slowest restart until ready, s", value=3.01, most=3.0)
+
+    assert a_result("sqlite", kills, replace(late, value=3.0)).line() == (
+        "crash on sqlite, seed 1: 1,200 kills: all promises kept"
+    )
+    assert a_result("sqlite", kills, late).line() == (
+        "crash on sqlite, seed 1: 1,200 kills: 3.01 slowest restart until ready, s"
+    )
+
+
+def test_results_stand_beside_each_other() -> None:
+    results = [
+        a_result(name, Figure(name="kills", value=9), Figure(name="lost", value=0, most=0))
+        for name in BACKENDS
+    ]
+
+    assert as_table(results).splitlines() == [
+        "|  | sqlite | postgresql | at most |",
+        "| --- | ---: | ---: | ---: |",
+        "| kills | 9 | 9 |  |",
+        "| lost | 0 | 0 | 0 |",
+    ]
