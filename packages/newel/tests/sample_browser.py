@@ -43,6 +43,7 @@ async def served(app: FastAPI, **options: Any) -> AsyncGenerator[str]:
     server = Server(config)
     task = asyncio.create_task(server.serve())
     await until(lambda: server.started or task.done())
+    assert server.started
     scheme = "https" if config.is_ssl else "http"
     try:
         yield f"{scheme}://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"

@@ -7,8 +7,10 @@ import json
 from typing import Any
 from uuid import UUID, uuid4
 
+import httpx2
 import pytest
 from fastapi import FastAPI
+from sample_browser import served
 from sample_jobs import QUICK, drain, execute, row, running, until
 from sample_operators import ANN, BOB, TENANT, build, client, enqueue
 
@@ -189,6 +191,52 @@ async def test_progress_is_streamed_until_the_end(
     assert (0.5, "half of it") in [(data["progress"], data["note"]) for _, data in found]
     assert (found[-1][1]["state"], found[-1][1]["result"]) == ("done", 7)
     assert len(found) == len({json.dumps(data) for _, data in found})  # only what is new
+
+
+async def test_on_a_real_server_each_change_is_sent_when_it_happens(database: Database) -> None:
+    gate = asyncio.Event()
+
+    @job()
+    async def load(job: JobRun) -> None:
+        job.report(0.5, "half of it")
+        await gate.wait()
+
+    app = build(database, load)
+    id = await enqueue(database, ANN, load)
+    async with (
+        served(app, lifespan="off") as url,
+        httpx2.AsyncClient(headers={"Authorization": "Bearer ann"}) as ann,
+        ann.stream("GET", f"{url}{JOBS}/{id}/events") as answer,
+    ):
+        lines = answer.aiter_lines()
+
+        async def told(words: str) -> None:
+            async with asyncio.timeout(20):
+                while words not in await anext(lines):
+                    pass
+
+        await told('"state":"ready"')
+        async with running(app, QUICK):
+            await told('"note":"half of it"')  # while it still runs
+            gate.set()
+            await told("event: end")
+
+
+async def test_a_server_that_stops_does_not_wait_for_streams(
+    app: FastAPI, database: Database
+) -> None:
+    id = await enqueue(database, ANN, add)
+    async with (
+        served(app, lifespan="off") as url,
+        httpx2.AsyncClient(headers={"Authorization": "Bearer ann"}) as ann,
+        ann.stream("GET", f"{url}{JOBS}/{id}/events") as answer,
+    ):
+        lines = answer.aiter_lines()
+        await anext(lines)
+        app.state.draining = True  # what SIGTERM does first
+        async with asyncio.timeout(5):
+            rest = [line async for line in lines]
+    assert "event: end" not in rest, "the job goes on"
 
 
 async def test_the_stream_of_an_ended_job_says_so_at_once(app: FastAPI, database: Database) -> None:

@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Annotated, Any, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, BeforeValidator, Field
 
@@ -147,11 +147,16 @@ async def _seen(job_id: UUID, jobs: Jobs, caller: Annotated[Principal, requires(
 
 @_router.get("/{job_id}/events", response_class=EventSourceResponse, summary="Follow a job")
 async def follow_job(
-    job_id: UUID, database: DatabaseDep, caller: Annotated[Principal, Depends(_seen)]
+    request: Request,
+    job_id: UUID,
+    database: DatabaseDep,
+    caller: Annotated[Principal, Depends(_seen)],
 ) -> AsyncGenerator[ServerSentEvent]:
     """Send the job whenever it has changed, as `progress`, and at its end, as `end`."""
     before: JobRead | None = None
     for _ in range(int(STREAM_SECONDS / _LOOK_SECONDS)):
+        if request.app.state.draining:  # the browser opens it again, at another process
+            return
         async with database.read(caller) as work:
             row = await JobRepository(work).find(job_id)
         if row is None:  # removed meanwhile
@@ -183,7 +188,7 @@ async def discard_job(job_id: UUID, work: CurrentWork, jobs: Jobs, _caller: Oper
 
 
 def module() -> Module:
-    """Return the module with the routes of jobs and the page ``/admin/jobs``."""
+    """Return the module with the routes of jobs and the pages ``/admin/jobs``."""
     return Module(
         "jobs",
         description="What is done in the background",
