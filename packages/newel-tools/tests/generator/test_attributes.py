@@ -62,8 +62,14 @@ def test_columns(line: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("str(3..64)", "Annotated[Text, Field(min_length=3, max_length=64)]"),
-        ("text", "Annotated[Text, Field(min_length=1, max_length=20_000)]"),
+        (
+            "str(3..64)",
+            'Annotated[Text, Field(min_length=3, max_length=64, examples=["Some field 1"])]',
+        ),
+        (
+            "text",
+            'Annotated[Text, Field(min_length=1, max_length=20_000, examples=["Some field 1"])]',
+        ),
         ("int(0..)", "Annotated[Int32, Field(ge=0)]"),
         ("int(0..100)", "Annotated[int, Field(ge=0, le=100)]"),
         ("float(0..1)", "Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]"),

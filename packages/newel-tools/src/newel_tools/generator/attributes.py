@@ -133,7 +133,9 @@ def _annotation(field: Field) -> str | None:
 
 def _text(field: Field) -> str:
     least = f"min_length={number(field.minimum)}, " if field.minimum else ""
-    return f"Annotated[Text, Field({least}max_length={_most(field)})]"
+    # what the API docs make up by themselves, "string", is often refused
+    shown = f", examples=[{samples(field).valid}]"
+    return f"Annotated[Text, Field({least}max_length={_most(field)}{shown})]"
 
 
 def _integer(field: Field) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, cast
 
 from newel_tools.check.finding import Finding
@@ -23,6 +23,7 @@ def find(review: Review) -> Iterator[Finding]:
         for model in list(review.models_in(route.body))[:1] if route.in_schema else ():
             schema = schemas.get(model.name.rpartition(".")[2])
             shown = _has_example(schema) or _is_shown(review, route.path)
+            shown = shown or not _has_words(schema, schemas)
             if schema is not None and model.file is not None and not shown:
                 bodies.setdefault(model.full_name, (model, route.label))
     if len(bodies) > _FEW:
@@ -57,6 +58,24 @@ def _has_example(schema: object) -> bool:
     return "example" in parts or "examples" in parts or any(map(_has_example, parts.values()))
 
 
+def _has_words(schema: object, schemas: Mapping[str, Any]) -> bool:
+    """Tell whether a body takes free text: all else the documentation makes up as it should be."""
+    if not isinstance(schema, dict):
+        return False
+    parts = cast("dict[str, Any]", schema)
+    inner = [*_part(parts, "properties").values(), parts.get("items")]
+    inner += parts.get("allOf", [])
+    inner += [
+        part for key in ("anyOf", "oneOf") for part in parts.get(key, ())[:1]
+    ]  # what it shows
+    name = str(parts.get("$ref", "")).rpartition("/")[2]
+    if name:  # once: a model that holds itself holds no other words
+        inner.append(schemas.get(name))
+        schemas = {other: schema for other, schema in schemas.items() if other != name}
+    free = parts.get("type") == "string" and not {"const", "enum", "format"} & parts.keys()
+    return free or any(_has_words(part, schemas) for part in inner)
+
+
 def _finding(review: Review, model: Model, label: str, said: str) -> Finding:
     return RULE.found(said, file=model.file, line=review.line_of(model), route=label)
 
@@ -69,8 +88,9 @@ RULE = Rule(
     why='Whoever tries the documentation sends `"string"` and gets a 422.',
     fix='`Field(examples=[...])`, or `model_config = {"json_schema_extra": {"examples": [...]}}`',
     seed='"OpenAPI docs complete"',
-    expected="models with an example for one of their fields, or at the route; hidden routes. "
-    "More than five are one finding.",
+    expected="models with an example for one of their fields, or at the route; models without free "
+    "text, which the documentation fills in by itself; hidden routes. More than five are one "
+    "finding.",
     bad="""
 from fastapi import FastAPI
 from pydantic import BaseModel
@@ -87,7 +107,7 @@ def create(body: NoteCreate) -> None:
     print(body)
 """,
     good="""
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import Body, FastAPI
 from pydantic import BaseModel, Field
@@ -107,6 +127,11 @@ class Hidden(BaseModel):
     name: str
 
 
+class Vote(BaseModel):
+    kind: Literal["up", "down"]
+    weight: int = 1
+
+
 @app.post("/notes", status_code=201)
 def create(body: NoteCreate) -> None:
     print(body)
@@ -114,6 +139,11 @@ def create(body: NoteCreate) -> None:
 
 @app.post("/tags", status_code=201)
 def create_tag(body: Annotated[TagCreate, Body(examples=[{"name": "home"}])]) -> None:
+    print(body)
+
+
+@app.post("/votes", status_code=201)
+def vote(body: Vote) -> None:
     print(body)
 
 
