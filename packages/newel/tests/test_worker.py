@@ -200,6 +200,42 @@ async def test_a_running_job_can_be_cancelled(database: Database) -> None:
     assert await state(database, id) == "cancelled"
 
 
+async def test_what_a_cancelled_job_does_to_clean_up_is_not_cut_short(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beats: list[int] = []
+    cleaned = asyncio.Event()
+    beat = JobQueue.beat
+
+    async def counted(queue: JobQueue, ids: Any) -> Any:
+        beats.append(len(beats))
+        return await beat(queue, ids)
+
+    @job()
+    async def hang(job: JobRun) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            seen = len(beats)
+            await until(lambda: len(beats) > seen + 3)
+            cleaned.set()
+
+    monkeypatch.setattr(JobQueue, "beat", counted)
+    app = application(database, hang)
+    id = await enqueue(database, hang)
+    async with running(app):
+
+        async def runs() -> bool:
+            return await state(database, id) == "running"
+
+        await until(runs)
+        async with database.write(None) as work, work.as_system("an administrator"):
+            assert await cancel(work, id)
+        await until(lambda: all_done(database))
+    assert cleaned.is_set()
+    assert await state(database, id) == "cancelled"
+
+
 async def test_a_job_that_was_taken_away_is_stopped(
     database: Database, log_lines: list[EventDict]
 ) -> None:

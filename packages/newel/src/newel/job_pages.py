@@ -199,7 +199,7 @@ def _details(row: JobRow) -> str:
 
 
 def _progress(row: JobRow) -> str:
-    if row.progress is None:
+    if row.progress is None or row.state == "done":  # what it said last is not what came of it
         return ""
     said = f"{row.progress:.0%} {escape(row.note or '')}"
     if row.state != "running":

@@ -318,6 +318,8 @@ class Worker:
             return
         held = await self._queue.beat(attempts)
         for id, attempt in attempts.items():
+            if attempt.task.cancelling():
+                continue  # it was told, and what it does to clean up is not cut short
             number, cancel = held.get(id, (0, False))
             if number != attempt.claimed.attempt:
                 attempt.task.cancel()
