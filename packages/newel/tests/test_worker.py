@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -260,6 +261,24 @@ async def test_a_job_that_was_taken_away_is_stopped(
         await asyncio.wait_for(stopped.wait(), 10)
     assert await state(database, id) == "running"
     assert "lease_lost" in [line["event"] for line in log_lines]
+
+
+async def test_it_looks_for_lost_leases_more_often_than_promised(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look takes a while: who looks once a second takes a job over after more than one."""
+    looks: list[float] = []
+    due = JobQueue.due
+
+    async def noted(queue: JobQueue) -> Any:
+        looks.append(time.monotonic())
+        return await due(queue)
+
+    monkeypatch.setattr(JobQueue, "due", noted)
+    async with running(application(database, nothing), replace(QUICK, poll_seconds=0.6)):
+        await until(lambda: len(looks) > 4)
+    # The first ones have other causes, and a busy machine makes some of them late.
+    assert min(later - sooner for sooner, later in pairwise(looks[2:])) < 0.6
 
 
 async def test_a_long_job_keeps_its_lease(database: Database) -> None:
