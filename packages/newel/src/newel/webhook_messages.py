@@ -8,7 +8,6 @@ through ``outgoing``. ``webhooks`` puts this together with the routes.
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -24,7 +23,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from newel.clock import utc_now
 from newel.db import Database, Work
 from newel.entity import Owned
-from newel.events import Event
+from newel.events import Event, event_type
 from newel.jobs import Backoff, GiveUp, JobRun, job
 from newel.outgoing import Destinations, OutgoingError, lan, outgoing_client, public
 from newel.signatures import show_secret, sign
@@ -47,8 +46,6 @@ __all__ = [
 DeliveryState = Literal["pending", "delivered", "failed"]
 
 KEPT: Final = timedelta(days=30)
-
-_WORD: Final = re.compile(r"(?<!^)(?=[A-Z])")
 
 
 # --------------------------------------------------------------------------------------------- rows
@@ -126,12 +123,6 @@ def webhook_destinations(app: FastAPI) -> Destinations:
     """Return where webhooks of ``app`` may go: https on the internet, or ``WEBHOOK_NETWORKS``."""
     networks: Sequence[str] = app.state.settings.webhook_networks
     return lan(networks, ports=range(1, 65_536)) if networks else public()
-
-
-def event_type(event: type[Event]) -> str:
-    """Return how an event is called outside: ``order_item.added`` for ``OrderItemAdded``."""
-    *subject, verb = _WORD.sub(" ", event.__name__).lower().split()
-    return ".".join(filter(None, ("_".join(subject), verb)))
 
 
 async def send_webhooks(work: Work, event: Event, *, owner_id: UUID) -> Sequence[UUID]:
