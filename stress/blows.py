@@ -184,7 +184,7 @@ class Blows:
         except TimeoutError:
             self.missed += 1
         finally:
-            file.unlink()
+            file.unlink(missing_ok=True)
             for one in died:
                 one.cancel()
         await self._fleet.start(*(one for one in workers if not one.is_alive))

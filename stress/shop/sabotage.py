@@ -10,6 +10,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -209,8 +210,10 @@ def kill_in_relay(file: Path) -> None:
     write_jobs, relay = _handlers.write_jobs, _worker.relay
 
     def pass_by(place: str) -> None:
-        if file.exists() and file.read_text() == place:
-            os.kill(os.getpid(), signal.SIGKILL)
+        with suppress(FileNotFoundError):  # not now, or another process was sooner
+            if file.read_text() == place:
+                file.unlink()
+                os.kill(os.getpid(), signal.SIGKILL)
 
     def write(connection: Any, rows: Sequence[Any]) -> None:
         if rows:
