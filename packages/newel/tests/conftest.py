@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import re
 from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from sample_entities import User
+from sample_jobs import OPENED
+from sample_nats import NatsServer
 from sample_runs import Service, make_service
 from sample_valkey import Valkey
 from structlog.testing import capture_logs
@@ -57,6 +61,33 @@ async def database(database_url: str) -> AsyncGenerator[Database]:
     found = Database(database_url)
     yield found
     await found.close()
+
+
+@pytest.fixture(scope="session")
+def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Generator[NatsServer]:
+    """A real NATS server with JetStream, for tests that neither stop it nor fill it."""
+    with NatsServer(tmp_path_factory.mktemp("nats")) as server:
+        yield server
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out JetStream on SQLite, which `open_carrier` refuses."""
+    refused = {"sqlite", "jetstream"}
+    items[:] = [item for item in items if not refused <= set(re.split(r"[][-]", item.name))]
+
+
+@pytest.fixture(params=["table", "jetstream"])
+async def dispatch(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> AsyncGenerator[str]:
+    """Both ways in which jobs come to workers, for the same test; a stream of its own."""
+    if request.param == "jetstream":
+        server: NatsServer = request.getfixturevalue("nats_server")
+        monkeypatch.setenv("JOBS_URL", server.url)
+        monkeypatch.setenv("SERVICE_NAME", f"t{uuid4().hex}")
+    yield request.param
+    while OPENED:
+        await OPENED.pop().close()
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ from sqlalchemy import select, text
 
 from newel.app import create_app
 from newel.db import Database, Work
+from newel.dispatch import Carrier, open_carrier
 from newel.handlers import Handler
 from newel.job_rows import JobRow
 from newel.jobs import Job
@@ -39,11 +41,27 @@ def application(
     schedules: Sequence[Schedule] = (),
 ) -> FastAPI:
     """Return an application that has these in the background, on the test's own database."""
-    settings = Settings(_env_file=None, secret_key=SECRET, environment="test")
+    settings = Settings(
+        _env_file=None, secret_key=SECRET, environment="test", database_url=database.url
+    )
     module = Module("sample", jobs=jobs, handlers=handlers, schedules=schedules)
     app = create_app(settings, module)
     app.state.database = database
+    app.state.carrier = carrier(database)
     return app
+
+
+OPENED: list[Carrier] = []
+"""What `carrier` has returned in a test, for the fixture `dispatch` to close."""
+
+
+def carrier(database: Database) -> Carrier | None:
+    """Open what the environment asks for, as the settings would."""
+    name = os.environ.get("SERVICE_NAME", "sample")
+    found = open_carrier(os.environ.get("JOBS_URL"), name=name, is_sqlite=database.is_sqlite)
+    if found is not None:
+        OPENED.append(found)
+    return found
 
 
 async def rows(database: Database) -> list[JobRow]:

@@ -8,6 +8,7 @@ Its jobs wait for files, so that a test decides when what happens.
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 import time
@@ -19,6 +20,7 @@ from fastapi import FastAPI
 from sample_entities import Tag
 
 from newel.db import Database, Work
+from newel.dispatch import open_carrier
 from newel.job_queue import JobQueue
 from newel.jobs import JobRun, job
 from newel.worker import Background, Worker, WorkerLimits
@@ -70,10 +72,16 @@ async def main(url: str, sabotage: str = "") -> None:
     structlog.configure(processors=[structlog.processors.JSONRenderer()])
     app = FastAPI()
     app.state.database = database = Database(url)
+    name = os.environ.get("SERVICE_NAME", "sample")
+    app.state.carrier = carrier = open_carrier(
+        os.environ.get("JOBS_URL"), name=name, is_sqlite=database.is_sqlite
+    )
     background = Background(jobs={"hold": hold, "load": load}, handlers={}, schedules=())
     worker = Worker(app, background, limits=LIMITS)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.stop)
     await worker.run()
+    if carrier is not None:
+        await carrier.close()
     await database.close()
 
 

@@ -34,7 +34,7 @@ SHAPES = {
     "inbox": "87bcd097729fbd07",
     "job_schedules": "056937f9f717af97",
     "job_steps": "9177d79640bd53e5",
-    "jobs": "9d5879a613abcb3f",
+    "jobs": "06759d0617d327c1",
     "outbox": "95f855294c008c9a",
     "webhook_deliveries": "ee884a76ed1bbefe",
     "webhook_endpoints": "1e93bc337ae6042e",

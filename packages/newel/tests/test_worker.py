@@ -42,7 +42,7 @@ from newel.jobs import JobRun, job
 from newel.settings import Settings
 from newel.worker import Worker, working
 
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("log_lines")]
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("log_lines", "dispatch")]
 
 
 @job()
@@ -109,6 +109,17 @@ async def test_an_event_reaches_its_handler_at_once(database: Database) -> None:
             return await tags(database) == ["booked"]
 
         await until(booked, seconds=5)
+
+
+async def test_the_next_of_a_key_follows_at_once(database: Database) -> None:
+    @job(concurrency_key=str)
+    async def bill(job: JobRun, account: int) -> None: ...
+
+    app = application(database, bill)
+    for _ in range(4):
+        await enqueue(database, bill, 7)
+    async with running(app, replace(QUICK, poll_seconds=30.0)):
+        await until(lambda: all_done(database), seconds=10)
 
 
 async def test_at_most_so_many_run_at_once(database: Database) -> None:
@@ -380,7 +391,7 @@ async def test_old_rows_are_removed_meanwhile(database: Database) -> None:
 @pytest.mark.parametrize(("role", "works"), [("all", True), ("worker", True), ("web", False)])
 async def test_the_role_says_who_works(database: Database, role: str, works: bool) -> None:
     app = application(database, nothing)
-    app.state.runs_jobs = _built(role).state.runs_jobs
+    app.state.runs_jobs = _built(role, database).state.runs_jobs
     id = await enqueue(database, nothing)
     async with working(app):
         if works:
@@ -388,9 +399,9 @@ async def test_the_role_says_who_works(database: Database, role: str, works: boo
     assert await state(database, id) == ("done" if works else "ready")
 
 
-def _built(role: str) -> Any:
-    secret = "k3y-0123456789-abcdefghij-ABCDEFGHIJ"
-    return create_app(Settings(_env_file=None, secret_key=secret, role=role))
+def _built(role: str, database: Database) -> Any:
+    secret, url = "k3y-0123456789-abcdefghij-ABCDEFGHIJ", database.url
+    return create_app(Settings(_env_file=None, secret_key=secret, role=role, database_url=url))
 
 
 async def test_tests_run_jobs_when_they_want_to(database: Database) -> None:

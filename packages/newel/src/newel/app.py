@@ -31,6 +31,7 @@ from newel.cache_levels import LevelCache, Store
 from newel.clock import Clock, SystemClock
 from newel.db import Database
 from newel.dependants import plan_dependencies
+from newel.dispatch import open_carrier
 from newel.errors import ConfigurationError, Unavailable
 from newel.events import Audience
 from newel.handlers import Handler
@@ -165,6 +166,10 @@ def _fill_state(app: FastAPI, settings: Settings, clock: Clock) -> None:
     state.broker = None if settings.broker_url is None else open_broker(settings.broker_url)
     if state.broker is not None:
         state.checks["broker"] = partial(check_broker, state.broker, database)
+    state.carrier = open_carrier(
+        settings.jobs_url, name=settings.service_name, is_sqlite=database.is_sqlite
+    )
+    state.storage = open_storage(settings.storage_url)
     state.mailer = open_mailer(settings.mail_url, shows_text=settings.environment != "production")
     state.mail_from = settings.mail_from
     state.site_url = settings.site_url
@@ -358,7 +363,7 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
             yield
     finally:
         app.state.passwords.close()
-        for port in (app.state.broker, app.state.redis):
+        for port in (app.state.broker, app.state.carrier, app.state.redis):
             if port is not None:
                 await port.close()
         await database.close()
@@ -374,7 +379,7 @@ def _secrets(settings: Settings) -> Iterator[str]:
         password = None if url is None else make_url(url).password
         if password:
             yield password
-    for url in (settings.mail_url, settings.broker_url or ""):
+    for url in (settings.mail_url, settings.broker_url or "", settings.jobs_url or ""):
         if password := urlsplit(url).password:
             yield from {password, unquote(password)}
 

@@ -33,7 +33,6 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.orm import aliased
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeEngine
 
@@ -43,7 +42,9 @@ from newel.events import OUTBOX
 from newel.job_rows import FINISHED, JOBS, STEPS, JobRow, JobState, from_now
 
 __all__ = [
+    "OVERDUE",
     "PURGE_ROWS",
+    "Announced",
     "Claimed",
     "Due",
     "JobQueue",
@@ -79,6 +80,15 @@ class Claimed(NamedTuple):
     priority: int
 
 
+class Announced(NamedTuple):
+    """A job that may run, as it is marked to be announced; see ``newel.dispatch``."""
+
+    id: UUID
+    queue: str
+    priority: int
+    announced_at: datetime
+
+
 class Outcome(NamedTuple):
     """What became of an attempt: a final state, or ``scheduled`` in ``delay_seconds``.
 
@@ -100,15 +110,17 @@ class Due(NamedTuple):
     scheduled: bool
     expired: bool
     events: bool
+    unannounced: bool
+    overdue: bool
     unsent: bool
 
 
 # ---------------------------------------------------------------- statements
 
 
-def _head_of_its_line(job: type[JobRow]) -> ColumnElement[bool]:
-    """Tell that nothing of the same key has to run, or to end, before ``job``."""
-    other = aliased(JobRow)
+def _head_of_its_line() -> ColumnElement[bool]:
+    """Tell that nothing of the same key has to run, or to end, before a job."""
+    job, other = JOBS.c, JOBS.alias("other").c
     before = or_(
         other.state == _SAID["running"],
         other.place < job.place,
@@ -139,24 +151,26 @@ def _sqlite_always_waits(*_: Any, **__: Any) -> str:
     return "NULL"
 
 
-def _claim() -> Any:
-    job = aliased(JobRow)
+def _may_run(*which: ColumnElement[bool]) -> Any:
+    """Pick jobs that may run, the most urgent and oldest first; nobody waits for a locked row."""
     picked = (
-        select(job.id)
-        .where(
-            job.state == _SAID["ready"], job.queue == bindparam("b_queue"), _head_of_its_line(job)
-        )
-        .order_by(job.priority, job.id)
+        select(JOBS.c.id)
+        .where(JOBS.c.state == _SAID["ready"], *which, _head_of_its_line())
+        .order_by(JOBS.c.priority, JOBS.c.id)
         # A number in the text: PostgreSQL takes an unknown limit for a tenth of the table.
         .limit(bindparam("b_most", type_=Integer, literal_execute=True))
-        .with_for_update(skip_locked=True, of=job)
+        .with_for_update(skip_locked=True, of=JOBS)
         .cte("picked")
     )
+    return update(JOBS).where(JOBS.c.id.in_(select(picked.c.id)))
+
+
+def _claim(*which: ColumnElement[bool]) -> Any:
     return (
-        update(JOBS)
-        .where(JOBS.c.id.in_(select(picked.c.id)))
+        _may_run(*which)
         .values(
             state="running",
+            announced_at=None,
             attempt=JOBS.c.attempt + 1,
             worker=bindparam("b_worker"),
             leased_until=from_now(bindparam("b_lease", type_=Float)),
@@ -167,11 +181,8 @@ def _claim() -> Any:
 
 
 def _ours() -> ColumnElement[bool]:
-    """The fence: this worker still has the lease, and for this attempt.
-
-    That it is running is not asked for by its state: PostgreSQL would take the index of running
-    jobs instead of the key, and look through all of this worker's for each of them.
-    """
+    """The fence: this worker still has the lease, and for this attempt."""
+    # Not by the state: for it PostgreSQL takes the index of running jobs instead of the key.
     held = (JOBS.c.id == bindparam("b_id")) & (JOBS.c.attempt == bindparam("b_attempt"))
     return held & JOBS.c.leased_until.is_not(None) & (JOBS.c.worker == bindparam("b_worker"))
 
@@ -207,7 +218,19 @@ def _parameters(outcome: Outcome, worker: str) -> dict[str, Any]:
     }
 
 
-_CLAIM: Final = _claim()
+def _announce() -> Any:
+    named = (JOBS.c[name] for name in Announced._fields)
+    marked = _may_run(_UNANNOUNCED).values(announced_at=from_now())
+    return marked.returning(*named, _without_waiting())
+
+
+OVERDUE: Final = JOBS.c.announced_at < from_now(-5)
+"""Of a ready job: its announcement should have come to a worker by now, or waits in a long line."""
+
+_UNANNOUNCED: Final = JOBS.c.announced_at.is_(None)
+_CLAIM: Final = _claim(_UNANNOUNCED, JOBS.c.queue == bindparam("b_queue"))
+_CLAIM_THESE: Final = _claim(JOBS.c.id.in_(bindparam("b_ids", expanding=True)))
+_ANNOUNCE: Final = _announce()
 _FINISH: Final = _finish()
 
 
@@ -222,20 +245,44 @@ class JobQueue:
         self._engine = database.engine if database.is_sqlite else database.reading_engine
 
     async def claim(self, queue: str, *, most: int) -> list[Claimed]:
-        """Take up to ``most`` ready jobs of ``queue``, the most urgent and oldest first."""
-        values = {
-            "b_queue": queue,
-            "b_most": most,
-            "b_worker": self.worker,
-            "b_lease": self.lease_seconds,
-        }
+        """Take up to ``most`` ready jobs of ``queue``, the most urgent and oldest first.
+
+        Those that a carrier has been told of are left to it.
+        """
+        return await self._claim(_CLAIM, {"b_queue": queue, "b_most": most})
+
+    async def claim_these(self, ids: Sequence[UUID]) -> list[Claimed]:
+        """Take those of ``ids`` that may run; the rest may be announced again once they may."""
+        claimed = await self._claim(_CLAIM_THESE, {"b_ids": ids, "b_most": len(ids)})
+        if left := set(ids) - {job.id for job in claimed}:
+            await self.withdraw(JOBS.c.id.in_(left))
+        return claimed
+
+    async def _claim(self, statement: Any, which: Mapping[str, Any]) -> list[Claimed]:
+        values = {**which, "b_worker": self.worker, "b_lease": self.lease_seconds}
         try:
             async with self._engine.begin() as connection:
-                rows = (await connection.execute(_CLAIM, values)).all()
+                rows = (await connection.execute(statement, values)).all()
         except Conflict:  # another worker took a job of the same key in this moment
             return []
         claimed = (Claimed._make(row[:-1]) for row in rows)
         return sorted(claimed, key=lambda job: (job.priority, job.id))
+
+    async def announce(self, *, most: int) -> list[Announced]:
+        """Mark up to ``most`` jobs that may run, of any queue, as announced now."""
+        async with self._engine.begin() as connection:
+            rows = (await connection.execute(_ANNOUNCE, {"b_most": most})).all()
+        return [Announced._make(row[:-1]) for row in rows]
+
+    async def withdraw(self, *which: ColumnElement[bool]) -> int:
+        """Unmark up to ``PURGE_ROWS`` jobs that were announced; return how many."""
+        found = select(JOBS.c.id).where(
+            JOBS.c.state == _SAID["ready"], JOBS.c.announced_at.is_not(None), *which
+        )
+        some = found.limit(PURGE_ROWS).with_for_update(skip_locked=True)
+        return await self._execute(
+            update(JOBS).where(JOBS.c.id.in_(some)).values(announced_at=None)
+        )
 
     async def finish(self, outcomes: Sequence[Outcome]) -> None:
         """Write what became of attempts; one that has lost its lease changes nothing."""
@@ -297,6 +344,8 @@ class JobQueue:
                     exists().where(JOBS.c.state == _SAID["scheduled"], JOBS.c.run_at <= from_now()),
                     exists().where(JOBS.c.state == _SAID["running"], self._expired()),
                     exists().where(OUTBOX.c.published_at.is_(None)),
+                    exists().where(JOBS.c.state == _SAID["ready"], _UNANNOUNCED),
+                    exists().where(JOBS.c.state == _SAID["ready"], OVERDUE),
                     exists().where(OUTBOX.c.topic.is_not(None), OUTBOX.c.sent_at.is_(None)),
                 )
             )
@@ -316,11 +365,15 @@ class JobQueue:
         return await self._execute(statement)
 
     async def reap(self) -> int:
-        """Take jobs from workers whose lease has ended; the last attempt makes a dead letter."""
+        """Take jobs from workers whose lease has ended; the last attempt makes a dead letter.
+
+        One whose worker was stopped while it committed is locked, and must not hold up the others.
+        """
         ended = or_(JOBS.c.cancel_requested, JOBS.c.attempt >= JOBS.c.max_attempts)
+        lost = select(JOBS.c.id).where(JOBS.c.state == _SAID["running"], self._expired())
         statement = (
             update(JOBS)
-            .where(JOBS.c.state == _SAID["running"], self._expired())
+            .where(JOBS.c.id.in_(lost))
             .values(
                 state=case((JOBS.c.cancel_requested, "cancelled"), (ended, "dead"), else_="ready"),
                 error=_WORKER_LOST,
@@ -399,6 +452,7 @@ async def retry(work: Work, id: UUID) -> bool:
     values = {
         "state": "ready",
         "finished_at": None,
+        "announced_at": None,
         "cancel_requested": False,
         "max_attempts": JOBS.c.attempt + 1,
     }

@@ -91,7 +91,8 @@ class JobRow(Entity):
 
     ``arguments``, ``caller``, ``result`` and ``error`` are JSON. Its owner sees it, and who holds
     ``jobs:all``. A job whose ``concurrency_key`` is another running one's waits; with a
-    ``place`` it also waits for the unfinished ones of a smaller place.
+    ``place`` it also waits for the unfinished ones of a smaller place. ``announced_at`` is when a
+    ready job was given to a carrier.
     """
 
     __tablename__ = "jobs"
@@ -111,6 +112,7 @@ class JobRow(Entity):
     place: Mapped[int | None]
     attempt: Mapped[int]
     max_attempts: Mapped[int]
+    announced_at: Mapped[datetime | None]
     worker: Mapped[str | None] = mapped_column(String(128))
     leased_until: Mapped[datetime | None]
     cancel_requested: Mapped[bool]
@@ -141,10 +143,26 @@ class JobRow(Entity):
         return False
 
     __table_args__: Any = (
-        _partial("ix_jobs_ready", "queue", "priority", "id", where="state = 'ready'"),
+        _partial(
+            "ix_jobs_ready",
+            "queue",
+            "priority",
+            "id",
+            where="state = 'ready' AND announced_at IS NULL",
+        ),
+        _partial(
+            "ix_jobs_announced",
+            "announced_at",
+            where="state = 'ready' AND announced_at IS NOT NULL",
+        ),
         _partial("ix_jobs_scheduled", "run_at", where="state = 'scheduled'"),
         _partial("ix_jobs_running", "worker", where="state = 'running'"),
-        _partial("uq_jobs_running_key", "concurrency_key", where="state = 'running'", unique=True),
+        _partial(
+            "uq_jobs_running_key",
+            "concurrency_key",
+            where="concurrency_key IS NOT NULL AND state = 'running'",
+            unique=True,
+        ),
         _partial(
             "uq_jobs_unique_key",
             "unique_key",

@@ -215,7 +215,7 @@ class Job(Generic[P, R]):
 
 
 _BLANK: Final[Mapping[str, Any]] = {
-    **dict.fromkeys(("unique_key", "concurrency_key", "place", "worker")),
+    **dict.fromkeys(("unique_key", "concurrency_key", "place", "announced_at", "worker")),
     **dict.fromkeys(("leased_until", "started_at", "finished_at")),
     **dict.fromkeys(("progress", "note", "result", "error")),
     "attempt": 0,

@@ -79,6 +79,7 @@ class Settings(BaseSettings):
     api_limit: str = "100/minute"
 
     role: Literal["all", "web", "worker"] = "all"
+    jobs_url: str | None = None
     job_concurrency: PositiveInt = 10
     job_lease_seconds: PositiveFloat = 30.0
     job_keep_days: PositiveFloat = 7.0

@@ -30,12 +30,12 @@ from fastapi import FastAPI
 from newel.broker import Broker
 from newel.context import request_id
 from newel.db import Database
+from newel.dispatch import Carrier, Dispatch, dispatch_by
 from newel.errors import AppError
 from newel.handlers import Handler, relay
 from newel.job_queue import PURGE_ROWS, Claimed, JobQueue, Outcome
 from newel.job_rows import JobState
 from newel.jobs import GiveUp, Job, JobRun, LeaseLost, TryAgain
-from newel.outbox import announce, hear
 from newel.publisher import Publisher, watch_backlog
 from newel.schedules import Schedule, tick
 
@@ -101,10 +101,13 @@ class Worker:
         self._queue = JobQueue(
             self._database, worker=self.name, lease_seconds=self.limits.lease_seconds
         )
+        carrier: Carrier | None = getattr(app.state, "carrier", None)
+        self.dispatch: Dispatch = dispatch_by(self._queue, carrier)
         declared = {job.queue for job in background.jobs.values()}
         self._queues = list(queues or sorted(declared | {"default"}))
         self._attempts: dict[UUID, _Attempt] = {}
         self._outcomes: list[Outcome] = []
+        self._frees_key = False  # one of them lets the next job of its key run
         self._wake = asyncio.Event()  # there may be jobs
         self._news = asyncio.Event()  # there may be events
         self._unsent = asyncio.Event()  # there are events for the broker
@@ -155,9 +158,7 @@ class Worker:
         _log.info("worker_stopped", worker=self.name)
 
     async def _hear(self) -> None:
-        if self._database.is_sqlite:
-            await asyncio.Event().wait()  # until cancelled: there is nobody to hear
-        await hear(self._database.reading_engine, self._notice)
+        await self.dispatch.hear(self._notice)
 
     def _notice(self) -> None:
         self._wake.set()
@@ -211,7 +212,7 @@ class Worker:
         found = 0
         for queue in self._queues:
             if found < room:
-                claimed = await self._queue.claim(queue, most=room - found)
+                claimed = await self.dispatch.claim(queue, most=room - found)
                 found += len(claimed)
                 for job in claimed:
                     self._start(job)
@@ -250,7 +251,7 @@ class Worker:
             self._ran += 1
             self._slot.set()
             if claimed.concurrency_key is not None:
-                self._wake.set()
+                self._notice()
 
     def _cancelled(self, claimed: Claimed, run: JobRun) -> None:
         if run.cancel_requested:
@@ -279,6 +280,7 @@ class Worker:
 
     def _end(self, claimed: Claimed, state: JobState, **details: Any) -> None:
         self._outcomes.append(Outcome(claimed.id, claimed.attempt, state, **details))
+        self._frees_key |= claimed.concurrency_key is not None
         self._ended.set()
 
     async def _write_outcomes(self) -> None:
@@ -294,6 +296,9 @@ class Worker:
             self._outcomes = outcomes + self._outcomes
             self._ended.set()
             raise
+        if self._frees_key:
+            self._frees_key = False
+            self._notice()
 
     def _is_over(self) -> bool:
         return self._stopping and not self._attempts and not self._outcomes
@@ -361,6 +366,8 @@ class Worker:
             moved += await relay(self._database, self._background.handlers)
         if self._background.schedules:
             moved += await tick(self._database, self._background.schedules)
+        due = due._replace(unannounced=due.unannounced or moved > 0)
+        moved += await self.dispatch.care(due, self._queues)
         if moved:
             self._wake.set()
         if time.monotonic() - self._purged_at > _PURGE_SECONDS:
@@ -440,9 +447,8 @@ async def working(app: FastAPI) -> AsyncGenerator[None]:
     tasks: list[asyncio.Task[None]] = []
     publishes = _broker(app) is not None
     has_work = bool(background.jobs) or publishes
-    if has_work and not database.is_sqlite:
-        announcing = partial(announce, database.reading_engine, database.bell)
-        tasks.append(asyncio.create_task(_repeat(announcing)))
+    if has_work:
+        tasks.append(asyncio.create_task(_repeat(worker.dispatch.announce)))
     if publishes:
         most: int = app.state.settings.broker_backlog
         watching = partial(watch_backlog, database, most=most)
