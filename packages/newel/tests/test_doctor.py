@@ -139,3 +139,16 @@ def test_an_empty_migrations_folder_is_a_warning(service: Service):
     assert code == 0
     assert found["migrations"]["status"] == "warn"
     assert "newel migrate new" in found["migrations"]["fix"]
+
+
+@pytest.mark.parametrize(
+    ("url", "status", "detail"),
+    [("memory:", "ok", "answers (memory)"), ("nats://127.0.0.1:1", "warn", "does not answer")],
+)
+def test_a_broker_that_is_away_is_a_warning(service: Service, url: str, status: str, detail: str):
+    code, found = examine(service, BROKER_URL=url)
+    assert code == 0, "events wait in the outbox"
+    assert found["broker"]["status"] == status
+    assert detail in found["broker"]["detail"]
+    assert ("BROKER_URL" in found["broker"]["fix"]) == (status == "warn")
+    assert found["schema"]["status"] == "ok", "what comes after it is looked at"

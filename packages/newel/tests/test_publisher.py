@@ -532,7 +532,7 @@ async def test_a_worker_is_woken_for_what_somebody_waits_for(
 
 
 async def test_what_nobody_waits_for_costs_the_worker_nothing(database: Database) -> None:
-    """Statements after the commit: none, where handing over took three."""
+    """Statements on the outbox after the commit: none, where handing over takes two."""
 
     async def statements_after(audience: Audience) -> int:
         database.audience = audience
