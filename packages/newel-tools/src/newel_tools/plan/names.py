@@ -66,9 +66,11 @@ _SQL: Final = _words(
 
 # tables, modules, addresses and classes the kernel and the shell of a service use
 _KERNEL: Final = _words(
-    "accounts alembic_version auth auth_sessions docs entities health jobs main metrics migrations "
-    "modules outbox pages permissions principals ready refresh_tokens repositories roles "
-    "routers schemas services sessions settings slices tests users works"
+    "account_tokens accounts alembic_version auth auth_sessions docs entities health "
+    "idempotency_keys inbox job_schedules job_steps jobs main metrics migrations modules outbox "
+    "outbox_holds pages permissions principals ready refresh_tokens repositories roles routers "
+    "schemas services sessions settings slices tests users webhook_deliveries webhook_endpoints "
+    "works"
 )
 
 _PACKAGES: Final = _words(
