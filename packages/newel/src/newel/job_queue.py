@@ -373,7 +373,7 @@ class JobQueue:
         lost = select(JOBS.c.id).where(JOBS.c.state == _SAID["running"], self._expired())
         statement = (
             update(JOBS)
-            .where(JOBS.c.id.in_(lost))
+            .where(JOBS.c.id.in_(lost.with_for_update(skip_locked=True)))
             .values(
                 state=case((JOBS.c.cancel_requested, "cancelled"), (ended, "dead"), else_="ready"),
                 error=_WORKER_LOST,
