@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import create_mock_engine, inspect
 
+import newel.files
 import newel.inbox
 import newel.recovery
 import newel.webhooks
@@ -23,6 +24,7 @@ from newel.testing import Databases
 pytestmark = pytest.mark.anyio
 
 # Whatever has tables of the kernel's is imported: which there are must not depend on other tests.
+assert newel.files
 assert newel.inbox
 assert newel.recovery
 assert newel.webhooks
@@ -30,6 +32,7 @@ KERNEL = sorted(name for name, table in Entity.metadata.tables.items() if table.
 
 SHAPES = {
     "account_tokens": "52ffa5952a9dfad8",
+    "files": "f48fe86e402e6438",
     "idempotency_keys": "f590b578c12be0cc",
     "inbox": "87bcd097729fbd07",
     "job_schedules": "056937f9f717af97",

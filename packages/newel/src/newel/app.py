@@ -46,6 +46,7 @@ from newel.publisher import check_broker
 from newel.revisions import ensure_current
 from newel.routing import RouteIndex
 from newel.settings import Settings, unsafe_settings
+from newel.storage import open_storage
 from newel.tokens import AccessTokens, KeyRing
 from newel.versions import Version, VersionedPaths, prefixes, serve_document
 from newel.worker import Background, WorkerLimits, working

@@ -10,6 +10,8 @@
     │   ├── Duplicate             409  duplicate
     │   └── StaleVersion          409  stale_version
     ├── PreconditionFailed        412  precondition_failed
+    ├── ContentTooLarge           413  content_too_large
+    ├── UnsupportedMediaType      415  unsupported_media_type
     ├── PreconditionRequired      428  precondition_required
     ├── TooManyRequests           429  too_many_requests
     ├── UpstreamError             502  upstream_error
@@ -34,6 +36,7 @@ __all__ = [
     "BadRequest",
     "ConfigurationError",
     "Conflict",
+    "ContentTooLarge",
     "Duplicate",
     "FieldError",
     "Forbidden",
@@ -47,6 +50,7 @@ __all__ = [
     "TooManyRequests",
     "Unauthorized",
     "Unavailable",
+    "UnsupportedMediaType",
     "UpstreamError",
 ]
 
@@ -204,6 +208,24 @@ class PreconditionFailed(AppError):
     code = "precondition_failed"
     title = "Changed meanwhile"
     advice = "Read it again and repeat the change with the version you get."
+
+
+class ContentTooLarge(AppError):
+    """The body, or a file in it, is larger than what is taken here."""
+
+    status = 413
+    code = "content_too_large"
+    title = "Body too large"
+    advice = "Send a smaller body."
+
+
+class UnsupportedMediaType(AppError):
+    """The body, or a file in it, is of a type that is not taken here."""
+
+    status = 415
+    code = "unsupported_media_type"
+    title = "Unsupported media type"
+    advice = "Send the body in a type the operation documents, named in Content-Type."
 
 
 class PreconditionRequired(AppError):

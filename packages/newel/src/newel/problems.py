@@ -43,6 +43,7 @@ from newel.errors import (
     AppError,
     BadRequest,
     Conflict,
+    ContentTooLarge,
     FieldError,
     Forbidden,
     GatewayTimeout,
@@ -54,6 +55,7 @@ from newel.errors import (
     TooManyRequests,
     Unauthorized,
     Unavailable,
+    UnsupportedMediaType,
     UpstreamError,
 )
 from newel.validation import MAX_FIELD_ERRORS, field_errors
@@ -143,18 +145,7 @@ _KINDS: Final[Mapping[str, _Error]] = {
         detail="Use one of the methods named in Allow.",
     ),
     "PreconditionFailed": _Error.of_class(PreconditionFailed),
-    "ContentTooLarge": _Error(
-        status=413,
-        code="content_too_large",
-        title="Body too large",
-        detail="Send a smaller body.",
-    ),
-    "UnsupportedMediaType": _Error(
-        status=415,
-        code="unsupported_media_type",
-        title="Unsupported media type",
-        detail="Send the body in a type the operation documents, named in Content-Type.",
-    ),
+    **{kind.__name__: _Error.of_class(kind) for kind in (ContentTooLarge, UnsupportedMediaType)},
     **{
         kind.__name__: _Error.of_class(kind)
         for kind in (Invalid, PreconditionRequired, TooManyRequests)

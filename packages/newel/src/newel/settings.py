@@ -88,6 +88,8 @@ class Settings(BaseSettings):
     broker_url: str | None = None
     broker_backlog: PositiveInt = 1_000_000
 
+    storage_url: str = "file:./files"
+
     mail_url: str = "log:"
     mail_from: str = "no-reply@localhost"
     site_url: str = "http://localhost:8000"

@@ -52,6 +52,7 @@ Purpose = Literal[
     "verify",
     "device",
     "upload",
+    "download",
     "ws-ticket",
     "cursor",
     "idempotency",

@@ -1,0 +1,180 @@
+"""Files that users upload: kept by whoever uploaded them, found again by id, never by a path.
+
+    async def set_photo(self, caller: Principal, upload: UploadFile) -> Agent:
+        stored = await self.files.add(caller, upload, PHOTOS)    # Files, in a service of yours
+
+The bytes are on the disk before the row is, and the row before the answer. What a crash leaves
+behind, bytes without a row, is removed within a day.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+from fastapi import Depends, UploadFile
+from sqlalchemy import BigInteger, String, func, select
+from sqlalchemy.orm import Mapped, mapped_column
+from starlette.requests import HTTPConnection
+
+from newel.clock import utc_now
+from newel.db import CurrentWork, Database, Work
+from newel.entity import Owned
+from newel.errors import InsufficientStorage
+from newel.ids import uuid7
+from newel.jobs import JobRun, job
+from newel.principal import Principal
+from newel.repository import Repository
+from newel.storage import Storage
+from newel.uploads import FileRules, examine
+
+__all__ = [
+    "FileRepository",
+    "Files",
+    "StoredFile",
+    "get_storage",
+    "remove_content",
+    "sweep_files",
+]
+
+_SWEPT_HOURS: Final = (2, 26)
+"""How old what has no row is when it is removed, in hours: younger may still get its row."""
+
+
+class StoredFile(Owned):
+    """A file that was uploaded; ``key`` is where its bytes lie, which nobody is told."""
+
+    __tablename__ = "files"
+
+    name: Mapped[str] = mapped_column(String(255))
+    media_type: Mapped[str] = mapped_column(String(127))
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str] = mapped_column(String(64))
+    key: Mapped[str] = mapped_column(String(64), unique=True)
+
+    __table_args__: Any = ({"info": {"kernel": True}},)
+
+    @classmethod
+    def resource_name(cls) -> str:
+        return "file"
+
+
+class FileRepository(Repository[StoredFile]):
+    """The rows of files that the caller may see."""
+
+    entity: type[StoredFile] = StoredFile
+
+
+def get_storage(connection: HTTPConnection) -> Storage:
+    """Return the application's storage."""
+    storage: Storage = connection.app.state.storage
+    return storage
+
+
+class Files:
+    """Stores, reads and removes files in the present unit of work."""
+
+    def __init__(
+        self,
+        work: CurrentWork,
+        rows: Annotated[FileRepository, Depends()],
+        storage: Annotated[Storage, Depends(get_storage)],
+    ) -> None:
+        self.rows = rows
+        self._work = work
+        self._storage = storage
+
+    async def add(self, caller: Principal, upload: UploadFile, rules: FileRules) -> StoredFile:
+        """Store a file of ``caller``'s.
+
+        Raises ``ContentTooLarge``, ``UnsupportedMediaType`` and, beyond the quota or on a full
+        disk, ``InsufficientStorage``.
+        """
+        found = await examine(upload, rules)
+        if caller.id is None:
+            raise ValueError("a file belongs to somebody: the caller is nobody")
+        key = _new_key(utc_now())
+        await self._storage.put(key, upload.file)
+        await self._refuse_beyond(rules.quota_bytes, caller.id, found.size_bytes)
+        return await self.rows.add(
+            StoredFile(
+                owner_id=caller.id,
+                name=found.name,
+                media_type=found.media_type,
+                size_bytes=found.size_bytes,
+                sha256=found.sha256,
+                key=key,
+            )
+        )
+
+    def content(
+        self, file: StoredFile, *, start: int = 0, stop: int | None = None
+    ) -> AsyncGenerator[bytes]:
+        """Yield the bytes of a file, from ``start`` up to ``stop``."""
+        return self._storage.read(file.key, start=start, stop=stop)
+
+    async def remove(self, file: StoredFile) -> None:
+        """Delete a file; its bytes go after the commit."""
+        self._work.enqueue(remove_content, file.key)
+        await self.rows.delete(file)
+
+    async def _refuse_beyond(self, quota_bytes: int | None, owner: UUID, size_bytes: int) -> None:
+        """Raise when a file does not fit any more; two uploads of one user are counted in turn."""
+        if quota_bytes is None:
+            return
+        await _take_turn(self._work, owner)
+        used = select(func.coalesce(func.sum(StoredFile.size_bytes), 0))
+        total = await self._work.session.scalar(used.where(StoredFile.owner_id == owner))
+        if int(total or 0) + size_bytes > quota_bytes:
+            raise InsufficientStorage(f"You may store {quota_bytes} bytes; delete a file first.")
+
+
+async def _take_turn(work: Work, owner: UUID) -> None:
+    if work.database.is_sqlite:
+        return  # it has one writer at a time
+    number = int.from_bytes(owner.bytes[:8], signed=True)
+    turn = select(func.pg_advisory_xact_lock(number))
+    await (await work.session.connection()).execute(turn)
+
+
+def _new_key(now: datetime) -> str:
+    return f"{_hour(now)}/{uuid7().hex}"
+
+
+def _hour(moment: datetime) -> str:
+    return moment.strftime("%Y/%m/%d/%H")
+
+
+# --------------------------------------------------------------------------------------------- jobs
+
+
+@job(name="files_remove_content", retries=20)
+async def remove_content(run: JobRun, key: str) -> None:
+    """Remove the bytes of a file that was deleted."""
+    await run.app.state.storage.delete(key)
+
+
+@job(name="files_sweep")
+async def sweep_files(run: JobRun) -> int:
+    """Remove what was uploaded and never got its row; return how many there were."""
+    storage: Storage = run.app.state.storage
+    youngest, oldest = _SWEPT_HOURS
+    now, removed = utc_now(), 0
+    for age in range(youngest, oldest + 1):
+        keys = [key async for key in storage.keys(_hour(now - timedelta(hours=age)))]
+        known = await _known(run.app.state.database, keys)
+        for key in set(keys) - known:
+            await storage.delete(key)
+            removed += 1
+    return removed
+
+
+async def _known(database: Database, keys: list[str]) -> set[str]:
+    """Return which of ``keys`` have a row, whoever's; read without a transaction."""
+    known: set[str] = set()
+    for first in range(0, len(keys), 500):
+        some = select(StoredFile.key).where(StoredFile.key.in_(keys[first : first + 500]))
+        known.update(row[0] for row in await database.rows(some, {}))
+    return known
