@@ -86,6 +86,8 @@ DB = Annotated[Session, Depends(get_db)]
     [
         ("db: Session", "db.execute(1)", "orm.Session"),
         ("db: DB", "db.execute(1)", "orm.Session"),
+        ("db: make", "db.execute(1)", "orm.Session"),
+        ("db: Session", "db.info = {}\n    db.info['a'] = 1\n    db.execute(1)", "orm.Session"),
         (
             "db: Annotated[AsyncSession, Depends(get_async)]",
             "db.execute(1)",

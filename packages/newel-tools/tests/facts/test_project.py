@@ -1,6 +1,7 @@
 """Finding projects of many shapes without importing anything."""
 
 import base64
+import json
 import sys
 from pathlib import Path
 
@@ -182,7 +183,8 @@ def test_examples_of_variables_are_read(write):
     root = write(
         {
             ".git/HEAD": "",
-            ".env.example": 'A=1 # one\nB="two # 2"\nexport C=${A}/${NONE:-x}\nD=<yours>\n#E=5\n',
+            ".env.example": 'A=1 # one\nB="two # 2"\nexport C=${A}/${NONE:-x}\nD=<yours>\n#E=5\n'
+            'J=\'{\n "a": 1\n}\'\nF="open\n',
             "backend/main.py": "import os\nos.environ['DATABASE_URL']\n"
             f"os.getenv('SECRET_KEY')\n{APP}",
             "backend/.env.sample": "A=near\n",
@@ -196,6 +198,7 @@ def test_examples_of_variables_are_read(write):
     assert len(found["SECRET_KEY"]) >= 32
     assert found["D"]
     assert "E" not in found
+    assert (json.loads(found["J"]), found["F"]) == ({"a": 1}, "open")
 
 
 @pytest.mark.parametrize(

@@ -43,9 +43,9 @@ class Report:
 
     @property
     def verdict(self) -> Verdict:
-        """The verdict over what is new; what could not be imported is never approved."""
+        """The verdict over what is new; what could not be imported or described is not approved."""
         verdict = verdict_of(self.findings)
-        unproved = verdict == "APPROVE" and not self.facts.is_imported
+        unproved = verdict == "APPROVE" and bool(self.facts.failures)
         return "REQUEST CHANGES" if unproved else verdict
 
     def as_json(self) -> dict[str, Any]:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Store", "stores"]
 
-_DUMPS: Final = frozenset({"model_dump", "dict", "jsonable_encoder"})
+# `changes` is what newel's own models call `model_dump(exclude_unset=True)`.
+_DUMPS: Final = frozenset({"model_dump", "dict", "jsonable_encoder", "changes"})
 _VALIDATES: Final = frozenset({"model_validate", "from_orm", "parse_obj"})
 _TAKES_DICTIONARY: Final = frozenset({"sqlmodel_update", "update_from_dict", "update"})
 
@@ -71,6 +72,7 @@ def stores(review: Review) -> Iterator[Store]:
     """Yield what requests write: only models that a route which leads there takes as a body."""
     rows = review.rows
     generics = _generics(review, rows)
+    handled = _handled(review)
     for function, reach in review.reached.items():
         takers: dict[str, dict[str, Route]] = {}
         for route in reach.routes:
@@ -79,8 +81,65 @@ def stores(review: Review) -> Iterator[Store]:
         for bound in generics.get(function, [{}]) if takers else ():
             for store in _Writes(review, rows, function, bound).found():
                 routes = takers.get(store.model.full_name)
-                if routes and store.pairs:
-                    yield replace(store, routes=tuple(routes.values()))
+                done = handled.get(store.model.full_name, set())
+                pairs = tuple(pair for pair in store.pairs if pair[0].name not in done)
+                if routes and pairs:
+                    yield replace(store, pairs=pairs, routes=tuple(routes.values()))
+
+
+def _handled(review: Review) -> Mapping[str, set[str]]:
+    """Return, for each model, the fields that requests never write as they came.
+
+    The code on the way gives them a value (`data.owner = user.name`), looks at them in a condition,
+    or a decorator of one of the model's methods names them: a validator of some library.
+    """
+    found: dict[str, set[str]] = {model.full_name: set() for model in review.facts.models.values()}
+    types = review.calls.types
+    for model in review.facts.models.values():
+        cls = review.class_(model)
+        for owner in review.source.bases(cls) if cls is not None else ():
+            for method in owner.methods.values():
+                for decorator in method.node.decorator_list:
+                    found[model.full_name].update(_texts(decorator))
+    for function in review.reached:
+        for node in function.nodes:
+            for attribute in _decided(node):
+                name = types.type_of(attribute.value, function)
+                if name in found:
+                    found[name].add(attribute.attr)
+    return found
+
+
+def _decided(node: ast.AST) -> Iterator[ast.Attribute]:
+    """Yield the attributes that a statement gives a value, or that a condition looks at."""
+    match node:
+        case ast.Attribute(ctx=ast.Store()):
+            yield node
+        case ast.If(test=test) | ast.IfExp(test=test) | ast.Assert(test=test):
+            yield from _looked_at(test)
+        case _:
+            pass
+
+
+def _looked_at(test: ast.expr) -> Iterator[ast.Attribute]:
+    """Yield the attributes that a condition is about; a look-up with one says nothing of it."""
+    match test:
+        case ast.Attribute():
+            yield test
+        case ast.UnaryOp(operand=inner) | ast.Call(func=ast.Name(id="len"), args=[inner]):
+            yield from _looked_at(inner)
+        case ast.BoolOp(values=values):
+            yield from (found for value in values for found in _looked_at(value))
+        case ast.Compare(left=left, comparators=others):
+            yield from (found for side in (left, *others) for found in _looked_at(side))
+        case _:
+            pass
+
+
+def _texts(node: ast.AST) -> Iterator[str]:
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Constant) and isinstance(inner.value, str):
+            yield inner.value
 
 
 def _generics(review: Review, rows: Rows) -> dict[Function, list[Mapping[str, str]]]:
@@ -190,11 +249,45 @@ class _Writes:
             yield self._whole(replace(dump, without=dump.without | _keys(given)), entity, call)
 
     def _dictionary(self, call: ast.Call, method: ast.Attribute) -> Iterator[Store]:
-        """Find `row.sqlmodel_update(data)` and `query(Entity).filter(...).update(data)`."""
+        """Find `row.sqlmodel_update(data)` and `query(Entity).update(data)`.
+
+        And `rows.update(row, data)` where a library's class keeps the rows of an entity.
+        """
         row = self._rows.of(method.value, self._function)
-        dump = self._dump(call.args[0])
-        if row is not None and dump is not None:
-            yield self._whole(dump, row.entity, call, updates=True)
+        if row is not None:
+            dump = self._dump(call.args[0])
+            if dump is not None:
+                yield self._whole(dump, row.entity, call, updates=True)
+            return
+        entity = self._kept_by(method.value) if len(call.args) > 1 else None
+        for dump in self._dumps_of(call.args[-1]) if entity is not None else ():
+            if entity is not None:
+                yield self._whole(dump, entity, call, updates=True)
+
+    def _kept_by(self, receiver: ast.expr) -> Entity | None:
+        """Return the entity that a repository is for: `class Notes(Repository[Note])`."""
+        types = self._review.calls.types
+        cls = self._review.source.classes.get(types.type_of(receiver, self._function) or "")
+        for base in cls.node.bases if cls is not None else ():
+            if cls is not None and isinstance(base, ast.Subscript):
+                inner = base.slice.elts if isinstance(base.slice, ast.Tuple) else [base.slice]
+                found = (self._rows.entity(part, cls.module) for part in inner)
+                return next((entity for entity in found if entity is not None), None)
+        return None
+
+    def _dumps_of(self, expression: ast.expr) -> Iterator[_Dump]:
+        """Yield what a dictionary may hold; of a parameter, what each caller gives it."""
+        dump = self._dump(expression)
+        if dump is not None:
+            yield dump
+        if not isinstance(expression, ast.Name):
+            return
+        for call in self._review.calls.callers.get(self._function, ()):
+            for name, value in call.given():
+                given = _Writes(self._review, self._rows, call.caller, {})
+                dump = given._dump(value) if name == expression.id else None
+                if dump is not None:
+                    yield dump
 
     def _values(self, call: ast.Call, method: ast.Attribute) -> Iterator[Store]:
         """Find `update(Entity).where(...).values(**data)` and the same with `insert`."""

@@ -261,8 +261,8 @@ class _Reading:
             return answered if self._any(given) else _CLEAN
         if name == "get" and isinstance(call.func, ast.Attribute):
             return self.held(call.func.value)  # by whatever key: the value is the mapping's
-        if not _KEEPING.match(name):
-            return _CLEAN
+        if not _KEEPING.match(name) or (given and name in ("items", "values")):
+            return _CLEAN  # a dictionary's `values()` takes nothing: this is a statement's
         if self._taint.leading and name in ("format", "join", "joinpath", "urljoin"):
             return self._beginning_of(call)
         owner = call.func.value if isinstance(call.func, ast.Attribute) else None

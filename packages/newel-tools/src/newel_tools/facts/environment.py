@@ -37,7 +37,12 @@ _EXAMPLES: Final = (
     "sample.env",
     ".env",
 )
-_LINE: Final = re.compile(r"^[ \t]*(?:export[ \t]+)?([A-Za-z_]\w*)[ \t]*=[ \t]*(.*?)[ \t]*$")
+# A value in quotes may have several lines: JSON, keys.
+_SETTING: Final = re.compile(
+    r"^[ \t]*(?:export[ \t]+)?([A-Za-z_]\w*)[ \t]*=[ \t]*"
+    r"(?:([\"'])((?:(?!\2).)*)\2[ \t]*(?:\#[^\n]*)?$|([^\n]*?)[ \t]*$)",
+    re.MULTILINE | re.DOTALL,
+)
 _REFERENCE: Final = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}|\$(\w+)")
 _PLACEHOLDER: Final = re.compile(r"^<.*>$|^\[.*\]$|^\.\.\.$")
 # Long and random enough for every check of strength that an application makes on import; Fernet
@@ -190,15 +195,10 @@ def _examples(root: Path, boundary: Path) -> dict[str, str]:
 
 def _values(text: str) -> dict[str, str]:
     values: dict[str, str] = {}
-    for line in text.splitlines():
-        found = _LINE.match(line)
-        if found:
-            value = found[2]
-            if value[:1] in "\"'" and value[:1]:
-                value = value[1:].partition(value[0])[0]
-            else:
-                value = re.sub(r"(^|\s)#.*$", "", value).strip()
-            values[found[1]] = "" if _PLACEHOLDER.match(value) else value
+    for name, _, quoted, plain in _SETTING.findall(text):
+        bare = plain.partition("#")[0] if plain.startswith("#") else plain.partition(" #")[0]
+        value = quoted or bare.strip().strip("\"'")
+        values[name] = "" if _PLACEHOLDER.match(value) else value
     return values
 
 

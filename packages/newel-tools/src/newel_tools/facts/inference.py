@@ -115,6 +115,8 @@ class Inference:
                 return self._subscripted(value, inner, module, depth)
             case ast.Name() | ast.Attribute() as name:
                 return self._named(name, module, depth)
+            case ast.Call(func=callee):  # `session: SessionLocal`, which is a sessionmaker
+                return _made_by(self._source.name_of(module, callee) or "")
             case _:
                 return None
 
@@ -214,7 +216,7 @@ class Inference:
         for target in targets:
             if isinstance(target, ast.Name):
                 found[target.id] = self.type_of(value, function)
-            else:
+            elif not isinstance(target, ast.Attribute | ast.Subscript):  # those bind no name
                 _forget(target, found)
 
     def _result(self, name: str) -> str | None:

@@ -183,8 +183,43 @@ class Loose(BaseModel):
     title: str | None = None
 
 
+class Overwritten(BaseModel):
+    title: str | None = None
+
+
+def not_blank(field_name: str):
+    return lambda method: method
+
+
+class Library(BaseModel):
+    title: str | None = None
+
+    @not_blank(field_name="title")
+    def get_title(self) -> str | None:
+        return self.title
+
+
 @app.post("/notes", status_code=201)
 def create(body: NoteCreate) -> None:
+    with Session(engine) as session:
+        session.add(Note(**body.model_dump()))
+        session.commit()
+
+
+@app.post("/overwritten", status_code=201)
+def create_titled(body: Overwritten) -> None:
+    body.title = "untitled"
+    save_titled(body)
+
+
+def save_titled(values: Overwritten) -> None:
+    with Session(engine) as session:
+        session.add(Note(**values.model_dump()))
+        session.commit()
+
+
+@app.post("/library", status_code=201)
+def create_by_library(body: Library) -> None:
     with Session(engine) as session:
         session.add(Note(**body.model_dump()))
         session.commit()

@@ -20,7 +20,9 @@ _BROAD: Final = re.compile(
     r"|(SQLAlchemyError|IntegrityError|OperationalError|DBAPIError|DatabaseError|ProgrammingError)$"
 )
 _HARMLESS: Final = frozenset({"status_code", "detail", "headers", "code", "errors", "response"})
-_DEBUG: Final = re.compile(r"debug|development|is_dev|env\b|environment|verbose", re.IGNORECASE)
+_DEBUG: Final = re.compile(
+    r"debug|development|is_dev|env\b|environment|verbose|testing|\bmode\b", re.IGNORECASE
+)
 _TRACES: Final = ("format_exc", "format_exception", "format_tb")
 
 
@@ -183,11 +185,20 @@ async def unexpected(request: Request, error: Exception) -> JSONResponse:
 """,
     good="""
 import logging
+from enum import Enum
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse
 
+
+
+class Mode(Enum):
+    LIVE = "live"
+    TESTING = "testing"
+
+
 DEBUG = False
+MODE = Mode.LIVE
 app = FastAPI()
 
 
@@ -219,6 +230,8 @@ def logged() -> object:
         logging.exception("failed: %s", error)
         if DEBUG:
             return {"error": str(error)}
+        if MODE == Mode.TESTING:
+            raise HTTPException(500, str(error)) from error
         raise HTTPException(500, f"failed: {type(error).__name__}") from error
 
 

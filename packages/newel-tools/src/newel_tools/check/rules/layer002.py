@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 from newel_tools.check.finding import Finding
@@ -28,6 +29,9 @@ _LAYERS: Final = {
     "usecases": 2,
     "use_cases": 2,
 }
+_MAPPED: Final = re.compile(
+    r"__tablename__|table=True|mapped_column|\bColumn\(|models\.Model|\bDocument\b"
+)
 _DATA: Final = re.compile(r"Enum|TypedDict|Protocol|BaseModel|Exception|Error|NamedTuple")
 _NAMES: Final = ("a model", "a repository", "a service", "a router")
 _ROUTER: Final = 3
@@ -49,11 +53,18 @@ def find(review: Review) -> Iterator[Finding]:
 
 
 def _layer(module: Module, routing: set[str]) -> int | None:
-    """Return the layer that a module's folder or name says it is in; routers hold routes."""
+    """Return the layer that a module's folder or name says it is in; routers hold routes.
+
+    None where two words disagree (`services/crud/`), beside routes, and in a domain of its own.
+    """
     if module.file in routing:
         return _ROUTER
     parts = module.name.split(".")
-    return next((_LAYERS[part] for part in reversed(parts) if part in _LAYERS), None)
+    named = {_LAYERS[part] for part in parts if part in _LAYERS}
+    if 0 in named and _MAPPED.search(module.text) is None:
+        return None  # models of an API, of a search engine
+    beside = any(Path(file).parent == Path(module.file).parent for file in routing)
+    return named.pop() if len(named) == 1 and "domain" not in parts and not beside else None
 
 
 def _imports(review: Review, module: Module) -> Iterator[tuple[ast.stmt, Module]]:
@@ -195,6 +206,13 @@ def count() -> int:
 import shop.models
 
 LIMIT = 10
+
+
+# file: shop/services/crud/__init__.py
+
+
+# file: shop/services/crud/orders.py
+from shop.services.notes import count
 
 
 # file: shop/models.py

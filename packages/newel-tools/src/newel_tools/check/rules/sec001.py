@@ -19,6 +19,7 @@ __all__ = ["RULE"]
 
 _SETTINGS: Final = re.compile(r"(^|\.)(BaseSettings|Settings|Config|AppConfig)$")
 _LOCAL: Final = re.compile(r"(dev|test|local|mock|fake|example|demo)", re.IGNORECASE)
+_LOCAL_NAME: Final = re.compile(r"(^|_)(dev|test|tests|local|mock|fake|dummy)(_|$)", re.IGNORECASE)
 _ASIDE: Final = re.compile(
     r"(^|/)(examples?|demos?|docs?|docs_src|scripts?|seeds?|fixtures?|migrations|alembic|mocks?|dev)/"
 )
@@ -88,6 +89,8 @@ def _assigned(
                 kind = secret_kind(name)
                 text = literal(_given(value), name=name)
                 if text is None or kind is None or kind == "admin" or {text, name} & refused:
+                    continue
+                if _LOCAL_NAME.search(name):
                     continue
                 if not is_settings and (len(text) < _CONSTANT_CHARACTERS or not name.isupper()):
                     continue
@@ -213,6 +216,7 @@ SECRET_KEY = os.environ.get("SECRET_KEY", "")
 TOKEN_TYPE = "bearer"
 PRIVATE_KEY = "/run/secrets/key.pem"
 API_KEY = "API_KEY"
+LOCAL_FERNET_KEY = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 
 
 class Grant(Enum):

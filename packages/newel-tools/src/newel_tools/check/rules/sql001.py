@@ -176,12 +176,13 @@ def years() -> list[str]:
 from typing import Literal
 
 from fastapi import FastAPI
-from sqlalchemy import create_engine, text
+from sqlalchemy import Column, MetaData, String, Table, create_engine, text
 from sqlalchemy.orm import Session
 
 engine = create_engine("sqlite://")
 app = FastAPI()
 TABLE = "users"
+members = Table("members", MetaData(), Column("name", String))
 ORDERS = {"name": "name", "age": "age DESC"}
 
 
@@ -190,6 +191,14 @@ def users(term: str, order: Literal["name", "age"] = "name") -> list[str]:
     statement = text(f"SELECT name FROM {TABLE} WHERE name LIKE :term")
     with Session(engine) as session:
         return list(session.scalars(statement, {"term": f"%{term}%"}))
+
+
+@app.post("/members")
+def join(name: str) -> None:
+    statement = members.insert().values(name=name)
+    with Session(engine) as session:
+        session.execute(statement)
+        session.commit()
 
 
 @app.get("/sorted")

@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Iterator
 from typing import Any
 
+from .older import info_of
 from .places import Places, class_of, plain, type_name, unwrapped
 from .shapes import Shapes
 
@@ -71,7 +72,7 @@ class Routes:
             return described
         body = getattr(route, "body_field", None)
         described |= {
-            "body": None if body is None else self._shapes.of(body.field_info.annotation),
+            "body": None if body is None else self._shapes.of(info_of(body).annotation),
             "status_code": route.status_code,
             "tags": [str(getattr(tag, "value", tag)) for tag in route.tags or ()],
             "summary": route.summary,
@@ -136,7 +137,7 @@ class Routes:
         for source in _SOURCES:
             for field in getattr(dependant, source + "_params", ()):
                 info = field.field_info
-                described = self._shapes.field(field.name, info)
+                described = self._shapes.field(field.name, info_of(field))
                 described["alias"] = getattr(field, "alias", None) or described["alias"]
                 kind = type(info).__name__.lower()
                 described["source"] = kind if kind in ("form", "file") else source

@@ -11,6 +11,7 @@ import typing
 import uuid
 from typing import Any
 
+from . import older
 from .places import Places, class_of, is_class, plain, type_name
 
 __all__ = ["Shapes"]
@@ -107,7 +108,7 @@ class Shapes:
                 self.of(other, depth=depth - 1)
 
     def _leaf(self, annotation: Any, shape: dict[str, Any]) -> None:
-        if is_class(annotation) and hasattr(annotation, "model_fields"):
+        if is_class(annotation) and older.is_model(annotation):
             _listed(shape, "models").append(self.model(annotation))
             _add(shape, "model")
         elif is_class(annotation) and issubclass(annotation, enum.Enum):
@@ -136,7 +137,7 @@ class Shapes:
         described["checked_whole"] = _model_validators(model)
         fields = _listed(described, "fields")
         checked = _validated_fields(model)
-        for field, info in model.model_fields.items():
+        for field, info in older.fields_of(model).items():
             fields.append(self.field(field, info, validated=field in checked))
         for field, decorator in _decorators(model, "computed_fields").items():
             shape = self.of(getattr(decorator.info, "return_type", Any))
@@ -241,16 +242,17 @@ def _decorators(model: Any, kind: str) -> dict[str, Any]:
 
 def _model_validators(model: Any) -> bool:
     root = getattr(model, "__pydantic_decorators__", None)
-    return bool(_decorators(model, "model_validators") or getattr(root, "root_validators", None))
+    named = _decorators(model, "model_validators") or getattr(root, "root_validators", None)
+    return bool(named) or older.validates_whole(model)
 
 
 def _validated_fields(model: Any) -> set[str]:
-    found: set[str] = set()
+    found = older.validated_names(model)
     for kind in ("field_validators", "validators"):
         for decorator in _decorators(model, kind).values():
             found.update(getattr(decorator.info, "fields", ()))
     if "*" in found:
-        return set(model.model_fields)
+        return set(older.fields_of(model))
     return found
 
 
