@@ -22,7 +22,8 @@ __all__ = ["Access", "is_public"]
 _PUBLIC: Final = re.compile(
     r"(sign_?-?(up|in|out)|register|registration|log_?-?(in|out)|token|auth|oauth|sso|session|password"
     r"|forgot|reset|verif|confirm|activate|magic|otp|2fa|invite|invitation|accept|webhook|hook|callback|ipn"
-    r"|contact|feedback|subscri|newsletter|waitlist|health|ping|track|analytics|event|telemetry|report"
+    r"|contact|feedback|inquir|enquir|survey|donat|rsvp"
+    r"|subscri|newsletter|waitlist|health|ping|track|analytics|event|telemetry|report"
     r"|consent|public|guest|anonymous|captcha|setup|bootstrap|install|private|internal|dev|test|debug|utils)",
     re.IGNORECASE,
 )
