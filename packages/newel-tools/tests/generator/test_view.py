@@ -169,7 +169,6 @@ def test_a_row_of_somebody_else_is_unknown_to_a_link() -> None:
     )
     assert [link.column for link in found.private_links] == ["folder_id"]
     assert found.unseen == ' | {"label_ids": []}'
-    assert found.foreign_methods == '["PATCH", "DELETE"]'
 
 
 def test_what_must_not_be_null_is_listed_once() -> None:

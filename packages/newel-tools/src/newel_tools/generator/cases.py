@@ -50,8 +50,6 @@ class Cases:
     filters: tuple[str, ...]
     link_filters: tuple[str, ...]
     private_links: tuple[LinkView, ...]
-    foreign_methods: str
-    foreign_body: str | None
     unseen: str
     deletions: tuple[Deletion, ...]
     changeable: bool
@@ -101,9 +99,7 @@ def cases_of(view: ResourceView, views: Mapping[str, ResourceView]) -> Cases:
         filters=tuple(f.name for f in differing if f.filterable and _is_filter(view, f.name)),
         link_filters=tuple(link.column for link in links if not link.to_users),
         private_links=tuple(hidden) if view.owned and view.users_write else (),
-        foreign_methods='["PATCH", "DELETE"]' if hidden or hidden_sets else "METHODS[1:]",
         unseen="".join(f' | {{"{found.ids}": []}}' for found in hidden_sets),
-        foreign_body="OTHER" if hidden or hidden_sets else None,
         deletions=tuple(_deletions(view, links, views)),
         changeable=bool(differing),
         moves=tuple(move for move in view.moves if move.way is not None),

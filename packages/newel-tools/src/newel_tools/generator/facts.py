@@ -74,13 +74,20 @@ def _said(resource: Resource, name: str, word: str, fields: Sequence[FieldView])
             cls=name,
             word=word,
             usual=False,
-            lines=(f"before: {field.mapped}", f"after: {field.mapped}"),
+            lines=(f"before: {_type(field)}", f"after: {_type(field)}"),
             sample=f", before={_value(field)}, after={_value(field)}",
             field=field,
         )
     action = action_of(word) if action_of(word) in {a.name for a in resource.actions} else None
     says = "Publish it in the service, where it becomes true."
     return FactView(cls=name, word=word, usual=False, says=says, action=action)
+
+
+def _type(field: FieldView) -> str:
+    """Return the type of a row's value, which is never renamed here: no field hides it."""
+    has_own = field.choices is not None or field.type == "json"
+    plain = field.plain if has_own else PYTHON[field.type][0]
+    return f"{plain} | None" if field.optional else plain
 
 
 def _value(field: FieldView) -> str:
