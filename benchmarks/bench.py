@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks import hashing, openapi, routing, startup
+from benchmarks import edge, hashing, openapi, routing, startup
 from benchmarks.conformance import conforms
 from benchmarks.databases import Backend, Prepared, prepared
 from benchmarks.load import load_command
@@ -191,7 +191,7 @@ def main() -> int:
         if _is_whole(options):
             save("requests", _without_names(report))
             write_section("requests", page(report))
-            for figure in (startup, openapi, routing, hashing):
+            for figure in (startup, openapi, routing, hashing, edge):
                 progress(figure.NAME)
                 write_section(figure.NAME, figure.measure())
     except BenchmarkError as error:

@@ -168,6 +168,26 @@ class TestWhatIsKept:
             assert await service.titles() == ["for everybody"]
         assert [service.asked for service in services] == [1, 0, 0]
 
+    async def test_what_is_public_is_one_for_all_whoever_is_named(self) -> None:
+        cache, calls = LevelCache(), []
+
+        @cached(expire=1, public=True)
+        async def rates(work: Unit, caller: Principal) -> int:
+            calls.append(caller)
+            return 1
+
+        @cached(expire=1)
+        async def own(work: Unit, caller: Principal) -> int:
+            calls.append(caller)
+            return 1
+
+        for caller in (ANN, BOB):
+            await rates(PlainUnit(cache, caller), caller)
+        assert calls == [ANN]
+        for caller in (ANN, BOB, Principal(id=ANN.id)):
+            await own(PlainUnit(cache, ANN), caller)
+        assert calls == [ANN, ANN, BOB, ANN]  # whose rows the unit sees, and who is named
+
     async def test_a_unit_without_a_caller_gets_nobodys(self, database: Database) -> None:
         await count(database)
         async with database.read(None) as work:

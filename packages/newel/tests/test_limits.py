@@ -359,7 +359,7 @@ class TestMemory:
         await hits(limiter, FIVE_A_MINUTE, 5, key=long + "1")
         assert await hits(limiter, FIVE_A_MINUTE, 1, key=long + "1") == [False]
         assert await hits(limiter, FIVE_A_MINUTE, 1, key=long + "2\ud800") == [True]
-        assert all(len(key) <= 128 for key in limiter._recovered_at[FIVE_A_MINUTE])
+        assert all(len(key) <= 128 for key in limiter._counts[FIVE_A_MINUTE].recovered_at)
         await limiter.reset(long + "1")
         assert await hits(limiter, FIVE_A_MINUTE, 1, key=long + "1") == [True]
 
@@ -429,7 +429,7 @@ class TestProperties:
                 await limiter.hit(str(key), Rate(1 + key % 3, 60))
                 if key == 7:
                     await limiter.reset("7")
-                held = sum(len(each) for each in limiter._recovered_at.values())
+                held = sum(len(each.recovered_at) for each in limiter._counts.values())
                 assert len(limiter) == held <= 20
 
         asyncio.run(use())

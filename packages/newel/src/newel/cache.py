@@ -16,13 +16,22 @@ from __future__ import annotations
 import inspect
 import string
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping, Sequence
+from datetime import date, datetime
 from functools import partial, wraps
 from types import NoneType, SimpleNamespace
 from typing import Any, Final, ParamSpec, Protocol, TypeVar, get_args, get_type_hints
+from uuid import UUID
 
 from pydantic import PydanticSchemaGenerationError, TypeAdapter
 
-__all__ = ["MISSING_SECONDS", "Cache", "Tags", "Unit", "cached"]
+from newel.principal import Principal
+
+__all__ = ["MISSING_SECONDS", "Cache", "Kept", "Tags", "Unit", "cached"]
+
+_VALUES: Final = frozenset(
+    {UUID, str, int, bool, float, bytes, NoneType, datetime, date, Principal}
+)
+"""What has no unit of work, known by its type: asking each would take longer than the rest."""
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -34,8 +43,23 @@ MISSING_SECONDS: Final = 30.0
 """How long it is remembered that there is nothing (``None``, ``NotFound``), unless said."""
 
 
+class Kept(Protocol):
+    """What is kept under a key."""
+
+    def answer(self) -> Any:
+        """Return the value; raises ``NotFound`` when that is what was found."""
+        ...
+
+
 class Cache(Protocol):
     """What a unit of work has at ``work.cache``."""
+
+    def peek(self, key: Hashable) -> Kept | None:
+        """Return what is at hand, without a load and without waiting.
+
+        Raises ``TypeError`` for a key that cannot be hashed; ``get_or_set`` takes it.
+        """
+        ...
 
     async def get_or_set(
         self,
@@ -102,7 +126,7 @@ def cached(
     def decorate(
         function: Callable[P, Coroutine[Any, Any, T]],
     ) -> Callable[P, Coroutine[Any, Any, T]]:
-        target = _Target(function, tags)
+        target = _Target(function, tags, public=public)
         adapter: TypeAdapter[Any] | None = None
 
         @wraps(function)
@@ -110,9 +134,17 @@ def cached(
             nonlocal adapter
             if adapter is None:  # with the first call, when all names are defined
                 adapter = target.adapter()
-            unit, values = target.split(args, kwargs)
-            return await unit.cache.get_or_set(
-                (target.name, None if public else unit.seen_by, *values),
+            unit, key = target.key(args, kwargs)
+            cache = unit.cache
+            try:
+                kept = cache.peek(key)
+            except TypeError:  # unhashable: a list, a model
+                kept = None
+            if kept is not None:
+                value: T = kept.answer()
+                return value
+            return await cache.get_or_set(
+                key,
                 partial(function, *args, **kwargs),
                 kind=adapter,
                 expire=expire,
@@ -128,11 +160,12 @@ def cached(
 class _Target:
     """A function that is cached."""
 
-    def __init__(self, function: Callable[..., Any], tags: Sequence[str]) -> None:
+    def __init__(self, function: Callable[..., Any], tags: Sequence[str], *, public: bool) -> None:
         qualname: str = getattr(function, "__qualname__", repr(function))
         self.name: str = f"{function.__module__}.{qualname}"
         self._function = function
         self._tags = tags
+        self._public = public
         self._signature = inspect.signature(function)
         self._names = tuple(self._signature.parameters)
         if not inspect.iscoroutinefunction(function):
@@ -159,24 +192,30 @@ class _Target:
         except PydanticSchemaGenerationError as error:
             raise TypeError(f"{self.name} returns what pydantic cannot write: {error}") from error
 
-    def split(
-        self, args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> tuple[Unit, Sequence[Hashable]]:
-        """Return the unit of work, and the arguments that the value depends on, by name."""
+    def key(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Unit, Hashable]:
+        """Return the unit of work, and the key: what the value depends on, by name."""
         unit: Unit | None = None
-        values: list[Hashable] = []
+        seen_by: Hashable = None
+        parts: list[Any] = [self.name]
         for name, value in (*zip(self._names, args, strict=False), *kwargs.items()):
-            found = value if name == "work" else getattr(value, "work", None)
-            if isinstance(found, Unit):  # the unit, or what works in it: a service, a repository
-                unit = unit or found
-            else:
-                values += (name, value)
+            if type(value) is Principal:
+                if value is seen_by or self._public:
+                    continue  # it is there already, or not to be
+            elif type(value) not in _VALUES:
+                found = value if name == "work" else getattr(value, "work", None)
+                if isinstance(found, Unit):  # the unit, or what works in it: a service
+                    if unit is None:
+                        unit, seen_by = found, found.seen_by
+                    continue
+            parts += (name, value)
         if unit is None:
             raise TypeError(
                 f"{self.name} has no unit of work: make it a method of what has `self.work`, or "
                 "give it a parameter `work: CurrentWork`"
             )
-        return unit, values
+        if not self._public:
+            parts.append(seen_by)
+        return unit, tuple(parts)
 
     def tags(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Sequence[str]:
         """Return the tags of a call."""

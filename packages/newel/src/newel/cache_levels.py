@@ -184,6 +184,19 @@ class LevelCache:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    def peek(self, key: Hashable) -> _Entry | None:
+        """See ``Cache.peek``."""
+        entry = cast("_Entry | None", self._entries.get(key))
+        if entry is None or self._monotonic() >= entry.until:
+            return None
+        if self._store is not None and not self._store.is_listening:
+            return None
+        if entry.as_of != self._now:
+            if not self._is_untouched(entry.tags, entry.as_of):
+                return None
+            entry.as_of = self._now  # so the next look is cheap
+        return entry
+
     async def get_or_set(
         self,
         key: Hashable,
@@ -196,10 +209,10 @@ class LevelCache:
     ) -> T:
         """See ``Cache.get_or_set``."""
         try:
-            found = self._kept(key)
+            found = self.peek(key)
         except TypeError:  # unhashable: a list, a model
             key = _text(key)
-            found = self._kept(key)
+            found = self.peek(key)
         if found is None:
             adapter = kind if isinstance(kind, TypeAdapter) else _adapter(kind)
             how = _Load(load=load, adapter=adapter, expire=expire, expire_missing=expire_missing)
@@ -218,17 +231,6 @@ class LevelCache:
                 await self._pay(self._store)
 
     # ------------------------------------------------------------------------------- what is good
-
-    def _kept(self, key: Hashable) -> _Entry | None:
-        """Return what the process keeps under ``key`` if it is still good."""
-        entry = cast("_Entry | None", self._entries.get(key))
-        if entry is None or self._monotonic() >= entry.until or not self.is_current:
-            return None
-        if entry.as_of != self._now:
-            if not self._is_untouched(entry.tags, entry.as_of):
-                return None
-            entry.as_of = self._now  # so the next look is cheap
-        return entry
 
     def _is_untouched(self, tags: Sequence[str], as_of: int) -> bool:
         """Tell whether no tag was forgotten after the moment ``as_of``."""
@@ -262,7 +264,7 @@ class LevelCache:
                 return await self._fly(key, how, _Flight(tags, self._now))
             entry = await asyncio.shield(flight.landed)
             if entry is None:
-                entry = self._kept(key)  # another of those who waited may have loaded it
+                entry = self.peek(key)  # another of those who waited may have loaded it
             if entry is not None:
                 return entry
 

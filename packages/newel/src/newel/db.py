@@ -259,6 +259,9 @@ class _PassedBy:
     def __init__(self, work: Work) -> None:
         self._work = work
 
+    def peek(self, key: Hashable) -> None:  # noqa: ARG002 - the interface
+        return None
+
     async def get_or_set(
         self,
         key: Hashable,  # noqa: ARG002 - the interface

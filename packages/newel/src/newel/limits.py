@@ -13,8 +13,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Final, Protocol, Self
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, Protocol, Self
 
 from newel.errors import Unavailable
 
@@ -59,8 +59,7 @@ class Rate:
         return f"{self.limit}/{self.period_seconds:g}s"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class Decision(NamedTuple):
     """What a limiter says about one use.
 
     ``remaining`` uses may follow at once. ``retry_after_seconds`` is 0 if this one was allowed,
@@ -122,9 +121,7 @@ class MemoryLimiter:
             raise ValueError("a limiter needs room for a key")
         self._max_keys = max_keys
         self._monotonic = monotonic
-        # For each rate, since keys of one rate recover in about the order of their use: key -> the
-        # nanosecond at which the whole limit is there again, the longest not used key first.
-        self._recovered_at: dict[Rate, OrderedDict[str, int]] = {}
+        self._counts: dict[Rate, _Count] = {}
         self._size = 0
 
     def __len__(self) -> int:
@@ -132,37 +129,54 @@ class MemoryLimiter:
 
     async def hit(self, key: str, rate: Rate, *, cost: int = 1) -> Decision:
         """See ``Limiter.hit``. Never waits, so that uses of one event loop cannot mix."""
-        step, full = _steps(rate, cost=cost, units=_NANOSECONDS)
-        now = int(self._monotonic() * _NANOSECONDS)
-        keys = self._recovered_at.setdefault(rate, OrderedDict())
+        count = self._counts.get(rate)
+        if count is None:
+            count = self._counts[rate] = _Count(_steps(rate, units=_NANOSECONDS))
+        _refuse_impossible(rate, cost)
         key = _bounded(key)
-        before = max(now, keys.get(key, now))
+        now = int(self._monotonic() * _NANOSECONDS)
+        before = max(now, count.recovered_at.get(key, now))
+        step, full, _ = count.steps
         after = before + cost * step
         allowed = after - now <= full
-        self._remember(keys, key, recovered_at=after if allowed else before, now=now)
-        used = (after if allowed else before) - now
-        return _decision(rate, allowed=allowed, used=used, cost=cost, units=_NANOSECONDS)
+        recovered_at = after if allowed else before
+        self._remember(count.recovered_at, key, recovered_at, now)
+        return _decision(rate, count.steps, cost=cost, allowed=allowed, used=recovered_at - now)
 
     async def reset(self, key: str) -> None:
         """See ``Limiter.reset``."""
         key = _bounded(key)
-        for keys in self._recovered_at.values():
-            if keys.pop(key, None) is not None:
+        for count in self._counts.values():
+            if count.recovered_at.pop(key, None) is not None:
                 self._size -= 1
 
-    def _remember(
-        self, keys: OrderedDict[str, int], key: str, *, recovered_at: int, now: int
-    ) -> None:
-        self._size += key not in keys
+    def _remember(self, keys: OrderedDict[str, int], key: str, recovered_at: int, now: int) -> None:
+        if key not in keys:
+            self._size += 1
         keys[key] = recovered_at
         keys.move_to_end(key)  # also when refused: who keeps trying is not forgotten
         for _ in range(2):  # two for each that comes, so that it shrinks
-            if keys[oldest := next(iter(keys))] <= now:
-                del keys[oldest]
-                self._size -= 1
-        if self._size > self._max_keys:
-            max(self._recovered_at.values(), key=len).popitem(last=False)
+            oldest = next(iter(keys))
+            if keys[oldest] > now:
+                break
+            del keys[oldest]
             self._size -= 1
+        if self._size > self._max_keys:
+            fullest = max((count.recovered_at for count in self._counts.values()), key=len)
+            fullest.popitem(last=False)
+            self._size -= 1
+
+
+@dataclass(slots=True, eq=False)
+class _Count:
+    """What is counted of one rate: keys of one rate recover in about the order of their use.
+
+    ``recovered_at``: key -> the nanosecond at which the whole limit is there again, the longest not
+    used key first.
+    """
+
+    steps: tuple[int, int, int]
+    recovered_at: OrderedDict[str, int] = field(default_factory=OrderedDict[str, int])
 
 
 class Tally(Protocol):
@@ -192,14 +206,15 @@ class SharedLimiter:
 
     async def hit(self, key: str, rate: Rate, *, cost: int = 1) -> Decision:
         """See ``Limiter.hit``."""
-        step, full = _steps(rate, cost=cost, units=_MICROSECONDS)
+        steps = _steps(rate, units=_MICROSECONDS)
+        _refuse_impossible(rate, cost)
         try:
             allowed, used = await self._tally.hit(
-                _bounded(key), str(rate), step_us=step, full_us=full, cost=cost
+                _bounded(key), str(rate), step_us=steps[0], full_us=steps[1], cost=cost
             )
         except Unavailable:
             return await self._alone.hit(key, rate, cost=cost)
-        return _decision(rate, allowed=allowed, used=used, cost=cost, units=_MICROSECONDS)
+        return _decision(rate, steps, cost=cost, allowed=allowed, used=used)
 
     async def reset(self, key: str) -> None:
         """See ``Limiter.reset``."""
@@ -208,33 +223,40 @@ class SharedLimiter:
             await self._tally.reset(_bounded(key))
 
 
-def _steps(rate: Rate, *, cost: int, units: int) -> tuple[int, int]:
-    """Return how much of the period one use takes, and the period: whole ``units`` a second.
+def _steps(rate: Rate, *, units: int) -> tuple[int, int, int]:
+    """Return how much of the period one use takes, the period, and of how many ``units`` a second.
 
     Sums of floats let one more or one fewer pass. Rounding up makes a use late by a unit, never
-    early. Raises ``ValueError`` for a ``cost`` that could never be allowed.
+    early.
     """
+    step = math.ceil(rate.period_seconds * units / rate.limit)
+    return step, step * rate.limit, units
+
+
+def _refuse_impossible(rate: Rate, cost: int) -> None:
     if not 1 <= cost <= rate.limit:
         raise ValueError(f"a cost of {cost} can never be allowed by {rate}")
-    step = math.ceil(rate.period_seconds * units / rate.limit)
-    return step, step * rate.limit
 
 
-def _decision(rate: Rate, *, allowed: bool, used: int, cost: int, units: int) -> Decision:
-    """Return what it means that ``used`` units of the period are taken."""
-    step, full = _steps(rate, cost=cost, units=units)
+def _decision(
+    rate: Rate, count: tuple[int, int, int], *, cost: int, allowed: bool, used: int
+) -> Decision:
+    """Return what it means that ``used`` of the period are taken; ``count``: step, full, units."""
+    step, full, units = count
     return Decision(
-        allowed=allowed,
-        limit=rate.limit,
-        period_seconds=rate.period_seconds,
-        remaining=(full - used) // step,
-        retry_after_seconds=0.0 if allowed else (used + cost * step - full) / units,
-        reset_after_seconds=used / units,
+        allowed,
+        rate.limit,
+        rate.period_seconds,
+        (full - used) // step,
+        0.0 if allowed else (used + cost * step - full) / units,
+        used / units,
     )
 
 
 def _bounded(key: str) -> str:
     """Return ``key``, or its digest if a client could fill the memory with it."""
-    if len(key) <= _MAX_KEY_LENGTH:
-        return key
+    return key if len(key) <= _MAX_KEY_LENGTH else _digest(key)
+
+
+def _digest(key: str) -> str:
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
