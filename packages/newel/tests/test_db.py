@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import AsyncGenerator
+from contextlib import nullcontext
 from typing import Annotated, Any
 from uuid import uuid4
 
@@ -12,7 +13,7 @@ import httpx2
 import pytest
 from fastapi import Depends, FastAPI
 from sample_entities import Tag
-from sqlalchemy import event, func, select, text
+from sqlalchemy import event, func, select, text, update
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from newel import db
@@ -215,6 +216,38 @@ async def test_a_full_pool_answers_after_the_pool_wait(database_url: str) -> Non
             async with database.read(None) as second:
                 await second.session.scalar(select(func.count()).select_from(Tag))
     await database.close()
+
+
+@pytest.mark.parametrize("sabotage", [False, True])
+async def test_a_transaction_in_which_nothing_happens_does_not_hold_its_locks_for_ever(
+    database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch, sabotage: bool
+) -> None:
+    """Its process was stopped, with SIGSTOP for example: another one gets on with its rows."""
+    if database.is_sqlite:
+        pytest.skip("SQLite has no server that could end it")
+    monkeypatch.setattr("newel.db.IDLE_SECONDS", 0 if sabotage else 1)
+    stopped = Database(database_url)
+    async with database.write(None) as work:
+        work.session.add(Tag(label="a"))
+    change = update(Tag).values(label="b")
+    with pytest.raises(AppError) if not sabotage else nullcontext():
+        async with stopped.write(None) as idle:
+            await idle.session.execute(change)
+            with pytest.raises(AppError) if sabotage else nullcontext():
+                async with database.write(None) as work:
+                    connection = await work.session.connection()
+                    await connection.execute(text("SET LOCAL lock_timeout = 3000"))
+                    await work.session.execute(change)
+    await stopped.close()
+
+
+async def test_every_connection_has_that_limit(database: Database) -> None:
+    if database.is_sqlite:
+        pytest.skip("SQLite has no server that could end it")
+    shown = text("SHOW idle_in_transaction_session_timeout")
+    for engine in (database.engine, database.reading_engine):
+        async with engine.connect() as connection:
+            assert (await connection.execute(shown)).scalar_one() == "1min"
 
 
 async def test_the_pool_is_as_the_requirements_say(database: Database) -> None:

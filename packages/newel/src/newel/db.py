@@ -63,6 +63,12 @@ SQLITE_BUSY_SECONDS = 5.0
 """How long a writer waits for another process's write before it answers 503."""
 
 
+IDLE_SECONDS = 60
+"""How long nothing may happen in a transaction on PostgreSQL until the server ends it: a process
+that was stopped in the middle of one, with SIGSTOP for example, holds its locks no longer. The
+statements themselves may take their time; a request has its own end."""
+
+
 class ReadOnlyUnit(RuntimeError):
     """A read unit was asked to write: a mistake in the code (a GET that changes something)."""
 
@@ -425,7 +431,10 @@ def _backend(url: str) -> str:
 
 
 def _postgresql(url: str, pool: dict[str, Any]) -> AsyncEngine:
-    connect = {"timeout": 2, "server_settings": {"jit": "off"}} if "+asyncpg" in url else {}
+    said = {"jit": "off", "idle_in_transaction_session_timeout": str(IDLE_SECONDS * 1000)}
+    connect: dict[str, Any] = {"timeout": 2, "server_settings": said}
+    if "+psycopg" in url:
+        connect = {"options": " ".join(f"-c {name}={value}" for name, value in said.items())}
     engine = create_async_engine(
         url,
         **pool,
