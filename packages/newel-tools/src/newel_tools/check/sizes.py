@@ -18,6 +18,7 @@ __all__ = [
     "declared_at",
     "is_compared",
     "is_offset",
+    "is_page_size",
     "is_size",
     "reads_rows",
 ]
@@ -42,6 +43,15 @@ _ORDERS: Final = (ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.In, ast.NotIn)
 def is_size(param: Field) -> bool:
     """Tell whether a query parameter says how many rows are wanted."""
     return param.source == "query" and "int" in param.shape.types and bool(_SIZES.match(param.name))
+
+
+def is_page_size(route: Route, param: Field) -> bool:
+    """Tell the same of one parameter among a route's: beside a size with a default, a filter.
+
+    `?limit=` of a route with `?page_size=20` looks for rows whose column `limit` is so.
+    """
+    others = [p for p in route.params if is_size(p) and p is not param and p.default is not None]
+    return is_size(param) and (param.default is not None or not others)
 
 
 def is_offset(param: Field) -> bool:

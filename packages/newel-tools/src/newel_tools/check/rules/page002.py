@@ -9,7 +9,7 @@ from typing import Final
 from newel_tools.check.finding import Finding
 from newel_tools.check.review import Review
 from newel_tools.check.rule import Rule
-from newel_tools.check.sizes import bound_in_code, is_size
+from newel_tools.check.sizes import bound_in_code, is_page_size
 from newel_tools.facts.routes import Route
 from newel_tools.facts.shapes import Field
 
@@ -24,7 +24,7 @@ def find(review: Review) -> Iterator[Finding]:
         if "GET" not in route.methods:
             continue
         for param in route.params:
-            unbounded = is_size(param) and not _is_bounded(param) and _lists(route)
+            unbounded = is_page_size(route, param) and not _is_bounded(param) and _lists(route)
             if unbounded and not bound_in_code(review, route, param):
                 yield _finding(review, route, param)
 
@@ -107,6 +107,15 @@ class Note(Base):
 def notes(limit: Annotated[int, Query(ge=1, le=100)] = 20) -> list[int]:
     with Session(engine) as session:
         return list(session.scalars(select(Note.id).limit(limit)))
+
+
+@app.get("/tiers")
+def tiers(
+    page_size: Annotated[int, Query(ge=1, le=100)] = 20, limit: int | None = None
+) -> list[int]:
+    with Session(engine) as session:
+        found = select(Note.id).filter_by(id=limit).limit(page_size)
+        return list(session.scalars(found))
 
 
 @app.get("/clamped")

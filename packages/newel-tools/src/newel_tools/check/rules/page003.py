@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from newel_tools.check.finding import Finding
 from newel_tools.check.review import Review
 from newel_tools.check.rule import Rule
-from newel_tools.check.sizes import bound_in_code, declared_at, is_offset, is_size
+from newel_tools.check.sizes import bound_in_code, declared_at, is_offset, is_page_size
 from newel_tools.facts.shapes import Field
 
 __all__ = ["RULE"]
@@ -17,7 +17,7 @@ def find(review: Review) -> Iterator[Finding]:
     """Find offsets and page sizes without `ge` or `gt` that reach a query."""
     for route in review.http_routes:
         for param in route.params:
-            is_page = is_offset(param) or is_size(param)
+            is_page = is_offset(param) or is_page_size(route, param)
             if not is_page or _is_bounded(param):
                 continue
             if not bound_in_code(review, route, param, side="lower"):
@@ -101,6 +101,15 @@ def notes(
 ) -> list[int]:
     with Session(engine) as session:
         return list(session.scalars(select(Note.id).offset(skip).limit(limit)))
+
+
+@app.get("/tiers")
+def tiers(
+    page_size: Annotated[int, Query(ge=1, le=100)] = 20, limit: int | None = None
+) -> list[int]:
+    with Session(engine) as session:
+        found = select(Note.id).filter_by(id=limit).limit(page_size)
+        return list(session.scalars(found))
 
 
 @app.get("/clamped")
