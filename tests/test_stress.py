@@ -52,7 +52,7 @@ def crash(folder: Path, *arguments: str, **environment: str) -> subprocess.Compl
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("database", BACKENDS)
 def test_a_service_keeps_its_promises(tmp_path: Path, database: str) -> None:
-    kills, syscalls = (7, 5) if database == "sqlite" else (7, 3)
+    kills, syscalls = (5, 4) if database == "sqlite" else (7, 2)
     arguments = ("--database", database, "--kills", str(kills), "--syscalls", str(syscalls))
 
     done = crash(tmp_path, *arguments, "--json", "--seed", "11")
@@ -70,10 +70,10 @@ SHORT = {
     "late-key": "--kills 2 --only api",
     "answer-before-commit": "--kills 2 --only api",
     "background-tasks": "--kills 2 --only api",
-    "torn-transfer": "--kills 4 --only api",
+    "torn-transfer": "--kills 3 --only api",
     "no-fence": "--kills 1 --only pause",
-    "no-reaper": "--kills 3 --only worker",
-    "relay-marks-first": "--kills 3 --only relay",
+    "no-reaper": "--kills 2 --only worker",
+    "relay-marks-first": "--kills 2 --only relay",
     "no-order": "--kills 1 --only worker",
 }
 
