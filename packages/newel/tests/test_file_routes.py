@@ -3,91 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import tracemalloc
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
-from datetime import timedelta
+from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import httpx2
 import pytest
-from asgi_lifespan import LifespanManager
-from fastapi import FastAPI
-from sample_accounts import SECRET
-from sample_entities import User
-from sqlalchemy import func, select
+from sample_files import PNG, World, form, running
 
-from newel import accounts, file_routes, files
-from newel.app import create_app
-from newel.clock import utc_now
-from newel.errors import InsufficientStorage
-from newel.files import StoredFile, sweep_files
-from newel.settings import Settings
-from newel.storage import LocalStorage
-from newel.testing import FrozenClock, KnownUser, commits_fail, log_in, make_user, run_jobs
-from newel.uploads import FileRules
+from newel.testing import FrozenClock
 
 pytestmark = pytest.mark.anyio
-
-PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 100
-RIGHTS = frozenset({"files:read", "files:write"})
-ROLES = {"user": RIGHTS, "reader": frozenset({"files:read"}), "admin": frozenset({"*"})}
-RULES = FileRules(max_bytes=200_000, quota_bytes=300_000, most_at_once=3)
-"""Of one file and of all of a user's."""
-
-
-class World:
-    def __init__(self, app: FastAPI, folder: Path) -> None:
-        self.app = app
-        self.folder = folder
-
-    @asynccontextmanager
-    async def user(self, role: str = "user") -> AsyncGenerator[httpx2.AsyncClient]:
-        known: KnownUser = await make_user(self.app, roles=[role], password="a-long-password-1")
-        async with self.anybody(**await log_in(self.app, known)) as client:
-            yield client
-
-    def anybody(self, **headers: str) -> httpx2.AsyncClient:
-        transport = httpx2.ASGITransport(self.app)
-        return httpx2.AsyncClient(
-            transport=transport, base_url="https://test/api/v1", headers=headers
-        )
-
-    def stored(self) -> list[Path]:
-        return [path for path in self.folder.rglob("*") if path.is_file()]
-
-    async def rows(self) -> int:
-        database = self.app.state.database
-        return (await database.rows(select(func.count()).select_from(StoredFile), {}))[0][0]
 
 
 @pytest.fixture
 async def world(database_url: str, tmp_path: Path) -> AsyncGenerator[World]:
-    tmp_path.joinpath("migrations").mkdir()
-    settings = Settings(
-        _env_file=None,
-        secret_key=SECRET,
-        environment="test",
-        database_url=database_url,
-        migrations=tmp_path / "migrations",
-        storage_url=f"file:{tmp_path / 'files'}",
-        login_limit="1000/minute",
-    )
-    app = create_app(
-        settings,
-        accounts.module(User, roles=ROLES),
-        file_routes.module(RULES),
-        clock=FrozenClock(utc_now()),
-    )
-    async with LifespanManager(app):
-        yield World(app, tmp_path / "files")
-
-
-def form(content: bytes = PNG, name: str = "photo.png") -> Mapping[str, Any]:
-    return {"files": {"file": (name, content, "application/x-whatever")}}
+    async with running(database_url, tmp_path) as found:
+        yield found
 
 
 async def test_what_is_uploaded_is_downloaded(world: World) -> None:
@@ -227,68 +160,6 @@ class TestLinks:
                 assert (await nobody.get(forged)).status_code in {404, 422}, forged
             await ann.delete(f"/files/{mine}")
             assert (await nobody.get(url)).status_code == 404
-
-
-class TestBytes:
-    async def test_go_after_the_row(self, world: World) -> None:
-        async with world.user() as client:
-            mine = (await client.post("/files", **form())).json()["id"]
-            assert (await client.delete(f"/files/{mine}")).status_code == 204
-            assert len(world.stored()) == 1, "the commit comes first"
-            await run_jobs(world.app)
-            assert world.stored() == []
-            assert (await client.get(f"/files/{mine}")).status_code == 404
-
-    async def test_stay_when_the_deletion_is_not_committed(self, world: World) -> None:
-        async with world.user() as client:
-            mine = (await client.post("/files", **form())).json()["id"]
-            with commits_fail(world.app.state.database):
-                assert (await client.delete(f"/files/{mine}")).status_code == 503
-            await run_jobs(world.app)
-            assert (await client.get(f"/files/{mine}/content")).content == PNG
-
-    async def test_without_a_row_are_swept(
-        self, world: World, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        async with world.user() as client:
-            kept = (await client.post("/files", **form())).json()["id"]
-            with commits_fail(world.app.state.database):
-                assert (await client.post("/files", **form())).status_code == 503
-            assert len(world.stored()) == 2
-
-            await self.sweep(world)
-            assert len(world.stored()) == 2, "it may still get its row"
-            later = utc_now() + timedelta(hours=3)
-            monkeypatch.setattr(files, "utc_now", lambda: later)
-            await self.sweep(world)
-            assert len(world.stored()) == 1
-            assert (await client.get(f"/files/{kept}/content")).content == PNG
-
-    @staticmethod
-    async def sweep(world: World) -> None:
-        async with world.app.state.database.write(None) as work:
-            work.enqueue(sweep_files)
-        await run_jobs(world.app)
-
-    async def test_a_full_disk_is_507_and_reading_goes_on(
-        self, world: World, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def full(*_: object) -> None:
-            raise InsufficientStorage
-
-        async with world.user() as client:
-            mine = (await client.post("/files", **form())).json()["id"]
-            with monkeypatch.context() as patch:
-                patch.setattr(LocalStorage, "_put", full)
-                assert (await client.post("/files", **form())).status_code == 507
-                assert (await client.get(f"/files/{mine}/content")).content == PNG
-            assert (await client.post("/files", **form())).status_code == 201, "no restart"
-
-    async def test_that_are_gone_are_not_found(self, world: World) -> None:
-        async with world.user() as client:
-            mine = (await client.post("/files", **form())).json()["id"]
-            os.unlink(world.stored()[0])  # noqa: PTH108 - somebody's rm
-            assert (await client.get(f"/files/{mine}/content")).status_code == 404
 
 
 async def test_the_same_key_uploads_once(world: World) -> None:

@@ -107,9 +107,8 @@ def create_app(
         _take_authenticator(app, module)
     problems.install(app)
     _document(app, next(iter(by_prefix), settings.api_prefix))
-    if settings.serves_docs:
-        for prefix, one in by_prefix.items():
-            serve_document(app, prefix, _version_of(app, modules, prefix, one).openapi)
+    for prefix, one in by_prefix.items() if settings.serves_docs else ():
+        serve_document(app, prefix, _version_of(app, modules, prefix, one).openapi)
     _refuse_undeclared_routes(app)
     plan_dependencies(app.routes)
     index = RouteIndex(app)
