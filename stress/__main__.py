@@ -70,6 +70,8 @@ def main() -> int:
     except ConfigurationError as error:
         print(f"error: {error.detail}\nfix:   {error.fix}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:  # everything has been ended on the way here
+        return 130
     return int(any(one.missed for one in results))
 
 
