@@ -258,6 +258,16 @@ async def test_a_broker_that_is_away_is_nobodys_fault(
     assert changes == ["broker_away", "broker_back"]
 
 
+async def test_a_failure_ends_the_round(
+    database: Database, broker: FrailBroker, sender: Publisher
+) -> None:
+    """Else a broker that hangs would be asked for each of hundreds of entities, for seconds."""
+    broker.is_away = True
+    await publish(database, *(OrderPaid(id=uuid4()) for _ in range(3 * publisher.AT_ONCE)))
+    assert await sender.publish_some() == 0
+    assert len(broker.asked) <= publisher.AT_ONCE
+
+
 async def check_away(database: Database, broker: Broker) -> None:
     with pytest.raises(Degraded, match="does not answer"):
         await check_broker(broker, database)
