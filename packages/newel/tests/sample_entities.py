@@ -77,3 +77,29 @@ class Measure(Entity):
     label: Mapped[str] = mapped_column(String(32))
     count: Mapped[int] = mapped_column(default=0)
     amount: Mapped[Decimal] = mapped_column(Numeric(12, 2), default=Decimal(0))
+
+
+class Board(Entity):
+    """Everybody's, with notes that are not: however they are loaded, each sees their own."""
+
+    __tablename__ = "boards"
+
+    selected: Mapped[list[Note]] = relationship(
+        lazy="selectin", init=False, repr=False, viewonly=True
+    )
+    joined: Mapped[list[Note]] = relationship(lazy="joined", init=False, repr=False, viewonly=True)
+
+
+class Note(Owned, SoftDeleted):
+    __tablename__ = "notes"
+
+    board_id: Mapped[UUID] = mapped_column(ForeignKey("boards.id"))
+    shelf_id: Mapped[UUID | None] = mapped_column(ForeignKey("shelves.id"), default=None)
+
+
+class Shelf(Entity):
+    """As a board, but without a join: its SELECT by id is remembered."""
+
+    __tablename__ = "shelves"
+
+    notes: Mapped[list[Note]] = relationship(lazy="selectin", init=False, repr=False, viewonly=True)

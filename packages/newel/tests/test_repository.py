@@ -9,10 +9,11 @@ from typing import Literal
 from uuid import uuid4
 
 import pytest
-from sample_entities import Agent, Measure, Post, Tag, User
+from sample_entities import Agent, Board, Measure, Note, Post, Shelf, Tag, User
 from sqlalchemy import update
 from sqlalchemy.orm import selectinload
 
+from newel.clock import utc_now
 from newel.db import Database, Work
 from newel.errors import BadRequest, Duplicate, Forbidden, NotFound, StaleVersion
 from newel.pages import CursorQuery, PageQuery
@@ -39,6 +40,14 @@ class Tags(Repository[Tag]):
 
 class Measures(Repository[Measure]):
     entity = Measure
+
+
+class Boards(Repository[Board]):
+    entity = Board
+
+
+class Shelves(Repository[Shelf]):
+    entity = Shelf
 
 
 class AgentQuery(PageQuery):
@@ -91,6 +100,33 @@ async def test_somebody_elses_row_is_not_found(database: Database, ann: Principa
         with pytest.raises(NotFound):
             await Agents(work).get(agent.id)
         assert (await Agents(work).page(PageQuery())).total == 0
+
+
+async def test_what_is_loaded_with_a_row_is_ones_own_too(
+    database: Database, ann: Principal, work: Work
+) -> None:
+    """A deleted note of hers and a note of somebody else hang on what everybody may read."""
+    await work.session.commit()
+    board, shelf, bob = Board(), Shelf(), User(email="bob@example.com")
+    async with database.write(None) as everybody, everybody.as_system("arrange"):
+        everybody.session.add_all([board, shelf, bob])
+        await everybody.flush()
+        mine, deleted, foreign = (
+            Note(owner_id=owner, board_id=board.id, shelf_id=shelf.id)
+            for owner in (ann.user_id, ann.user_id, bob.id)
+        )
+        everybody.session.add_all([mine, deleted, foreign])
+        deleted.deleted_at = utc_now()
+    for _ in range(2):  # the statement is remembered the first time
+        async with database.read(ann) as hers:
+            found = await Boards(hers).get(board.id)
+            assert [note.id for note in found.selected] == [mine.id]
+            assert [note.id for note in found.joined] == [mine.id]
+        async with database.read(ann) as hers:
+            assert [note.id for note in (await Shelves(hers).get(shelf.id)).notes] == [mine.id]
+    async with database.read(None) as everybody, everybody.as_system("control"):
+        assert len((await Shelves(everybody).get(shelf.id)).notes) == 2
+        assert len((await Boards(everybody).get(board.id)).joined) == 2
 
 
 async def test_a_taken_value_is_a_duplicate_that_can_be_caught(work: Work) -> None:

@@ -10,12 +10,13 @@ others are not found; there is no way here to see them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel, TypeAdapter
 from pydantic_core import from_json, to_json
-from sqlalchemy import ColumnElement, Select, and_, bindparam, func, or_, select
+from sqlalchemy import ColumnElement, Select, and_, bindparam, func, inspect, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.orm.exc import StaleDataError
@@ -64,7 +65,7 @@ class Repository(Generic[E]):
 
     async def find(self, id: UUID, *options: ORMOption) -> E | None:
         """Return the row the caller may see, or ``None``."""
-        if options:
+        if options or _joins(self.entity):
             by_id = select(self.entity).options(*options).where(self.entity.id == id)
             return await self.session.scalar(by_id)
         statement, scope = self.work.database.statements.scoped(
@@ -165,6 +166,12 @@ class Repository(Generic[E]):
         return rows.where(
             *(column_of(self.entity, name) == value for name, value in filters.items())
         )
+
+
+@cache
+def _joins(entity: type[Entity]) -> bool:
+    """Tell whether a SELECT of the entity has others in it, which need predicates of their own."""
+    return any(found.lazy in {"joined", False} for found in inspect(entity).relationships)
 
 
 def _after(

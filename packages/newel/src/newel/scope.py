@@ -91,7 +91,8 @@ _SKIPS_EVENTS = "SQLAlchemy's bulk methods cannot be scoped: add or change entit
 def visible(entity: type[Entity], scope: Scope | None) -> Sequence[ColumnElement[bool]]:
     """Return what ``scope`` sees of ``entity`` as predicates; raises ``UnscopedQuery``.
 
-    A statement on this one entity that has them in its WHERE may be run with ``SCOPED``.
+    A statement on this one entity that has them in its WHERE, and joins no other, may be run with
+    ``SCOPED``.
     """
     live = (entity.deleted_at.is_(None),) if issubclass(entity, SoftDeleted) else ()
     if isinstance(scope, SystemScope) or not _is_guarded(entity):
@@ -110,7 +111,8 @@ SCOPED: Final[Mapping[str, object]] = {"newel_scoped": object()}
 def _filter(state: ORMExecuteState) -> None:
     if state.is_column_load:
         return  # of a row that was found before
-    if state.execution_options.get("newel_scoped") is SCOPED["newel_scoped"]:
+    is_scoped = state.execution_options.get("newel_scoped") is SCOPED["newel_scoped"]
+    if is_scoped and not state.is_relationship_load:  # what it loads besides inherits its options
         return
     scope = cast("ScopedSession", state.session).scope
     options = [] if state.execution_options.get("include_deleted") else list(_live_rows())
