@@ -26,6 +26,7 @@ _ANYTHING: Final = "\0"  # stands for what a formatted value may hold
 _WHOLE: Final = re.compile(
     r"schemathesis|\bopenapi\(\)|openapi\.json|\b(app|router)\.routes\b|hypothesis_auto"
 )
+_NAMED: Final = re.compile(r"[\"']([^\"'\n]{1,100})(?=[\"'])|\b(\w+)\(")
 _REFUSED: Final = re.compile(
     r"\b40[13]\b|HTTP_40[13]|UNAUTHORIZED|FORBIDDEN|WWW-Authenticate", re.IGNORECASE
 )
@@ -48,6 +49,7 @@ class Suite:
 
     def __init__(self, review: Review) -> None:
         self._review = review
+        self._found: dict[tuple[object, ...], frozenset[str]] = {}
         self._modules = [module for module in review.source.files.values() if module.is_test]
 
     @property
@@ -76,9 +78,15 @@ class Suite:
 
     def refuses(self, route: Route) -> bool:
         """Tell whether a file that requests a route expects a refusal somewhere."""
-        return any(_REFUSED.search(self._texts[file]) for file in self._files(route))
+        return not self._refusing.isdisjoint(self._files(route))
 
-    def _files(self, route: Route) -> set[str]:
+    def _files(self, route: Route) -> frozenset[str]:
+        asked = (route.path, route.name, route.methods)
+        if asked not in self._found:
+            self._found[asked] = frozenset(self._requesting(route))
+        return self._found[asked]
+
+    def _requesting(self, route: Route) -> set[str]:
         wanted = tuple(part for part in route.path.split("/") if part)
         found: set[str] = set()
         for request in self._requests:
@@ -87,13 +95,21 @@ class Suite:
             meant = request.methods or self._methods[request.file]
             if {method.lower() for method in route.methods} & meant:
                 found.add(request.file)
-        named = (
-            re.compile(rf"[\"']{re.escape(route.name)}[\"']|\b{re.escape(route.name)}\(")
-            if route.name
-            else None
-        )
-        found |= {file for file, text in self._texts.items() if named and named.search(text)}
+        return found | self._naming.get(route.name or "", set())
+
+    @cached_property
+    def _naming(self) -> dict[str, set[str]]:
+        """The files that name something, as a text or as what they call."""
+        found: dict[str, set[str]] = {}
+        for file, text in self._texts.items():
+            for pair in _NAMED.findall(text):
+                for name in filter(None, pair):
+                    found.setdefault(name, set()).add(file)
         return found
+
+    @cached_property
+    def _refusing(self) -> frozenset[str]:
+        return frozenset(file for file, text in self._texts.items() if _REFUSED.search(text))
 
     @cached_property
     def _texts(self) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -75,6 +76,13 @@ def _pattern(operation: Operation) -> re.Pattern[str]:
     return re.compile("".join(written) + "/?$", re.DOTALL)
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of clients that leave: a tool whose time is up does."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 @contextmanager
 def serve_front(
     service: Service, *, caller: Callable[[], Caller], notice: Callable[[Exchange], None]
@@ -111,7 +119,7 @@ def serve_front(
 
     for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE"):
         setattr(Handler, f"do_{method}", Handler.pass_on)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = _Server(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, name="newel-front", daemon=True)
     thread.start()
     try:
