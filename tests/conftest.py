@@ -26,7 +26,8 @@ SENTENCES = {
     ),
     "blog": "blog with posts, comments and tags; posts belong to users; comments are moderated",
     "inventory": (
-        "inventory API: products (name, sku unique, price decimal, stock int) and warehouses"
+        "inventory API: products (name, sku unique, price decimal, stock int) and warehouses, "
+        "stock movements event to kafka, nightly report job"
     ),
 }
 

@@ -99,6 +99,17 @@ FAULTS: dict[tuple[str, str], list[Fault]] = {
     ("inventory", "products/models"): [
         Fault("what is unique is so no more", r", unique=True", ""),
     ],
+    ("inventory", "products/service"): [
+        Fault("nobody hears that stock moved", r"\.stock != stock_before", ".stock is None"),
+        Fault("stock moves without moving", r"if product\.stock != stock_before", "if True"),
+    ],
+    ("inventory", "products/router"): [
+        Fault("no worker knows the job", r"jobs=\[nightly_report\],(?:.|\n)*?\]", ""),
+        Fault("nobody enqueues the job", r"schedules=\[.*?\]", ""),
+    ],
+    ("inventory", "products/jobs"): [
+        Fault("a failure is the end", r"@job\(", "@job(retries=0, "),
+    ],
     ("inventory", "products/schemas"): [
         Fault("a number has no least value", r"Annotated\[Int32, Field\(ge=0\)\]", "Int32"),
         Fault("a number is greater than its column", r"Annotated\[Int32", "Annotated[int"),

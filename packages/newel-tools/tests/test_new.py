@@ -112,6 +112,14 @@ def test_it_shows_the_plan_the_tree_and_what_passed(asked: Asked) -> None:
     assert "\x1b" not in shown, "no colours where there is no terminal"
 
 
+def test_it_shows_what_is_done_in_the_background(asked: Asked) -> None:
+    shown = run(f"{SENTENCE}, stock movements event to kafka, nightly report job", "shop").stdout
+
+    assert "does     nightly_report: cron(0 3 * * *)" in shown
+    assert "tells    kafka what happens" in shown
+    assert "tells" not in run(SENTENCE, "shop").stdout
+
+
 def test_it_shows_what_was_not_understood(asked: Asked) -> None:
     plan = plan_sentence(SENTENCE).model_copy(update={"not_understood": ("with dragons",)})
     Path("plan.yaml").write_text(write_plan(plan))

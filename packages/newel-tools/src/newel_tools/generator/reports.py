@@ -13,6 +13,7 @@ from rich.tree import Tree
 from newel_tools.generator.generator import Made, Result
 from newel_tools.generator.layout import Layout
 from newel_tools.generator.steps import Outcome
+from newel_tools.plan.jobs import write_job
 from newel_tools.plan.plan import Plan
 
 __all__ = ["ConsoleReport", "SilentReport", "show_plan", "show_result"]
@@ -83,6 +84,10 @@ def show_plan(console: Console, plan: Plan, *, shown: str, layout: Layout) -> No
     keeps += [(resource.name, resource.fields) for resource in plan.resources]
     for name, fields in keeps:
         row("keeps", f"{name} ({', '.join(field.name for field in fields)})")
+    for job in (job for part in (plan.users, *plan.resources) for job in part.jobs):
+        row("does", f"{job.name}: {write_job(job)}")
+    if plan.broker is not None:
+        row("tells", f"{plan.broker} what happens")
     for line in plan.assumed:
         row("assumed", line)
     for line in plan.not_understood:

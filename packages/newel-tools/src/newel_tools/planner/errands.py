@@ -151,17 +151,16 @@ def _read(text: str) -> tuple[Job, tuple[str, ...], tuple[str, ...]] | None:
     text, arguments = _arguments(text)
     if arguments is None or not text:
         return None
-    time = None if after else find_time(text)
-    adjective = ""
+    time, adjective = None if after else find_time(text), ""
     if time is not None:
         said = text[time.start : time.end]
         lead = re.match(_LEAD, text)
         adjective = said if lead and lead.end() == time.start and " " not in said else ""
         text = " ".join((text[: time.start] + " " + text[time.end :]).strip(" :,").split())
-        again = find_time(text)
-        if again is not None and again.cron != time.cron:
-            return None
-        text = text if again is None else text[: again.start].strip()
+        if (again := find_time(text)) is not None:
+            if not time.refined_by(again):
+                return None
+            time, text = again, text[: again.start].strip()
     name = _job_name(text, sure=time is not None or bool(after), told=bool(arguments))
     if not name:
         return None

@@ -31,6 +31,8 @@ _NAMES_OF_SERVICES: Final = frozenset({"api", "apis", "app", "backend", "microse
 _LONGEST: Final = 3
 _COUNTS: Final = frozenset(
     {"details", "data", "features", "functions", "info", "information", "fields"}
+    | {"mondays", "tuesdays", "wednesdays", "thursdays", "fridays", "saturdays", "sundays"}
+    | {"weekdays", "weekends"}
 )
 
 

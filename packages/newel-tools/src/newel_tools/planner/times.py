@@ -57,6 +57,13 @@ class Time:
     end: int
     cron: str
 
+    def refined_by(self, other: Time) -> bool:
+        """Tell whether ``other`` says the same more exactly: ``weekly``, ``on mondays at 9``."""
+        parts, exact = self.cron.split(), other.cron.split()
+        is_usual = parts[:2] == _PERIODS["day"].split()[:2]
+        same = all(a in {"*", b} for a, b in zip(parts[2:], exact[2:], strict=True))
+        return self.cron == other.cron or (is_usual and same and _takes_hour(other.cron))
+
 
 def find_time(text: str) -> Time | None:
     """Return the first time in ``text`` (lower case); ``None`` when cron has no word for it."""
