@@ -53,6 +53,7 @@ VARIABLES: Final = (
     Variable("JOB_KEEP_DEAD_DAYS", "`90.0`", "how long jobs are kept that failed for good"),
     Variable("BROKER_URL", "", "NATS, Redis, Kafka or RabbitMQ, which events are sent to"),
     Variable("BROKER_BACKLOG", "`1000000`", "events that may wait for it before 503"),
+    Variable("STORAGE_URL", "`file:./files`", "where uploaded files lie: a folder or a bucket"),
     Variable("MAIL_URL", "`log:`", "or `file:` or `smtp://...`: where mail goes"),
     Variable("MAIL_FROM", "`no-reply@localhost`", "whom it is from"),
     Variable("SITE_URL", "`http://localhost:8000`", "the front end that links in mails lead to"),
