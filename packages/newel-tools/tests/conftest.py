@@ -4,8 +4,8 @@ import asyncio
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -78,22 +78,36 @@ def hosted(folder: Path) -> Iterator[HostClient]:
             statements.remove()
 
 
-@pytest.fixture
-def laboratory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Laboratory]:
-    """Return a function that starts the application of an example and opens a laboratory on it."""
-    # In this process, what lies about outside of the example's modules is another test's.
-    monkeypatch.setattr(rows, "gc", SimpleNamespace(get_objects=list))
-    with ExitStack() as stack:
+@contextmanager
+def laboratories(folder: Path) -> Iterator[Laboratory]:
+    """Yield a function that starts the application of an example and opens a laboratory on it."""
+    with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
+        # In this process, what lies about outside of the example's modules is another test's.
+        patch.setattr(rows, "gc", SimpleNamespace(get_objects=list))
 
-        def start(example: str, **settings: object) -> Lab:
-            folder = tmp_path / f"app{len(list(tmp_path.iterdir()))}"
-            for name, text in files_of(example).items():
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                (folder / name).write_text(text)
-            monkeypatch.chdir(folder)
-            client = stack.enter_context(hosted(folder))
+        def start(example: str | Mapping[str, str], **settings: object) -> Lab:
+            files = files_of(example) if isinstance(example, str) else example
+            here = folder / f"app{len(list(folder.iterdir()))}"
+            for name, text in files.items():
+                (here / name).parent.mkdir(parents=True, exist_ok=True)
+                (here / name).write_text(text)
+            patch.chdir(here)
+            client = stack.enter_context(hosted(here))
             said = client.first(30)
             assert "started" in said, said
             return open_lab(Service.of(client, said["started"]), Settings(**settings))
 
         yield start
+
+
+@pytest.fixture
+def laboratory(tmp_path: Path) -> Iterator[Laboratory]:
+    """Return a function that starts the application of an example and opens a laboratory on it."""
+    with laboratories(tmp_path) as start:
+        yield start
+
+
+@pytest.fixture(scope="session")
+def laboratory_at() -> Callable[[Path], AbstractContextManager[Laboratory]]:
+    """Return what `laboratory` is made by, for a test that keeps the results of one for others."""
+    return laboratories

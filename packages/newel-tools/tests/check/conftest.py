@@ -23,7 +23,8 @@ PROBE = Path(process.__file__).with_name("probe")
 class Zygote:
     """Loads facts as `load_facts` does, without paying for the imports each time."""
 
-    def __init__(self) -> None:
+    def __init__(self, *modules: str) -> None:
+        self._modules = modules
         self._process: subprocess.Popen[str] | None = None
 
     def facts(self, project: Project) -> Facts:
@@ -38,7 +39,7 @@ class Zygote:
         if self._process is None:
             program = Path(__file__).with_name("zygote.py")
             self._process = subprocess.Popen(
-                [sys.executable, "-B", program, PROBE],
+                [sys.executable, "-B", program, PROBE, *self._modules],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
@@ -62,8 +63,16 @@ def zygote() -> Iterator[Zygote]:
     started.end()
 
 
+@pytest.fixture(scope="session")
+def kernel_zygote() -> Iterator[Zygote]:
+    """Start once what describes services on our own kernel: it has imported that too."""
+    started = Zygote("newel.app", "newel.accounts", "newel.repository")
+    yield started
+    started.end()
+
+
 @pytest.fixture
-def reviewed(tmp_path: Path, zygote: Zygote) -> Reviewed:
+def reviewed(tmp_path: Path, zygote: Zygote, kernel_zygote: Zygote) -> Reviewed:
     """Return a function that writes an application and reviews it.
 
     `reviewed(files or text, rules=[...])`; text is an example as rules have it. With a .gitignore
@@ -86,7 +95,8 @@ def reviewed(tmp_path: Path, zygote: Zygote) -> Reviewed:
             subprocess.run(["git", "add", "."], cwd=tmp_path, check=True)
         project = find_project(tmp_path)
         source = read_source(project.root, project.files, project.import_paths)
-        facts = zygote.facts(project)
+        on_kernel = any("import newel" in text or "from newel" in text for text in named.values())
+        facts = (kernel_zygote if on_kernel else zygote).facts(project)
         report = review_facts(project, facts, source, rules=rules, baseline=baseline or {})
         assert not [note for note in report.notes if "failed, please" in note]
         return report

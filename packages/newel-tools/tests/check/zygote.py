@@ -3,6 +3,8 @@
 Importing FastAPI, SQLAlchemy and SQLModel takes a second; with it behind us a probe takes 50 ms, so
 that every rule can have an application that breaks it and one that keeps it.
 
+Its arguments are the folder of the probe, and further modules to import.
+
 Reads requests of the probe as JSON lines, with `answer`, a path for the document, instead of `fd`;
 prints a line for each that is done.
 """
@@ -49,7 +51,7 @@ def describe(document, request):
 
 def main():
     document = load_probe(sys.argv[1])
-    for name in PRELOADED:
+    for name in (*PRELOADED, *sys.argv[2:]):
         importlib.import_module(name)
     for line in sys.stdin:
         describe(document, json.loads(line))

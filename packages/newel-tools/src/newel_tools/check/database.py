@@ -35,6 +35,7 @@ _NAMES: Final = re.compile(
     r"(^|_)(session|sess|db|database|conn|connection|cursor|cur|collection|uow|tx|transaction|work)$",
     re.IGNORECASE,
 )
+_REPOSITORIES: Final = re.compile(r"(Repository|Repo|Dao|DAO)\.\w+$")
 _WRITES: Final = frozenset(
     {
         "add",
@@ -114,12 +115,19 @@ def is_session_call(call: Call) -> bool:
 def writes_rows(call: Call) -> bool:
     """Tell whether a call changes what a database holds."""
     method = call.node.func.attr if isinstance(call.node.func, ast.Attribute) else ""
+    if _of_repository(call):
+        return method in _ORM_WRITES
     if not is_session_call(call):
         return method in ("bulk_create", "get_or_create", "update_or_create", "insert_one")
     if method in ("execute", "exec", "scalar", "scalars", "fetch_one", "fetchrow"):
         return any(_changes(argument) for argument in call.node.args[:1])
     known = call.target is not None and call.target.startswith(("tortoise.", "beanie.", "ormar."))
     return method in (_ORM_WRITES if known else _WRITES)
+
+
+def _of_repository(call: Call) -> bool:
+    """Tell whether a library's method of a repository is called: what it does is not read."""
+    return call.function is None and _REPOSITORIES.search(call.target or "") is not None
 
 
 def _changes(statement: ast.expr) -> bool:

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Final
 
 from newel_tools.check.linter import Lint, lints
 from newel_tools.check.rows import Rows
 from newel_tools.check.stores import Store, stores
 from newel_tools.facts.calls import Call, Calls
 from newel_tools.facts.facts import Facts
+from newel_tools.facts.files import read_text
 from newel_tools.facts.project import Project
 from newel_tools.facts.routes import Dependency, Route
 from newel_tools.facts.shapes import Model, Place, Shape
 from newel_tools.facts.source import Class, Function, Source
 
 __all__ = ["Reach", "Review"]
+
+_DEPLOYED: Final = re.compile(
+    r"^(docker-)?compose[\w.-]*\.ya?ml$|^requirements[\w.-]*\.txt$|^pyproject\.toml$"
+)
+_SERVERS: Final = {
+    "postgresql": re.compile(r"postgres|asyncpg|psycopg", re.IGNORECASE),
+    "mysql": re.compile(r"mysql|mariadb", re.IGNORECASE),
+}
 
 
 @dataclass(slots=True)
@@ -239,6 +250,15 @@ class Review:
                 yield call, reach
 
     # -- the database ----------------------------------------------------------------------------
+
+    @cached_property
+    def dialects(self) -> frozenset[str]:
+        """The databases that it is for: its engines', and those that it is deployed with."""
+        found = {engine.dialect for engine in self.facts.engines}
+        for path in self.project.root.iterdir() if found else ():
+            text = (read_text(path) or "") if _DEPLOYED.search(path.name) else ""
+            found |= {name for name, words in _SERVERS.items() if words.search(text)}
+        return frozenset(found)
 
     @cached_property
     def rows(self) -> Rows:

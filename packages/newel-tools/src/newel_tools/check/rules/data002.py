@@ -29,9 +29,9 @@ def find(review: Review) -> Iterator[Finding]:
 
     SQLite has no widths, so an application that only knows SQLite has no finding.
     """
-    if review.facts.engines and all(item.dialect == "sqlite" for item in review.facts.engines):
+    if review.dialects == frozenset({"sqlite"}):
         return
-    if any(item.dialect == "postgresql" for item in review.facts.engines):
+    if "postgresql" in review.dialects:
         yield from _ids(review)
         yield from _nul(review)
     for store in review.stores:

@@ -19,7 +19,8 @@ _FOLDERS: Final = frozenset({"api", "controllers", "endpoints", "routers", "rout
 def find(review: Review) -> Iterator[Finding]:
     """Find `raise HTTPException` in modules that hold neither routes nor dependencies."""
     starts = {start for route in review.routes for start in review.starts(route)}
-    routing = {start.module for start in starts}
+    # A class that is made for a request may well be a service: its file is no router for it.
+    routing = {start.module for start in starts if start.node.name != "__init__"}
     for function, reach in review.reached.items():
         if function.module in routing or _is_router(function) or _is_http(function):
             continue
