@@ -34,7 +34,7 @@ class BrokerView:
 BROKERS: Final[Mapping[Broker, BrokerView]] = {
     "kafka": BrokerView(
         title="Kafka",
-        extra="[kafka]",
+        extra="kafka",
         address="kafka://broker:9092",
         example="kafka://localhost:9092",
         image="apache/kafka:4.1.0",
@@ -60,7 +60,7 @@ BROKERS: Final[Mapping[Broker, BrokerView]] = {
     ),
     "nats": BrokerView(
         title="NATS",
-        extra="[nats]",
+        extra="nats",
         address="nats://broker:4222",
         example="nats://localhost:4222",
         image="nats:2-alpine",
@@ -70,7 +70,7 @@ BROKERS: Final[Mapping[Broker, BrokerView]] = {
     ),
     "rabbit": BrokerView(
         title="RabbitMQ",
-        extra="[rabbit]",
+        extra="rabbit",
         address="amqp://service:${BROKER_PASSWORD:?set it in .env}@broker:5672/",
         example="amqp://user:password@localhost:5672/",
         image="rabbitmq:4-alpine",
@@ -84,7 +84,7 @@ BROKERS: Final[Mapping[Broker, BrokerView]] = {
     ),
     "redis": BrokerView(
         title="Redis streams",
-        extra="[redis]",
+        extra="redis",
         address="redis://broker:6379/0",
         example="redis://localhost:6379/1",
         image="valkey/valkey:9-alpine",
