@@ -434,3 +434,40 @@ def test_a_probe_is_explained(tmp_path: Path) -> None:
 
     assert done.returncode == 0
     assert "TX002  No success is answered when the commit fails" in done.stdout
+
+
+HEADED = """
+from typing import Annotated
+
+from fastapi import FastAPI, Header, HTTPException
+
+app = FastAPI()
+
+
+@app.get("/notes")
+def notes(x_token: Annotated[str, Header()]) -> list[str]:
+    if x_token != "known":
+        raise HTTPException(401)
+    return ["water the plants"]
+"""
+
+
+def test_what_let_nobody_in_says_the_lines_to_add(tmp_path: Path) -> None:
+    written(tmp_path, {"main.py": HEADED})
+
+    done = newel("--only", "ERR001", folder=tmp_path)
+
+    assert done.returncode == 1
+    assert "REQUEST CHANGES" in done.stdout
+    plain = " ".join(done.stdout.split())
+    assert "no way in was found" in plain
+    assert 'headers = { X-Token = "{token}" }' in plain
+
+
+def test_a_header_of_ones_own_is_a_way_in(tmp_path: Path) -> None:
+    table = '[tool.newel.prove]\nheaders = { X-Token = "known" }\n'
+    written(tmp_path, {"main.py": HEADED, "pyproject.toml": table})
+
+    done = newel("--only", "ERR001", folder=tmp_path)
+
+    assert done.returncode == 0, done.stdout

@@ -51,6 +51,7 @@ DEEDS = {
     "look up": lambda: socket.getaddrinfo("example.com", 80),
     "connect": lambda: socket.create_connection(("192.0.2.1", 80), timeout=5),
     "local": lambda: socket.create_connection(("127.0.0.1", int(os.environ["PORT"])), timeout=5),
+    "own name": lambda: socket.gethostbyname(socket.gethostname()),
     "fetch": lambda: urllib.request.urlopen("http://192.0.2.1/", timeout=5),
 }
 
@@ -159,6 +160,12 @@ def test_a_database_elsewhere_becomes_one_in_the_scratch_folder(
 
     assert answer.status == 200, answer.errors
     assert not (shared_project / "dev.db").exists()
+
+
+def test_the_address_of_this_machine_may_be_looked_up(host: HostProcess) -> None:
+    answer = host.call("POST", "/do/own%20name")
+
+    assert answer.status == 200, answer.errors
 
 
 def test_the_copy_may_be_written(shared_project: Path, host: HostProcess) -> None:

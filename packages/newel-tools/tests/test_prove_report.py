@@ -129,6 +129,13 @@ def test_the_verdict_is_the_gravest(severities: list[Severity], verdict: str) ->
     )
 
 
+def test_what_let_nobody_in_is_not_approved() -> None:
+    made = report(kept("ERR005", "GET /a/{id}"), is_locked_out=True)
+
+    assert made.verdict == "REQUEST CHANGES"
+    assert report(kept("ERR005", "GET /a/{id}")).verdict == "APPROVE"
+
+
 def test_machines_get_everything() -> None:
     made = report(broke("ERR005", "GET /a/{id}"), kept("ERR005", "GET /b"), notes=("no users",))
 

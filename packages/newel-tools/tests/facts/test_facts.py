@@ -344,6 +344,12 @@ def test_no_connection_is_made_even_to_this_machine(write):
     assert facts.is_imported
 
 
+def test_the_address_of_this_machine_may_be_looked_up(write):
+    code = "import socket\nsocket.gethostbyname(socket.gethostname())\n"
+
+    assert facts_of(write({"main.py": code + APP})).is_imported
+
+
 def test_the_callers_environment_stays_outside(write, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MY_TOKEN", "private")
     root = write({"main.py": f"import os\n{APP}app.title = os.environ.get('MY_TOKEN', 'unset')\n"})

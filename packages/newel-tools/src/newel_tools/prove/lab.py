@@ -97,6 +97,11 @@ class Lab:
         """Tell whether callers can be told apart."""
         return not self.user.is_anonymous
 
+    @property
+    def is_locked_out(self) -> bool:
+        """Tell whether callers have to say who they are, and nobody was let in."""
+        return self.user.is_anonymous and any(op.secured for op in self.service.operations)
+
     def fresh(self) -> Caller:
         """Return a user who has done nothing yet; the usual one if no more can be registered."""
         if not self.has_log_in or self.entrance.registration is None:
@@ -201,7 +206,7 @@ def open_lab(service: Service, settings: Settings, *, secrets: tuple[str, ...] =
         secrets=secrets,
         seen=seen,
     )
-    if user is None and any(op.secured for op in service.operations):
+    if lab.is_locked_out:
         lab.notes.append(_missing(entrance))
     lab.world.newcomer = lab.fresh
     lab.notes.extend(service.problems)
@@ -238,5 +243,6 @@ def _missing(entrance: Entrance) -> str:
     said = f"; the last attempt was answered: {entrance.refusal}" if entrance.refusal else ""
     return (
         f"no way in was found, so only anonymous requests were tried{said}. "
-        f"Add to pyproject.toml, [tool.newel.prove]: {line} - {way}"
+        f"Add to pyproject.toml, [tool.newel.prove]: {line} - {way}; and headers = "
+        '{ X-Token = "{token}" } where tokens have a header of their own'
     )

@@ -20,6 +20,7 @@ _MEDIA: Final = (
     "multipart/form-data",
 )
 _DEPTH: Final = 20
+_CREDENTIAL: Final = re.compile(r"(^|[-_])(token|authorization|auth|api[-_]?key)$", re.IGNORECASE)
 _PARAMETER: Final = re.compile(r"\{([^}:]+)(?::[^}]*)?\}")
 
 
@@ -242,10 +243,16 @@ def _operation(
         body=schemas.resolve(contents[media].get("schema")) if media else None,
         media=media,
         body_required=bool(request.get("required")),
-        secured=secured,
+        secured=secured or any(_is_credential(item) for item in parameters),
         answers=dict(_answers(schemas, said)),
         schemas=schemas,
     )
+
+
+def _is_credential(parameter: Mapping[str, Any]) -> bool:
+    """Tell whether a header is asked for that tells who is calling: some write it out."""
+    named = parameter.get("in") == "header" and parameter.get("required")
+    return bool(named) and _CREDENTIAL.search(str(parameter.get("name"))) is not None
 
 
 def _answers(schemas: Schemas, said: dict[str, Any]) -> Iterator[tuple[int, Schema]]:

@@ -27,7 +27,8 @@ class Report:
     """What came of a run. ``routes`` are all operations, in the order of the API description.
 
     ``results`` are what each probe did to each route; ``notes`` are sentences for the reader.
-    ``ways_in`` are the shell lines that registered and logged in a caller.
+    ``ways_in`` are the shell lines that registered and logged in a caller; ``is_locked_out``: there
+    was none, and the application asks for one.
     """
 
     application: str
@@ -39,6 +40,7 @@ class Report:
     callers: tuple[str, ...] = ()
     ways_in: tuple[str, ...] = ()
     titles: Mapping[str, str] = field(default_factory=dict[str, str])
+    is_locked_out: bool = False
 
     @property
     def broken(self) -> tuple[Result, ...]:
@@ -52,8 +54,9 @@ class Report:
 
     @property
     def verdict(self) -> Verdict:
-        """The verdict over all findings."""
-        return verdict_of(self.findings)
+        """The verdict over all findings; what let nobody in is not approved."""
+        verdict = verdict_of(self.findings)
+        return "REQUEST CHANGES" if verdict == "APPROVE" and self.is_locked_out else verdict
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as machines read it."""
@@ -142,6 +145,7 @@ def prove_project(
             callers=tuple(caller.name for caller in lab.callers),
             ways_in=lab.ways_in,
             titles={probe.id: probe.title for probe in wanted},
+            is_locked_out=lab.is_locked_out,
         )
 
 

@@ -46,7 +46,7 @@ _PATHS: dict[str, tuple[int, ...]] = {
 }
 _CONNECTS = frozenset({"socket.connect", "socket.sendto", "socket.sendmsg"})
 _LOOK_UPS = frozenset({"socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr"})
-_LOCAL = frozenset({"localhost", ""})
+_LOCAL = frozenset({"localhost", "", socket.gethostname()})
 _PROCESSES = frozenset(
     {
         "subprocess.Popen",
