@@ -15,7 +15,7 @@ from uuid import UUID
 
 from newel.errors import ConfigurationError
 from stress.databases import Backend, DatabaseUnderTest, PostgresUnderTest
-from stress.fleet import Fleet, Member
+from stress.fleet import Fleet, Member, send
 from stress.monitor import Monitor
 
 __all__ = ["KILL_FILE", "Blow", "Blows", "Kind", "find_strace", "plan"]
@@ -155,8 +155,7 @@ class Blows:
         except TimeoutError:
             self.missed += 1
         finally:
-            if tracer.returncode is None:
-                tracer.terminate()
+            send(tracer, signal.SIGTERM)
             await tracer.wait()
         await self._fleet.kill(*members)
         await self._fleet.start(*members)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import os
 import sys
 import sysconfig
 import time
@@ -19,7 +20,7 @@ import httpx2
 from newel.clock import utc_now
 from newel.errors import ConfigurationError
 
-__all__ = ["ROOT", "Fleet", "Member", "newel_command"]
+__all__ = ["ROOT", "Fleet", "Member", "newel_command", "send"]
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 SHOP: Final = ROOT / "stress/shop"
@@ -42,6 +43,13 @@ def _attach_to_parent() -> None:
     libc = ctypes.CDLL(None)
     libc.prctl(_SET_PARENT_DEATH_SIGNAL, SIGKILL)
     libc.prctl(_SET_PTRACER, _ANYBODY)
+
+
+def send(process: asyncio.subprocess.Process, number: Signals) -> None:
+    """Send a signal; asyncio's own way to do it takes the exit code from who waits for it."""
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, number)
 
 
 class Member:
@@ -132,7 +140,7 @@ class Member:
         """Send it a signal."""
         self.up_since = None
         if self.is_alive:
-            self.process.send_signal(number)
+            send(self.process, number)
 
     async def kill(self) -> None:
         """End it at once."""
