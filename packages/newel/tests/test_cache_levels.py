@@ -18,9 +18,11 @@ from uuid import UUID, uuid4
 import pytest
 from pydantic import BaseModel, TypeAdapter, computed_field
 from sample_valkey import Valkey, linked, until
+from structlog.typing import EventDict
 
 from newel import cache_levels
 from newel.cache_levels import LevelCache
+from newel.drivers import redis as redis_driver
 from newel.drivers.redis import RedisLink
 from newel.errors import NotFound, Unavailable
 from newel.principal import Principal
@@ -485,6 +487,24 @@ class TestWithoutRedis:
                 for number in range(20):
                     await get(cache, Source(), number)
             own_valkey.thaw()
+
+    async def test_a_server_that_is_silent_is_not_listened_to_any_more(
+        self, own_valkey: Valkey, monkeypatch: pytest.MonkeyPatch, log_lines: list[EventDict]
+    ) -> None:
+        """It keeps its connections and says nothing: what is in memory may be old."""
+        monkeypatch.setattr(redis_driver, "_SILENCE_SECONDS", 0.05)
+        async with linked(own_valkey.url) as (cache, _):
+            source = Source()
+            for _ in range(2):
+                await get(cache, source)
+            own_valkey.freeze()
+            await until(lambda: not cache.is_current, seconds=2)
+            await get(cache, source)
+            assert source.loads == 2
+            own_valkey.thaw()
+            await until(lambda: cache.is_current, seconds=2)
+            said = [line["event"] for line in log_lines if line["event"].startswith("redis_")]
+            assert said == ["redis_connected", "redis_away", "redis_connected"]
 
     async def test_what_was_forgotten_meanwhile_is_forgotten_when_it_is_back(
         self, own_valkey: Valkey

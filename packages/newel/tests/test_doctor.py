@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from sample_runs import Service
+from sample_valkey import Valkey
 
 
 def examine(service: Service, **environment: str) -> tuple[int, dict[str, dict[str, Any]]]:
@@ -121,6 +122,20 @@ def test_mail_that_nobody_gets_is_a_warning_in_production(service: Service):
     assert "MAIL_URL" in found["mail"]["fix"]
     _, found = examine(service, ENVIRONMENT="production", MAIL_URL="smtp://u:sw0rd@host")
     assert found["mail"]["detail"] == "by smtp"
+    assert "sw0rd" not in json.dumps(found)
+
+
+def test_processes_that_share_nothing_are_a_warning_in_production(service: Service, valkey: Valkey):
+    assert "redis" not in examine(service)[1]
+    code, found = examine(service, ENVIRONMENT="production")
+    assert (code, found["redis"]["status"]) == (0, "warn")
+    assert "REDIS_URL" in found["redis"]["fix"]
+    assert examine(service, REDIS_URL=valkey.url)[1]["redis"]["detail"] == "answers"
+
+
+def test_a_redis_that_does_not_answer_is_a_warning(service: Service):
+    code, found = examine(service, REDIS_URL="redis://:sw0rd@127.0.0.1:1/0")
+    assert (code, found["redis"]["status"]) == (0, "warn")
     assert "sw0rd" not in json.dumps(found)
 
 

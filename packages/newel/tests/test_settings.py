@@ -147,6 +147,11 @@ def test_unsafe_settings_are_found_with_their_fix(values: dict[str, Any], proble
     assert str(values.get("secret_key", "hunter2")) not in found.detail
 
 
+def test_a_blank_address_of_redis_is_none() -> None:
+    assert make(redis_url="").redis_url is None
+    assert make(redis_url="redis://localhost").redis_url == "redis://localhost"
+
+
 def test_safe_settings_have_no_problem() -> None:
     assert unsafe_settings(make(cors_origins="https://a.example", cors_credentials=True)) == []
     assert unsafe_settings(make(cors_origins="*")) == []

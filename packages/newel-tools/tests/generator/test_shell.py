@@ -114,7 +114,7 @@ def project(**options: Any) -> dict[str, Any]:
 
 
 def test_it_depends_on_the_released_kernel() -> None:
-    assert project()["project"]["dependencies"] == ["newel>=0.4.2,<0.5"]
+    assert project()["project"]["dependencies"] == ["newel[redis]>=0.4.2,<0.5"]
     assert "uv" not in project()["tool"]
 
 
@@ -276,7 +276,8 @@ def test_a_broker_is_in_every_file_that_needs_it(name: Broker) -> None:
     assert f"# BROKER_URL={scheme}://" in files[".env.example"].text
     assert f"`BROKER_URL` ({scheme}://" in files["README.md"].text
     project = tomllib.loads(files["pyproject.toml"].text)["project"]
-    assert project["dependencies"] == [f"newel[{name}]>=0.4.2,<0.5"]
+    extras = ",".join(dict.fromkeys(("redis", name)))
+    assert project["dependencies"] == [f"newel[{extras}]>=0.4.2,<0.5"]
     needed = set(re.findall(r"\$\{(\w+):\?", files["compose.yaml"].text))
     assert needed <= set(re.findall(r"^(\w+)=", files[".env"].text, re.MULTILINE))
     assert needed <= set(re.findall(r"^(\w+)=", files[".env.example"].text, re.MULTILINE))
@@ -293,7 +294,9 @@ def test_the_kernel_knows_the_address_of_the_broker(name: Broker) -> None:
 def test_without_a_broker_there_is_none(files: dict[str, File]) -> None:
     assert "broker" not in compose(files)["services"]
     assert not re.search(r"^ +BROKER_URL", files["compose.yaml"].text, re.MULTILINE)
-    assert "newel[" not in files["pyproject.toml"].text.partition("[dependency-groups]")[0]
+    assert tomllib.loads(files["pyproject.toml"].text)["project"]["dependencies"] == [
+        "newel[redis]>=0.4.2,<0.5"  # which compose.yaml has
+    ]
 
 
 def test_the_texts_say_who_works_on_what() -> None:

@@ -61,6 +61,8 @@ async def _findings(root: Path) -> AsyncGenerator[Finding]:
         yield finding
     if app.state.broker is not None:
         yield await _broker(app, settings)
+    if app.state.redis is not None or settings.environment == "production":
+        yield await _redis(app)
     async for finding in _database(app, settings):
         yield finding
 
@@ -122,6 +124,25 @@ async def _broker(app: FastAPI, settings: Settings) -> Finding:
     finally:
         await app.state.broker.close()
     return Finding(name="broker", status="ok", detail=f"answers ({scheme})")
+
+
+async def _redis(app: FastAPI) -> Finding:
+    redis = app.state.redis
+    if redis is None:
+        return Finding(
+            name="redis",
+            status="warn",
+            detail="limits are counted, and log-outs heard of, in each process by itself",
+            fix="set REDIS_URL=redis://... when there is more than one process, here or elsewhere",
+        )
+    try:
+        await redis.ping()
+    except AppError as error:
+        fix = "start Redis, or correct REDIS_URL; until then each process is by itself"
+        return Finding(name="redis", status="warn", detail=error.detail, fix=fix)
+    finally:
+        await redis.close()
+    return Finding(name="redis", status="ok", detail="answers")
 
 
 def _migrations(settings: Settings) -> Finding:

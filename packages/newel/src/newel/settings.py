@@ -131,6 +131,11 @@ class Settings(BaseSettings):
             return self.environment != "production"
         return self.docs_enabled
 
+    @field_validator("redis_url", mode="before")
+    @classmethod
+    def _blank_is_unset(cls, value: Any) -> Any:
+        return None if value == "" else value  # compose.yaml cannot leave a variable out
+
     @field_validator("site_url")
     @classmethod
     def _without_slash(cls, value: str) -> str:

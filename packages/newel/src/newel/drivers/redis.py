@@ -12,7 +12,6 @@ import json
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from typing import Any, Final, Literal, TypeVar, cast
 
 import structlog
@@ -174,14 +173,18 @@ class RedisLink:
 
     async def listen(self, heard: Callable[[Sequence[str] | None], None]) -> None:
         """See ``cache_levels.Store``."""
+        is_said = False
         while True:
-            with suppress(RedisError, OSError):  # said by what is asked of the server meanwhile
-                try:
-                    async with self._client.pubsub() as channel:
-                        await channel.subscribe(self._channel)
-                        await self._hear(channel, heard)
-                finally:
-                    self._is_listening = False
+            try:
+                async with self._client.pubsub() as channel:
+                    await channel.subscribe(self._channel)
+                    await self._hear(channel, heard)
+            except (RedisError, OSError) as error:
+                if self._is_listening or not is_said:
+                    _log.warning("redis_away", error=f"{type(error).__name__}: {error}")
+                    is_said = True
+            finally:
+                self._is_listening = False
             await asyncio.sleep(self._retry_seconds)
 
     async def _hear(self, channel: Any, heard: Callable[[Sequence[str] | None], None]) -> None:
@@ -198,6 +201,7 @@ class RedisLink:
             if message["type"] == "subscribe":
                 heard(None)  # what was said before is lost
                 self._is_listening = True
+                _log.info("redis_connected")
             elif message["type"] == "message":
                 sender, *tags = json.loads(message["data"])
                 if sender != self._sender:
@@ -253,14 +257,10 @@ class RedisLink:
             async with asyncio.timeout(self._wait_seconds):
                 answer = await command()
         except (RedisError, OSError) as error:
-            if not self._is_away:
-                _log.warning("redis_away", error=f"{type(error).__name__}: {error}")
             self._is_away = True
             self._next_try = time.monotonic() + self._retry_seconds
             raise Unavailable("Redis does not answer.") from error
-        if self._is_away:
-            _log.info("redis_back")
-            self._is_away = False
+        self._is_away = False
         return answer
 
 
