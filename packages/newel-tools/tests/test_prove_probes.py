@@ -30,3 +30,34 @@ def test_the_good_application_withstands_it(probe: Probe, laboratory: Callable[.
 
     assert [result.finding for result in results if result.state == "broke"] == []
     assert any(result.state == "kept" for result in results), results
+
+
+WORDED = """
+from fastapi import Depends, FastAPI, HTTPException
+
+
+def connect() -> None:
+    raise HTTPException(500, "no connection")
+
+
+app = FastAPI(dependencies=[Depends(connect)])
+
+
+@app.get("/notes")
+def notes() -> list[str]:
+    return []
+
+
+@app.get("/tags")
+def tags() -> list[str]:
+    return []
+"""
+
+
+def test_a_failure_that_the_application_words_itself_is_one_cause(
+    laboratory: Callable[..., Lab],
+) -> None:
+    results = list(PROBES["ERR007"].run(laboratory(WORDED, fuzz_seconds=0)))
+
+    causes = [result.cause for result in results if result.state == "broke"]
+    assert causes == ['{"detail":"no connection"}'] * 2

@@ -32,13 +32,19 @@ def find(review: Review) -> Iterator[Finding]:
         for handler in function.nodes:
             if isinstance(handler, ast.ExceptHandler) and _is_broad(review, function, handler):
                 for node, severity in _told(handler.body, handler.name):
-                    yield _finding(function, node, severity, reach.route)
+                    inside = function not in reach.starts and _is_plain(node)
+                    yield _finding(function, node, "note" if inside else severity, reach.route)
     for item in review.facts.handlers:
         function = review.function(item.handler)
         is_broad = item.status == 500 or _BROAD.search(_short(item.exception))
         if function is not None and is_broad and len(function.arguments) > 1:
             for node, severity in _told(function.node.body, function.arguments[1].arg):
                 yield _finding(function, node, severity, None)
+
+
+def _is_plain(node: ast.AST) -> bool:
+    """Tell whether a value is returned that is no answer yet: what a helper says goes anywhere."""
+    return isinstance(node, ast.Return) and not isinstance(node.value, ast.Call)
 
 
 def _short(name: str | None) -> str:
@@ -142,7 +148,8 @@ RULE = Rule(
     "exceptions reach the handler for all of them",
     seed='003 "Expose internal errors to API"',
     expected="exceptions of the project's own, ValueError and the like, whose text is meant for "
-    "the client; what is only sent in development. With a status below 500 it is a note.",
+    "the client; what is only sent in development. With a status below 500 it is a note, and so is "
+    "what a helper returns.",
     bad="""
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse
@@ -169,6 +176,18 @@ def returned() -> object:
         return work()
     except (ValueError, IntegrityError) as error:
         return {"error": str(error)}  # finding
+
+
+def helped() -> dict[str, str]:
+    try:
+        return {"work": str(work())}
+    except Exception as error:
+        return {"error": str(error)}  # finding
+
+
+@app.get("/helped")
+def with_help() -> dict[str, str]:
+    return helped()
 
 
 @app.get("/noted")

@@ -16,7 +16,7 @@ from newel_tools.prove.service import Exchange
 __all__ = ["PROBE"]
 
 _OPEN: Final = re.compile(
-    r"web_?hook|callback|contact|newsletter|subscri|feedback|public|search|query|health|graphql|"
+    r"web_?hook|callback|contact|newsletter|subscri|feedback|waitlist|inquir|enquir|survey|rsvp|public|search|query|health|graphql|"
     r"calculate|predict|preview|validate|unsubscribe|track|ping",
     re.IGNORECASE,
 )

@@ -26,7 +26,13 @@ def _run(lab: Lab) -> Iterator[Result]:
             yield PROBE.kept(operation.label)
         else:
             said = f"a request ends in {exchange.answer.status or 'no answer'}"
-            yield PROBE.broke(operation.label, said, exchange)
+            yield PROBE.broke(operation.label, said, exchange, cause=_cause(exchange))
+
+
+def _cause(exchange: Exchange) -> str | None:
+    """Return what is one cause wherever it shows: a failure that the application words itself."""
+    answer = exchange.answer
+    return answer.text if answer.where is None and answer.text.startswith("{") else None
 
 
 def _valid(lab: Lab) -> Iterator[tuple[str, Exchange]]:
