@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from uuid import uuid4
 
 import pytest
 from fastapi import FastAPI
 from sample_jobs import ann as somebody
-from sample_jobs import drain, row
+from sample_jobs import drain, execute, row
 from sample_operators import ANN, browser, build, client, enqueue
 
 from newel.db import Database
@@ -96,6 +97,39 @@ async def test_it_has_pages(app: FastAPI, database: Database) -> None:
     assert older.startswith("/admin/jobs?state=ready&before=")
     second = Elements(await show(app, older.removeprefix(PAGE)))
     assert (len(first.named("small")), len(second.named("small"))) == (50, 10)
+
+
+async def test_each_job_has_a_page(app: FastAPI, database: Database) -> None:
+    done, dead = [await enqueue(database, ANN, one) for one in (add, fail)]
+    before = await show(app, f"/{done}")
+    assert "<h1>add</h1>" in before
+    assert 'http-equiv="refresh" content="2"' in before
+    assert "href='?watch=false'" in before
+    assert "http-equiv" not in await show(app, f"/{done}?watch=false")
+    await drain(app)
+    ended = await show(app, f"/{done}")
+    assert "http-equiv" not in ended, "nothing will change any more"
+    assert ("&lt;b&gt;7" in ended, "1 of 6" in ended, str(ANN.id) in ended) == (True, True, True)
+    text = await show(app, f"/{dead}")
+    assert "gave_up: newel.jobs.GiveUp: &lt;script&gt;" in text
+    assert f"/admin/jobs/{dead}/discard?next=%2Fadmin%2Fjobs%2F{dead}" in text
+    async with browser(app, "operator") as found:
+        assert (await found.get(f"{PAGE}/{uuid4()}")).status_code == 404
+
+
+async def test_it_says_how_far_a_running_job_is(app: FastAPI, database: Database) -> None:
+    id = await enqueue(database, ANN, add)
+    far = "progress = 0.25, note = '<i>page 1', cancel_requested = true"
+    await execute(database, f"UPDATE jobs SET state = 'running', {far}")
+    for path in ("", f"/{id}"):
+        text = await show(app, path)
+        assert '<progress aria-label="progress" max="1" value="0.250"></progress> 25%' in text
+        assert "&lt;i&gt;page 1" in text
+    assert "(asked to end)" in text
+    await execute(database, "UPDATE jobs SET state = 'cancelled', finished_at = created_at")
+    assert "25% &lt;i&gt;page 1" in await show(app), "how far it came"
+    await execute(database, "UPDATE jobs SET state = 'done'")
+    assert "25%" not in await show(app)
 
 
 @pytest.mark.parametrize(("name", "status"), [("ann", 403), ("nobody", 401)])
