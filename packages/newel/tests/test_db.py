@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import AsyncGenerator
-from contextlib import nullcontext
 from typing import Annotated, Any
 from uuid import uuid4
 
@@ -13,12 +11,11 @@ import httpx2
 import pytest
 from fastapi import Depends, FastAPI
 from sample_entities import Tag
-from sqlalchemy import event, func, select, text, update
+from sqlalchemy import event, func, select, text
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from newel import db
 from newel.db import CurrentWork, Database, ReadOnlyUnit, Work, get_work
-from newel.errors import AppError, ConfigurationError, Duplicate, Unavailable
+from newel.errors import AppError, Duplicate, Unavailable
 from newel.events import Event, OutboxEvent
 from newel.schemas import ReadModel
 
@@ -218,45 +215,6 @@ async def test_a_full_pool_answers_after_the_pool_wait(database_url: str) -> Non
     await database.close()
 
 
-@pytest.mark.parametrize("sabotage", [False, True])
-async def test_a_transaction_in_which_nothing_happens_does_not_hold_its_locks_for_ever(
-    database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch, sabotage: bool
-) -> None:
-    """Its process was stopped, with SIGSTOP for example: another one gets on with its rows."""
-    if database.is_sqlite:
-        pytest.skip("SQLite has no server that could end it")
-    monkeypatch.setattr("newel.db.IDLE_SECONDS", 0 if sabotage else 1)
-    stopped = Database(database_url)
-    async with database.write(None) as work:
-        work.session.add(Tag(label="a"))
-    change = update(Tag).values(label="b")
-    with pytest.raises(AppError) if not sabotage else nullcontext():
-        async with stopped.write(None) as idle:
-            await idle.session.execute(change)
-            with pytest.raises(AppError) if sabotage else nullcontext():
-                async with database.write(None) as work:
-                    connection = await work.session.connection()
-                    await connection.execute(text("SET LOCAL lock_timeout = 3000"))
-                    await work.session.execute(change)
-    await stopped.close()
-
-
-async def test_every_connection_has_that_limit(database: Database) -> None:
-    if database.is_sqlite:
-        pytest.skip("SQLite has no server that could end it")
-    shown = text("SHOW idle_in_transaction_session_timeout")
-    for engine in (database.engine, database.reading_engine):
-        async with engine.connect() as connection:
-            assert (await connection.execute(shown)).scalar_one() == "1min"
-
-
-async def test_the_pool_is_as_the_requirements_say(database: Database) -> None:
-    assert database.reading_engine.pool.size() == 20  # type: ignore[attr-defined] # a QueuePool
-    assert database.reading_engine.pool._max_overflow == 10  # type: ignore[attr-defined] # as above
-    assert database.reading_engine.pool._recycle == 3600
-    assert database.reading_engine.pool.timeout() == 2.0  # type: ignore[attr-defined] # as above
-
-
 async def test_concurrent_writers_wait_for_each_other(database: Database) -> None:
     async def write(label: str) -> None:
         async with database.write(None) as work:
@@ -278,68 +236,6 @@ async def test_the_taken_field_is_named_and_no_value_is_in_the_error(database: D
             work.session.add(Tag(label="hunter2"))
     assert caught.value.extra == {"resource": "tag", "field": "label"}
     assert "hunter2" not in f"{caught.value} {caught.value.errors}"
-
-
-@pytest.mark.parametrize(
-    ("url", "message"),
-    [
-        ("sqlite+aiosqlite://", "in-memory"),
-        ("sqlite+aiosqlite:///:memory:", "in-memory"),
-        ("sqlite:///file.db", "driver sqlite"),
-        ("mysql+aiomysql://root@localhost/x", "driver mysql"),
-        ("postgresql://localhost/x", "driver postgresql"),
-        ("not a url", "not a database address"),
-    ],
-)
-def test_an_address_that_cannot_work_says_what_to_write(url: str, message: str) -> None:
-    with pytest.raises(ConfigurationError, match=message) as caught:
-        Database(url)
-    assert "sqlite+aiosqlite" in caught.value.fix
-
-
-class TestSqlite:
-    """What only SQLite needs."""
-
-    @pytest.fixture
-    async def sqlite(self, tmp_path: Any) -> AsyncGenerator[Database]:
-        database = Database(f"sqlite+aiosqlite:///{tmp_path}/one.db")
-        async with database.engine.begin() as connection:
-            await connection.run_sync(Tag.metadata.create_all)
-        yield database
-        await database.close()
-
-    @pytest.mark.parametrize(
-        ("pragma", "value"),
-        [("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1), ("busy_timeout", 5000)],
-    )
-    async def test_every_connection_is_durable(
-        self, sqlite: Database, pragma: str, value: object
-    ) -> None:
-        for engine in (sqlite.engine, sqlite.reading_engine):
-            async with engine.connect() as connection:
-                found = await connection.execute(text(f"PRAGMA {pragma}"))
-                assert found.scalar() == value
-
-    async def test_readers_cannot_write_whatever_they_send(self, sqlite: Database) -> None:
-        async with sqlite.read(None) as work, work.as_system("raw SQL"):
-            with pytest.raises(Exception, match="readonly"):
-                await work.session.execute(text("DELETE FROM tags"))
-
-    async def test_another_process_that_writes_too_long_is_503(
-        self, sqlite: Database, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(db, "SQLITE_BUSY_SECONDS", 0.05)
-        other = sqlite3.connect(tmp_path / "one.db", isolation_level=None)
-        other.execute("BEGIN IMMEDIATE")
-        impatient = Database(sqlite.url)
-        with pytest.raises(Unavailable) as caught:
-            async with impatient.write(None) as work:
-                await work.session.scalar(select(func.count()).select_from(Tag))
-        assert caught.value.headers["Retry-After"] == "1"
-        other.close()
-        async with impatient.write(None) as work:
-            work.session.add(Tag(label="after"))
-        await impatient.close()
 
 
 class TestPostgresql:

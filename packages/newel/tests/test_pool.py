@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 from sqlalchemy.util import greenlet_spawn
 
-from newel import db
+from newel import engines
 from newel.db import Database
 from newel.errors import Unavailable
 from newel.pool import FairPool
@@ -116,7 +116,7 @@ class TestPostgresql:
     async def test_without_the_look_at_it_the_dead_one_is_used(
         self, database_url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(db, "refuse_closed", lambda *_: None)
+        monkeypatch.setattr(engines, "refuse_closed", lambda *_: None)
         database = Database(database_url)
         await end_the_connection_in_the_pool(database)
         with pytest.raises(Unavailable):
@@ -144,7 +144,7 @@ async def test_sqlalchemys_own_pool_lets_newcomers_pass(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The negative control: what the line is for."""
-    monkeypatch.setattr(db, "FairPool", AsyncAdaptedQueuePool)
+    monkeypatch.setattr(engines, "FairPool", AsyncAdaptedQueuePool)
     database = Database(database_url, pool_size=1, max_overflow=0)
     served = await order_of_service(database)
     await database.close()

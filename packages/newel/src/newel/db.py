@@ -23,24 +23,21 @@ from uuid import UUID
 
 import structlog
 from fastapi import Depends
-from sqlalchemy import Row, Select, event, make_url, text
-from sqlalchemy.engine import Connection
-from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy import Row, Select, event, text
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import ORMExecuteState, Session, UOWTransaction
-from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.util import greenlet_spawn
 from starlette.requests import HTTPConnection
 
 from newel.cache import Cache, Unit
 from newel.cache_levels import LevelCache
-from newel.database_errors import ConnectionLost, translate, translate_connect_error
+from newel.database_errors import ConnectionLost
+from newel.engines import open_engines
 from newel.entity import Cached, Entity
-from newel.errors import ConfigurationError, Unavailable
+from newel.errors import Unavailable
 from newel.events import Audience, Event, event_row, topic_of, write_events
 from newel.outbox import Bell, Enqueueable, record, write_recorded
-from newel.pool import FairPool, refuse_closed
+from newel.pool import FairPool
 from newel.principal import Principal
 from newel.scope import SCOPED, Scope, ScopedSession, SystemScope
 from newel.statements import Statements
@@ -58,15 +55,6 @@ __all__ = [
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-SQLITE_BUSY_SECONDS = 5.0
-"""How long a writer waits for another process's write before it answers 503."""
-
-
-IDLE_SECONDS = 60
-"""How long nothing may happen in a transaction on PostgreSQL until the server ends it: a process
-that was stopped in the middle of one, with SIGSTOP for example, holds its locks no longer. The
-statements themselves may take their time; a request has its own end."""
 
 
 class ReadOnlyUnit(RuntimeError):
@@ -327,17 +315,8 @@ class Database:
             "pool_recycle": pool_recycle_seconds,
             "pool_timeout": pool_wait_seconds,
         }
-        backend = _backend(url)
-        self.is_sqlite: bool = backend == "sqlite"
-        if self.is_sqlite:
-            self._writer = _sqlite_writer(url)
-            self._reader = _sqlite_reader(url, pool)
-        else:
-            self._reader = _postgresql(url, pool)
-            self._writer = _postgresql_writer(self._reader)
-        for engine in {self._writer.sync_engine, self._reader.sync_engine}:
-            event.listen(engine, "handle_error", translate)
-            event.listen(engine, "do_connect", translate_connect_error)
+        self._reader, self._writer = open_engines(url, pool)
+        self.is_sqlite: bool = self._writer.dialect.name == "sqlite"
 
     @property
     def engine(self) -> AsyncEngine:
@@ -406,123 +385,6 @@ class Database:
         """Close every pooled connection."""
         await self._reader.dispose()
         await self._writer.dispose()
-
-
-def _backend(url: str) -> str:
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        raise ConfigurationError(
-            "DATABASE_URL is not a database address",
-            fix="write sqlite+aiosqlite:///./data.db or postgresql+asyncpg://user@host/name",
-        ) from None
-    if parsed.drivername not in {"sqlite+aiosqlite", "postgresql+asyncpg", "postgresql+psycopg"}:
-        raise ConfigurationError(
-            f"DATABASE_URL names the driver {parsed.drivername}, which newel does not support",
-            fix="write sqlite+aiosqlite:// or postgresql+asyncpg://",
-        )
-    backend = parsed.get_backend_name()
-    if backend == "sqlite" and parsed.database in {None, "", ":memory:"}:
-        raise ConfigurationError(
-            "an in-memory SQLite database is a new, empty one on every connection",
-            fix="name a file, for example sqlite+aiosqlite:////tmp/service.db",
-        )
-    return backend
-
-
-def _postgresql(url: str, pool: dict[str, Any]) -> AsyncEngine:
-    said = {"jit": "off", "idle_in_transaction_session_timeout": str(IDLE_SECONDS * 1000)}
-    connect: dict[str, Any] = {"timeout": 2, "server_settings": said}
-    if "+psycopg" in url:
-        connect = {"options": " ".join(f"-c {name}={value}" for name, value in said.items())}
-    engine = create_async_engine(
-        url,
-        **pool,
-        connect_args=connect,
-        poolclass=FairPool,
-        pool_use_lifo=True,
-        # From the connect on: a read pays neither for BEGIN and COMMIT nor for switching.
-        isolation_level="AUTOCOMMIT",
-        hide_parameters=True,  # values of a failed statement are input and may be secret
-        skip_autocommit_rollback=True,
-    )
-    event.listen(engine.sync_engine, "checkout", refuse_closed)
-    return engine
-
-
-def _postgresql_writer(reader: AsyncEngine) -> AsyncEngine:
-    """Return an engine on the same connections whose units are transactions.
-
-    With asyncpg, SQLAlchemy's ``execution_options(isolation_level=...)`` would cost as much again
-    as the transaction. A connection that is given back goes back to AUTOCOMMIT.
-    """
-    if reader.driver != "asyncpg":
-        return reader.execution_options(isolation_level="READ COMMITTED")
-    engine = create_async_engine(reader.url, pool=reader.sync_engine.pool, hide_parameters=True)
-    event.listen(engine.sync_engine, "begin", _isolate)
-    event.listen(reader.sync_engine, "checkin", _end_isolation)
-    return engine
-
-
-def _isolate(connection: Connection) -> None:
-    _set_isolation(connection.connection.dbapi_connection, "read_committed")
-
-
-def _end_isolation(connection: DBAPIConnection | None, _entry: ConnectionPoolEntry) -> None:
-    _set_isolation(connection, "autocommit")
-
-
-def _set_isolation(connection: DBAPIConnection | None, level: str) -> None:
-    if connection is not None:  # it is gone when the server has ended it
-        cast("Any", connection).set_isolation_level(level)
-
-
-def _sqlite_writer(url: str) -> AsyncEngine:
-    engine = create_async_engine(
-        url, pool_size=1, max_overflow=0, pool_timeout=SQLITE_BUSY_SECONDS, hide_parameters=True
-    )
-    event.listen(engine.sync_engine, "connect", _prepare_sqlite)
-    event.listen(engine.sync_engine, "begin", _begin_immediate)
-    return engine
-
-
-def _sqlite_reader(url: str, pool: dict[str, Any]) -> AsyncEngine:
-    engine = create_async_engine(
-        url,
-        **pool,
-        poolclass=FairPool,
-        isolation_level="AUTOCOMMIT",
-        hide_parameters=True,
-        skip_autocommit_rollback=True,
-    )
-    event.listen(engine.sync_engine, "connect", _prepare_sqlite)
-    event.listen(engine.sync_engine, "connect", _only_query)
-    return engine
-
-
-def _prepare_sqlite(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
-    """WAL lets readers read while one writes; FULL puts a commit on the disk before it answers."""
-    cast("Any", connection).isolation_level = None  # sqlite3's word for: BEGIN is ours
-    cursor = connection.cursor()
-    for pragma in (
-        f"busy_timeout = {int(SQLITE_BUSY_SECONDS * 1000)}",
-        "journal_mode = WAL",
-        "synchronous = FULL",
-        "foreign_keys = ON",
-    ):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _only_query(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA query_only = ON")
-    cursor.close()
-
-
-def _begin_immediate(connection: Connection) -> None:
-    """Take the write lock at once: who reads first and writes later may be refused."""
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def get_database(connection: HTTPConnection) -> Database:
