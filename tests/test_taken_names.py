@@ -1,13 +1,22 @@
 """A plan refuses the names that the kernel uses: two packages agree without an import."""
 
 import newel.app
+import newel.files
 import newel.identity
 import newel.inbox
+import newel.mail
 import newel.recovery
 import newel.webhooks
 from newel.entity import Entity, Owned, SoftDeleted, Tenanted
+from newel.handlers import Handler
 from newel.identity import Account
-from newel_tools.plan.names import USER_COLUMNS, field_conflict, resource_conflict
+from newel.jobs import Job
+from newel_tools.plan.names import (
+    USER_COLUMNS,
+    field_conflict,
+    job_conflict,
+    resource_conflict,
+)
 
 
 def columns(entity: type[Entity]) -> set[str]:
@@ -37,6 +46,17 @@ def test_no_resource_is_called_like_a_table_of_the_kernel():
     assert {"jobs", "job_steps", "job_schedules", "inbox", "outbox"} <= tables
     assert own
     assert [table for table in tables | own if resource_conflict(table) is None] == []
+
+
+def test_no_job_is_called_like_one_of_the_kernel():
+    modules = (newel.files, newel.mail, newel.recovery, newel.webhooks)
+    found = [value for module in modules for value in vars(module).values()]
+    jobs = {value.name for value in found if isinstance(value, Job)}
+    jobs |= {value.job.name for value in found if isinstance(value, Handler)}
+
+    assert {"send_mail", "account_welcome", "deliver_webhook"} <= jobs
+    assert [name for name in jobs if job_conflict(name) is None] == []
+    assert job_conflict("nightly_report") is None
 
 
 def test_no_field_is_called_like_a_column_of_every_entity():

@@ -103,6 +103,7 @@ def test_a_plan_names_the_line_at_fault(wrong, message, line):
         ("cron(0 3 * * *)", "on(shipped)", "waits for 'shipped'"),
         ("[created, paid]", "[created, paid, paid]", "has the event 'paid' twice"),
         ("greet:", "class:", "'class' is a word of Python, so no job can have it"),
+        ("greet:", "send_mail:", "'send_mail' is a job of the kernel, so no job can have it"),
         ("service: shop", "service: shop\nbroker: pigeon", "'pigeon' cannot be the broker"),
         ("  jobs:\n    greet", "  job:\n    greet", "'job' means nothing here"),
     ],

@@ -100,7 +100,7 @@ JOBS = {
     ),
     "import job (url str, note str optional)": "orders import_job job(url str, note str optional)",
     "purge inactive users every month": "users purge_inactive_users cron(0 3 1 * *)",
-    "send a mail on sign-up": "users send_mail on(registered)",
+    "send a mail on sign-up": "users send_mail_job on(registered)",
 }
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Final
 
 from cronsim import CronSim
 
@@ -30,12 +31,16 @@ class JobView:
     event: str | None
 
 
+_TESTED: Final = frozenset({"cause", "every_job", "module"})
+"""What the tests of jobs are made of."""
+
+
 def view_jobs(
     jobs: Iterable[Job], facts: Callable[[str], FactView], *, taken: Collection[str]
 ) -> Iterator[JobView]:
     """Yield the jobs of a feature; ``taken`` are names that its router uses otherwise."""
     for job in jobs:
-        name = f"{job.name}_job" if job.name in {*taken, *KNOWN} else job.name
+        name = f"{job.name}_job" if job.name in {*taken, *KNOWN, *_TESTED} else job.name
         if job.event is not None:
             yield _handler(name, facts(job.event))
         elif job.cron is not None:

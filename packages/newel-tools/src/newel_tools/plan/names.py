@@ -20,6 +20,7 @@ __all__ = [
     "check_service",
     "check_user_field",
     "field_conflict",
+    "job_conflict",
     "resource_conflict",
     "service_conflict",
     "snake",
@@ -66,11 +67,17 @@ _SQL: Final = _words(
 
 # tables, modules, addresses and classes the kernel and the shell of a service use
 _KERNEL: Final = _words(
-    "account_tokens accounts alembic_version auth auth_sessions docs entities health "
+    "account_tokens accounts alembic_version auth auth_sessions docs entities files health "
     "idempotency_keys inbox job_schedules job_steps jobs main metrics migrations modules outbox "
     "outbox_holds pages permissions principals ready refresh_tokens repositories roles routers "
     "schemas services sessions settings slices tests users webhook_deliveries webhook_endpoints "
     "works"
+)
+
+# what the kernel does in the background; a worker finds a job by its name
+_JOBS: Final = _words(
+    "account_reset account_verification account_welcome deliver_webhook files_remove_content "
+    "files_sweep purge_webhooks send_mail"
 )
 
 _PACKAGES: Final = _words(
@@ -95,6 +102,15 @@ def field_conflict(name: str) -> str | None:
         return f"'{name}' is taken by the classes a field lives in"
     if name in _ANNOTATIONS:
         return f"'{name}' is the name of a type"
+    return None
+
+
+def job_conflict(name: str) -> str | None:
+    """Say why a job cannot be called ``name``; ``None`` when it can."""
+    if keyword.iskeyword(name):
+        return f"'{name}' is a word of Python"
+    if name in _JOBS or name.startswith("webhooks_"):
+        return f"'{name}' is a job of the kernel"
     return None
 
 

@@ -19,7 +19,13 @@ from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator, mod
 
 from newel_tools.errors import PlanError
 from newel_tools.plan.bounds import Default, FieldType, Number, check_value, complete
-from newel_tools.plan.names import check_field, check_resource, check_service, check_user_field
+from newel_tools.plan.names import (
+    check_field,
+    check_resource,
+    check_service,
+    check_user_field,
+    job_conflict,
+)
 
 __all__ = [
     "ASSUMED",
@@ -202,7 +208,12 @@ class Argument(_Part):
                 fix=f"write '{self.name} str'",
                 word=self.name,
             )
-        _refuse_keyword(self.name, "argument")
+        if iskeyword(self.name):
+            raise PlanError(
+                f"'{self.name}' is a word of Python, so no argument can have it",
+                fix=f"call it '{self.name}_argument'",
+                word=self.name,
+            )
         return self
 
 
@@ -221,7 +232,9 @@ class Job(_Part):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        _refuse_keyword(self.name, "job")
+        if (reason := job_conflict(self.name)) is not None:
+            fix = f"call it '{self.name}_job'"
+            raise PlanError(f"{reason}, so no job can have it", fix=fix, word=self.name)
         _refuse_twice([a.name for a in self.arguments], "argument", where=self.name)
         if (self.cron is not None) + (self.event is not None) + bool(self.arguments) > 1:
             raise PlanError(
@@ -438,15 +451,6 @@ def _refuse_twice(names: Iterable[str], kind: str, *, where: str) -> None:
                 f"{where} has the {kind} '{name}' twice", fix="rename or remove one", word=name
             )
         seen.add(name)
-
-
-def _refuse_keyword(name: str, kind: str) -> None:
-    if iskeyword(name):
-        raise PlanError(
-            f"'{name}' is a word of Python, so no {kind} can have it",
-            fix=f"call it '{name}_{kind}'",
-            word=name,
-        )
 
 
 def _refuse_events(jobs: Iterable[Job], events: tuple[str, ...], *, where: str) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from keyword import iskeyword
 from typing import Final
 
 from newel_tools.errors import PlanError
 from newel_tools.plan.jobs import read_argument
+from newel_tools.plan.names import job_conflict
 from newel_tools.plan.nouns import singular
 from newel_tools.plan.plan import Argument, Job
 from newel_tools.planner.clauses import NAME, Clause, bare, clauses_at, name_of, take
@@ -167,7 +167,7 @@ def _read(text: str) -> tuple[Job, tuple[str, ...], tuple[str, ...]] | None:
     about = tuple(name.split("_"))
     if adjective and len(about) == 1:
         name = f"{adjective}_{name}"
-    if iskeyword(name):
+    if job_conflict(name) is not None:
         name += "_job"
     if after or (time is not None and arguments):
         arguments = ()
