@@ -163,7 +163,7 @@ class TestWhatIsKept:
 
     async def test_what_is_public_is_one_for_all(self) -> None:
         cache = LevelCache()
-        services = [PostService(PlainUnit(cache, who)) for who in (ANN, BOB, None)]  # type: ignore[arg-type]
+        services = [PostService(PlainUnit(cache, who)) for who in (ANN, BOB, None)]
         for service in services:
             assert await service.titles() == ["for everybody"]
         assert [service.asked for service in services] == [1, 0, 0]
@@ -371,7 +371,7 @@ class TestCommits:
 class TestMistakes:
     def test_a_function_that_is_not_async(self) -> None:
         with pytest.raises(TypeError, match="is not async"):
-            cached(expire=1)(lambda: 1)  # type: ignore[arg-type]
+            cached(expire=1)(lambda: 1)
 
     @pytest.mark.parametrize("expire", [0, -1, float("nan")])
     def test_a_value_that_expires_at_once(self, expire: float) -> None:
@@ -395,7 +395,7 @@ class TestMistakes:
 
     async def test_a_result_without_a_type(self) -> None:
         @cached(expire=1)
-        async def untyped(work: Unit):  # type: ignore[no-untyped-def]
+        async def untyped(work: Unit):
             return 1
 
         with pytest.raises(TypeError, match="as its annotation says"):
