@@ -15,17 +15,20 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from fastapi import FastAPI
 from sample_jobs import application, enqueue, execute, row, rows, running, until
 from sample_nats import NatsServer
 from structlog.typing import EventDict
 
 from newel import dispatch as dispatch_module
+from newel import doctor
 from newel.app import create_app
 from newel.db import Database
 from newel.dispatch import Carrier, Dispatch, dispatch_by, open_carrier
 from newel.drivers import jobs_nats
 from newel.drivers.jobs_nats import JetStreamCarrier
 from newel.errors import ConfigurationError, Unavailable
+from newel.health import Degraded
 from newel.job_queue import JobQueue, Outcome, cancel
 from newel.jobs import JobRun, job
 from newel.settings import Settings
@@ -429,18 +432,33 @@ def test_what_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @on_postgresql
-async def test_the_application_closes_it(
-    database: Database, nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_who_is_away_is_said(database: Database, own_server: NatsServer) -> None:
+    app = service(database, own_server)
+    await app.state.checks["jobs"]()
+    assert (await doctor._carrier(app)).status == "ok"
+    own_server.stop()
+    with pytest.raises(Degraded):
+        await app.state.checks["jobs"]()
+    found = await doctor._carrier(app)
+    assert (found.status, "JOBS_URL" in found.fix) == ("warn", True)
+
+
+def service(database: Database, server: NatsServer) -> FastAPI:
     settings = Settings(
         _env_file=None,
         secret_key="k3y-0123456789-abcdefghij-ABCDEFGHIJ",
         environment="test",
         database_url=database.url,
-        jobs_url=nats_server.url,
+        jobs_url=server.url,
     )
-    app = create_app(settings)
-    app.state.checks = {}
+    return create_app(settings)
+
+
+@on_postgresql
+async def test_the_application_closes_it(
+    database: Database, nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = service(database, nats_server)
     monkeypatch.setattr("newel.app._check_schema", _nothing_to_check)
     async with app.router.lifespan_context(app):
         await app.state.carrier.ping()

@@ -31,7 +31,7 @@ from newel.cache_levels import LevelCache, Store
 from newel.clock import Clock, SystemClock
 from newel.db import Database
 from newel.dependants import plan_dependencies
-from newel.dispatch import open_carrier
+from newel.dispatch import Carrier, open_carrier
 from newel.errors import ConfigurationError, Unavailable
 from newel.events import Audience
 from newel.handlers import Handler
@@ -169,6 +169,8 @@ def _fill_state(app: FastAPI, settings: Settings, clock: Clock) -> None:
     state.carrier = open_carrier(
         settings.jobs_url, name=settings.service_name, is_sqlite=database.is_sqlite
     )
+    if state.carrier is not None:
+        state.checks["jobs"] = partial(_check_carrier, state.carrier)
     state.storage = open_storage(settings.storage_url)
     state.mailer = open_mailer(settings.mail_url, shows_text=settings.environment != "production")
     state.mail_from = settings.mail_from
@@ -239,6 +241,13 @@ async def _check_redis(redis: _Redis) -> None:
         await redis.ping()
     except Unavailable as error:
         raise Degraded(error.detail) from error
+
+
+async def _check_carrier(carrier: Carrier) -> None:
+    try:
+        await carrier.ping()
+    except Unavailable as error:
+        raise Degraded("JetStream does not answer: workers look in the table.") from error
 
 
 class _DatabaseCheck:

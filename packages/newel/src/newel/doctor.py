@@ -61,6 +61,8 @@ async def _findings(root: Path) -> AsyncGenerator[Finding]:
         yield finding
     if app.state.broker is not None:
         yield await _broker(app, settings)
+    if app.state.carrier is not None:
+        yield await _carrier(app)
     if app.state.redis is not None or settings.environment == "production":
         yield await _redis(app)
     async for finding in _database(app, settings):
@@ -124,6 +126,17 @@ async def _broker(app: FastAPI, settings: Settings) -> Finding:
     finally:
         await app.state.broker.close()
     return Finding(name="broker", status="ok", detail=f"answers ({scheme})")
+
+
+async def _carrier(app: FastAPI) -> Finding:
+    try:
+        await app.state.carrier.ping()
+    except AppError as error:
+        fix = "start NATS with JetStream (nats-server -js), or correct JOBS_URL"
+        return Finding(name="jobs", status="warn", detail=error.detail, fix=fix)
+    finally:
+        await app.state.carrier.close()
+    return Finding(name="jobs", status="ok", detail="JetStream answers")
 
 
 async def _redis(app: FastAPI) -> Finding:
