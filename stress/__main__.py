@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import shutil
 import sys
 import tempfile
@@ -60,6 +61,8 @@ def _count(text: str) -> int:
 def main() -> int:
     """Run what was asked for; return the exit code."""
     options = _options()
+    # Our own connections die with the server that is crashed: no news to anybody.
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
     results: list[Result] = []
     try:
         for backend in options.database or BACKENDS:

@@ -37,6 +37,7 @@ SYSTEM_CALLS: Final[Mapping[Backend, Mapping[str, int]]] = {
     "postgresql": {"write": 80},
 }
 _AIM_SECONDS: Final = 10.0
+_END_SECONDS: Final = 2.0
 _LOOK_SECONDS: Final = 0.01
 
 
@@ -149,14 +150,18 @@ class Blows:
         members = self._members(blow.kind)
         victim = self.chance.choice(members)
         tracer = await self._trace(victim, call, blow.number)
-        try:
-            async with asyncio.timeout(_AIM_SECONDS):
-                await victim.died()
-        except TimeoutError:
-            self.missed += 1
-        finally:
-            send(tracer, signal.SIGTERM)
-            await tracer.wait()
+        died, traced = asyncio.create_task(victim.died()), asyncio.create_task(tracer.wait())
+        await asyncio.wait([died, traced], timeout=_AIM_SECONDS, return_when="FIRST_COMPLETED")
+        if traced.done():  # it ends with the victim
+            await asyncio.wait([died], timeout=_END_SECONDS)
+        if traced.done() and not died.done():
+            raise ConfigurationError(
+                "strace, which kills at a system call, may not attach to a process here",
+                fix="see its message above; or leave that out: --syscalls 0",
+            )
+        self.missed += not died.done()
+        send(tracer, signal.SIGTERM)
+        await traced
         await self._fleet.kill(*members)
         await self._fleet.start(*members)
 

@@ -147,13 +147,16 @@ class _Run:
         self, clients: Clients, blows: Sequence[Blow], progress: Progress
     ) -> None:
         """Deal the blows, each after some more answers; then let the clients get theirs."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(clients.run())
+        answered = asyncio.create_task(clients.run())
+        try:
             for number, blow in enumerate(blows):
                 progress(number, len(blows), blow.kind)
                 await self._answered(clients, self._blows.chance.randint(*_ANSWERS_BETWEEN))
                 await self._blows.strike(blow)
             clients.stop()
+            await answered
+        finally:
+            answered.cancel()
 
     async def _answered(self, clients: Clients, more: int) -> None:
         """Wait until so many more requests were answered, or nothing has been for long."""
@@ -187,6 +190,7 @@ class _Run:
         }
         return [
             Figure(name="kills", value=self._blows.dealt.total()),
+            Figure(name="kills that missed their aim", value=self._blows.missed),
             Figure(name="acknowledged", value=len(ledger.acknowledged)),
             Figure(name="replayed", value=ledger.replayed),
             *invariants(found, acknowledged=ledger.acknowledged, purse_cents=_PURSE_CENTS),
@@ -213,7 +217,7 @@ class _Run:
             database=setting.database,
             seed=setting.seed,
             sabotage=setting.sabotage,
-            blows={**self._blows.dealt, "missed their aim": self._blows.missed},
+            blows=self._blows.dealt,
             seconds=round(seconds, 1),
             figures=figures,
         )
