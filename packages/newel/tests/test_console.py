@@ -135,15 +135,15 @@ async def test_it_may_lie_below_a_path(app: FastAPI) -> None:
     assert moved.headers["location"] == "/shop/admin/reports?a=1&b=2"
 
 
-@pytest.mark.parametrize(
-    "address",
-    [
-        *("https://evil.example/admin/", "//evil.example/admin/", "/\\evil.example", "/api/v1/x"),
-        *("/admin", "/admin/../api", "/admin/x#y", "/admin/x?y=<script>", "javascript:alert(1)"),
-        *("/admin/%2e%2e/", "/admin/x\n", "/admin//evil.example:80", "/admin/" + "a" * 2048),
-    ],
+ELSEWHERE = (
+    *("https://evil.example/admin/", "//evil.example/admin/", "/\\evil.example", "/api/v1/x"),
+    *("/admin", "/admin/../api", "/admin/x#y", "/admin/x?y=<script>", "javascript:alert(1)"),
+    *("/admin/%2e%2e/", "/admin/x\n", "/admin//evil.example:80", "/admin/" + "a" * 2048),
 )
-async def test_another_address_is_no_page_of_ours(app: FastAPI, address: str) -> None:
+
+
+async def test_another_address_is_no_page_of_ours(app: FastAPI) -> None:
     async with by_cookie(app, "operator") as operator:
-        answer = await operator.get("/admin/reports", params={"next": address})
-    assert (answer.status_code, "Reports" in answer.text) == (422, False)
+        for address in ELSEWHERE:
+            answer = await operator.get("/admin/reports", params={"next": address})
+            assert (answer.status_code, "Reports" in answer.text) == (422, False), address
