@@ -1,5 +1,6 @@
 """The review as a whole: one finding a cause, what is allowed, what is known, the verdict."""
 
+import os
 from dataclasses import replace
 
 import pytest
@@ -173,12 +174,24 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
     (tmp_path / "latin.py").write_bytes(b"name = '\xe9'\n")
     (tmp_path / "declared.py").write_bytes(b"# coding: latin-1\nname = '\xe9'\n")
     (tmp_path / "deep.py").write_text("(" * 5000 + ")" * 5000)
+    chain = "".join(f"    elif a == {number}: return a\n" for number in range(1_200))
+    (tmp_path / "elif.py").write_text(f"def f(a):\n    if a: return 0\n{chain}")
+    (tmp_path / "sum.py").write_text("x = " + " + ".join("1" * 1_200))
+    (tmp_path / "loop").symlink_to(tmp_path)
+    (tmp_path / "dangling.py").symlink_to(tmp_path / "nowhere.py")
+    os.mkfifo(tmp_path / "pipe.py")
 
     report = check_project(find_project(tmp_path))
 
     assert project.application.name == "main:app"
     assert report.facts.is_imported
-    assert [unread.file for unread in report.unread] == ["broken.py", "deep.py", "latin.py"]
+    assert {unread.file: unread.reason for unread in report.unread} == {
+        "broken.py": "invalid syntax",
+        "deep.py": "too many nested parentheses",
+        "elif.py": "nested more than 100 deep",
+        "latin.py": "it is no text in its declared encoding",
+        "sum.py": "nested more than 100 deep",
+    }
     assert "broken.py:1 could not be read: invalid syntax" in report.notes
 
 

@@ -16,6 +16,7 @@ __all__ = ["Class", "Function", "Module", "Source", "Unread", "read_source"]
 
 FunctionNode: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 _HOPS: Final = 12  # re-exports that are followed
+_LEVELS: Final = 100  # the deepest of 4,500 files that people wrote has 33
 _DEFINITIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 
 
@@ -277,8 +278,20 @@ def read_source(root: Path, files: Iterable[Path], import_paths: Iterable[Path])
         except (ValueError, RecursionError, MemoryError) as error:
             unread.append(Unread(relative.as_posix(), 0, type(error).__name__))
         else:
-            modules.append(_module(path, relative, text, tree, paths))
+            if _levels(tree) > _LEVELS:
+                unread.append(Unread(relative.as_posix(), 0, f"nested more than {_LEVELS} deep"))
+            else:
+                modules.append(_module(path, relative, text, tree, paths))
     return Source(modules, unread)
+
+
+def _levels(tree: ast.AST) -> int:
+    """Return how deep a tree is; what follows it down, `ast.unparse` too, calls itself."""
+    level, count = [tree], 0
+    while level:
+        level = [child for node in level for child in ast.iter_child_nodes(node)]
+        count += 1
+    return count
 
 
 def _module(
