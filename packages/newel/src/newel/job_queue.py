@@ -393,10 +393,7 @@ class JobQueue:
         return await self._execute(delete(JOBS).where(JOBS.c.id.in_(old.limit(PURGE_ROWS))))
 
     async def purge_events(self, *, days: float, keep_unsent: bool = False) -> int:
-        """Delete up to ``PURGE_ROWS`` events that were handed over more than ``days`` ago.
-
-        ``keep_unsent``: but not those that a broker is still to get.
-        """
+        """Delete up to ``PURGE_ROWS`` old events; ``keep_unsent``: not what a broker is to get."""
         old = select(OUTBOX.c.id).where(OUTBOX.c.published_at < from_now(-86_400 * days))
         if keep_unsent:
             old = old.where(or_(OUTBOX.c.topic.is_(None), OUTBOX.c.sent_at.is_not(None)))
