@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from newel_tools.facts.files import read_text
+from newel_tools.facts.files import is_test, read_text
 
 __all__ = [
     "base_environment",
@@ -62,12 +62,14 @@ def environment_of(
 ) -> dict[str, str]:
     """Return the variables for an application: what examples say, then what its code asks for.
 
-    Examples are looked for in ``root`` and the folders above it up to ``boundary``.
+    Examples are looked for in ``root`` and the folders above it up to ``boundary``. What tests ask
+    for is theirs.
     """
     values = _examples(root, boundary)
     asynchronous = False
     for path in files:
-        text = read_text(path)
+        is_ours = path.is_relative_to(boundary) and not is_test(path.relative_to(boundary))
+        text = read_text(path) if is_ours else None
         if text is None:
             continue
         asynchronous = asynchronous or uses_async_engine(text)
@@ -138,6 +140,7 @@ def dummy(name: str, *, packages: frozenset[str], asynchronous: bool) -> str:
     ):
         return _database(packages, asynchronous=asynchronous)
     table: tuple[tuple[str, str], ...] = (
+        (r"NATS.*UR[LI]|^JOBS_URL$", "nats://127.0.0.1:4222"),
         (r"REDIS.*UR[LI]|BROKER|CELERY", "redis://127.0.0.1:6379/0"),
         (r"MONGO.*UR[LI]", "mongodb://127.0.0.1:27017/app"),
         (r"ORIGIN", '["http://localhost:3000"]'),

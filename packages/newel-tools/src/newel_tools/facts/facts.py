@@ -19,7 +19,10 @@ from newel_tools.facts.shapes import Fact, Model, Place
 
 __all__ = ["Facts", "Failure", "Handler", "Limiter", "Middleware", "load_facts"]
 
-_NAMED: Final = re.compile(r"\b[A-Z][A-Z0-9]*_[A-Z0-9_]+\b")
+_NAMED: Final = re.compile(
+    r"\b[A-Z][A-Z0-9]*_[A-Z0-9_]+\b"
+    r"|\b[A-Z]{3,}\b(?= (?:is|was|must be) (?:not set|missing|required|set)\b)"
+)
 _TRIES: Final = 4  # each names the next setting that is missing
 
 

@@ -44,10 +44,14 @@ def project_files(root: Path) -> Iterator[tuple[Path, list[str]]]:
 
 
 def python_files(root: Path) -> tuple[Path, ...]:
-    """Return the project's Python files, sorted; tests and migrations included."""
+    """Return the project's Python files, sorted; tests and migrations included.
+
+    What lies in a hidden folder was put there by a tool.
+    """
     found = [
         folder / name
         for folder, names in project_files(root)
+        if not any(part.startswith(".") for part in folder.relative_to(root).parts)
         for name in names
         if name.endswith(".py")
     ]

@@ -14,6 +14,7 @@ from newel_tools.prove.patterns import matching
 
 __all__ = ["PASSWORD", "Maker", "Wish"]
 
+# newel: allow SEC001 - of accounts that live for seconds, on a throw-away database
 PASSWORD: Final = "Vq7!winding-Stair-Post"  # noqa: S105 - of accounts that live for seconds
 Wish = Callable[[str, Mapping[str, Any]], Any]
 """Asked for a field's value before one is made, by its name and schema; ``None``: make one."""

@@ -42,13 +42,39 @@ def _loops(function: Function) -> Iterator[_Loop]:
     """Yield the loops over something that may be long; repeats and chunks are none."""
     for node in function.nodes:
         if isinstance(node, ast.For | ast.AsyncFor):
-            said = f"{ast.unparse(node.iter)} {ast.unparse(node.target)}"
+            said = f"{ast.unparse(_walked(node.iter, function))} {ast.unparse(node.target)}"
             if not _FEW.search(said):
                 yield node
         elif isinstance(node, ast.ListComp | ast.SetComp | ast.DictComp) and not _FEW.search(
-            ast.unparse(node.generators[0].iter)
+            ast.unparse(_walked(node.generators[0].iter, function))
         ):
             yield node
+
+
+def _walked(iterable: ast.expr, function: Function) -> ast.expr:
+    """Return what is looped over: inside of `sorted(...)`, and what stands for a local name."""
+    match iterable:
+        case ast.Call(func=ast.Name(id="sorted" | "reversed" | "enumerate"), args=[inner, *_]):
+            return _walked(inner, function)
+        case ast.Name(id=name):
+            given = [_value(node, name) for node in function.nodes]
+            values = [value for value in given if value is not None]
+            return values[0] if len(values) == 1 and _is_full(values[0]) else iterable
+        case _:
+            return iterable
+
+
+def _is_full(value: ast.expr) -> bool:
+    """Tell whether a literal has its elements already: an empty list may become long."""
+    return isinstance(value, ast.List | ast.Tuple | ast.Set) and bool(value.elts)
+
+
+def _value(node: ast.AST, name: str) -> ast.expr | None:
+    match node:
+        case ast.Assign(targets=[ast.Name(id=bound)], value=value) if bound == name:
+            return value
+        case _:
+            return None
 
 
 def _body(loop: _Loop) -> Iterator[ast.AST]:
@@ -153,6 +179,9 @@ def once(ids: list[int]) -> list[int]:
         found = [note.id for note in session.scalars(select(Note).where(Note.id.in_(ids)))]
         for note in session.scalars(select(Note).where(Note.id.in_(ids))):
             found.append(note.id)
+        pair = [1, 2]
+        for note_id in sorted(pair):
+            session.get(Note, note_id)
         for attempt in range(3):
             session.scalar(select(Note.id))
         for chunk in batched(ids, 100):

@@ -21,7 +21,7 @@ _SETTINGS: Final = re.compile(r"(^|\.)(BaseSettings|Settings|Config|AppConfig)$"
 _LOCAL: Final = re.compile(r"(dev|test|local|mock|fake|example|demo)", re.IGNORECASE)
 _LOCAL_NAME: Final = re.compile(r"(^|_)(dev|test|tests|local|mock|fake|dummy)(_|$)", re.IGNORECASE)
 _ASIDE: Final = re.compile(
-    r"(^|/)(examples?|demos?|docs?|docs_src|scripts?|seeds?|fixtures?|migrations|alembic|mocks?|dev)/"
+    r"(^|/)(examples?|demos?|benchmarks?|stress|load_?tests?|docs?|docs_src|scripts?|seeds?|fixtures?|migrations|alembic|mocks?|dev)/"
 )
 _SIGNERS: Final = {
     "itsdangerous.URLSafeTimedSerializer": "secret_key",
