@@ -322,6 +322,16 @@ def test_set_up_commands_run_behind_the_guard(project: Path, tmp_path: Path) -> 
     assert not outside.exists()
 
 
+def test_a_set_up_may_be_a_line_of_code(project: Path) -> None:
+    line = """python -c "import sys; open('seeded', 'w').write(sys.argv[1])" hello"""
+    found = find_project(project, python=Path(sys.executable))
+
+    with sandbox(found, Settings(setup=(line,))) as place:
+        place.set_up(lambda _: None)
+
+        assert (place.copy / "seeded").read_text() == "hello"
+
+
 def test_an_endless_request_ends_the_run(
     project: Path, started: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -93,7 +93,8 @@ def load(target: str, places: Places) -> Any:
 def run_command(command: list[str], places: Places) -> None:
     """Run a command of the project in this process, so that the guard holds for it too.
 
-    ``python -m module``, ``python file.py`` and the console scripts of installed packages.
+    ``python -m module``, ``python -c code``, ``python file.py``, and the console scripts of
+    installed packages.
     """
     name, *arguments = command
     try:
@@ -101,6 +102,10 @@ def run_command(command: list[str], places: Places) -> None:
             if arguments[:1] == ["-m"]:
                 sys.argv = arguments[1:]
                 runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+            elif arguments[:1] == ["-c"]:
+                sys.argv = ["-c", *arguments[2:]]
+                code = compile(arguments[1], "<setup>", "exec")
+                exec(code, {"__name__": "__main__"})  # noqa: S102 - the project's own, as Python does
             else:
                 sys.argv = arguments
                 runpy.run_path(arguments[0], run_name="__main__")
