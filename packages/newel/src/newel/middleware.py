@@ -105,7 +105,7 @@ class RequestContext:
     ) -> None:
         self.app = app
         self.trusted_proxies = trusted_proxies
-        self.metrics = RequestMetrics() if metrics is None else metrics
+        self.metrics: RequestMetrics = RequestMetrics() if metrics is None else metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

@@ -32,7 +32,7 @@ class FairPool(AsyncAdaptedQueuePool):
 
     def __init__(self, creator: Any, *, pool_size: int, max_overflow: int, **options: Any) -> None:
         super().__init__(creator, pool_size=pool_size, max_overflow=max_overflow, **options)
-        self._most = self.free = pool_size + max_overflow
+        self.free = self._most = pool_size + max_overflow
         self._line: deque[asyncio.Future[None]] = deque()
 
     @property
