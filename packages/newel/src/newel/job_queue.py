@@ -14,11 +14,14 @@ from typing import Any, Final, NamedTuple, get_args
 from uuid import UUID
 
 from sqlalchemy import (
+    ARRAY,
     Boolean,
     ColumnElement,
     Float,
     Integer,
     String,
+    Uuid,
+    any_,
     bindparam,
     case,
     delete,
@@ -29,6 +32,7 @@ from sqlalchemy import (
     null,
     or_,
     select,
+    true,
     update,
 )
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -229,7 +233,8 @@ OVERDUE: Final = JOBS.c.announced_at < from_now(-5)
 
 _UNANNOUNCED: Final = JOBS.c.announced_at.is_(None)
 _CLAIM: Final = _claim(_UNANNOUNCED, JOBS.c.queue == bindparam("b_queue"))
-_CLAIM_THESE: Final = _claim(JOBS.c.id.in_(bindparam("b_ids", expanding=True)))
+# An array, on PostgreSQL alone, so that it is one statement however many they are.
+_CLAIM_THESE: Final = _claim(JOBS.c.id == any_(bindparam("b_ids", type_=ARRAY(Uuid))))
 _ANNOUNCE: Final = _announce()
 _FINISH: Final = _finish()
 
@@ -245,15 +250,12 @@ class JobQueue:
         self._engine = database.engine if database.is_sqlite else database.reading_engine
 
     async def claim(self, queue: str, *, most: int) -> list[Claimed]:
-        """Take up to ``most`` ready jobs of ``queue``, the most urgent and oldest first.
-
-        Those that a carrier has been told of are left to it.
-        """
+        """Take up to ``most`` ready, unannounced jobs of ``queue``, urgent and old ones first."""
         return await self._claim(_CLAIM, {"b_queue": queue, "b_most": most})
 
     async def claim_these(self, ids: Sequence[UUID]) -> list[Claimed]:
         """Take those of ``ids`` that may run; the rest may be announced again once they may."""
-        claimed = await self._claim(_CLAIM_THESE, {"b_ids": ids, "b_most": len(ids)})
+        claimed = await self._claim(_CLAIM_THESE, {"b_ids": ids, "b_most": PURGE_ROWS})
         if left := set(ids) - {job.id for job in claimed}:
             await self.withdraw(JOBS.c.id.in_(left))
         return claimed
@@ -290,9 +292,18 @@ class JobQueue:
             await connection.execute(_FINISH, [_parameters(one, self.worker) for one in outcomes])
 
     async def finish_in(self, session: AsyncSession, outcome: Outcome) -> bool:
-        """Write an outcome in the transaction of its effects; ``False``: the lease is lost."""
+        """Write an outcome in the transaction of its effects; ``False``: the lease is lost.
+
+        The commit has to follow: who is stopped before it would keep the row locked. PostgreSQL
+        ends its transaction before the lease ends, which was renewed a third of it ago at most.
+        """
         connection = await session.connection()
-        return (await connection.execute(_FINISH, _parameters(outcome, self.worker))).rowcount == 1
+        idle_ms = str(int(self.lease_seconds * 2000 / 3))
+        limit = func.set_config("idle_in_transaction_session_timeout", idle_ms, true())
+        wanted = (JOBS.c.id,) if self.database.is_sqlite else (JOBS.c.id, limit)
+        ended = _FINISH.returning(*wanted)
+        found = await connection.execute(ended, _parameters(outcome, self.worker))
+        return len(found.all()) == 1
 
     async def beat(self, ids: Iterable[UUID]) -> dict[UUID, tuple[int, bool]]:
         """Renew leases; return, of those still held, the attempt and whether to cancel it."""
