@@ -61,3 +61,15 @@ def test_a_failure_that_the_application_words_itself_is_one_cause(
 
     causes = [result.cause for result in results if result.state == "broke"]
     assert causes == ['{"detail":"no connection"}'] * 2
+
+
+def test_readiness_in_words_is_known(laboratory: Callable[..., Lab]) -> None:
+    probe = PROBES["OBS001"]
+    worded = probe.good.replace(
+        "raise HTTPException(503) from None", 'return {"status": "unhealthy"}'
+    )
+
+    states = {result.state for result in probe.run(laboratory(worded, fuzz_seconds=0))}
+
+    assert worded != probe.good
+    assert states == {"kept"}

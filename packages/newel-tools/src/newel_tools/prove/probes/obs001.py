@@ -16,6 +16,9 @@ from newel_tools.prove.service import Exchange
 __all__ = ["PROBE"]
 
 _HEALTH: Final = re.compile(r"health|ready|readiness|live|status|ping|heartbeat", re.IGNORECASE)
+_TROUBLE: Final = re.compile(
+    r"unhealthy|degraded|unavailable|\bdown\b|disconnected|error|fail|not[ _-]?ok", re.IGNORECASE
+)
 _USUAL: Final = (
     "/health",
     "/healthz",
@@ -55,11 +58,19 @@ def _without_database(lab: Lab, there: list[Exchange]) -> Result:
         asked = [lab.send(exchange.request, ANONYMOUS) for exchange in there]
     finally:
         lab.service.host.ask("lose_database", lost=False)
-    if any(not exchange.answer.is_success for exchange in asked):
+    if any(_tells(after, before) for after, before in zip(asked, there, strict=True)):
         return PROBE.kept(asked[0].request.label)
     paths = ", ".join(exchange.request.path for exchange in asked)
     said = f"with the database gone, {paths} still says that all is well"
     return PROBE.broke(asked[0].request.label, said, asked[0])
+
+
+def _tells(after: Exchange, before: Exchange) -> bool:
+    """Tell whether an answer says that something is wrong: by its status, or in other words."""
+    said = after.answer.text
+    return not after.answer.is_success or (
+        said != before.answer.text and _TROUBLE.search(said) is not None
+    )
 
 
 _BAD = f"""{DATABASE}
@@ -84,7 +95,7 @@ PROBE = Probe(
     why="The balancer sends requests to an instance that can only fail.",
     fix="ask the database in /ready, with a short limit, and answer 503 when it is gone",
     seed="004 monitoring",
-    expected="applications whose database library is not seen",
+    expected="applications whose database library is not seen; answers that say it in words",
     bad=_BAD,
     good=_BAD.replace(
         "    return {",
