@@ -81,13 +81,14 @@ def resource(name: str, singular: str, *lines: str, **options: object) -> Resour
     return Resource.model_validate({**fields, **options})
 
 
-def plan_of(*resources: Resource, users: Users | None = None) -> Plan:
+def plan_of(*resources: Resource, users: Users | None = None, webhooks: bool = False) -> Plan:
     return Plan(
         service="sample_service",
         title="A sample",
         users=users or Users(),
         resources=resources,
-        roles=usual_roles(resources),
+        webhooks=webhooks,
+        roles=usual_roles(resources, webhooks=webhooks),
     )
 
 
@@ -154,6 +155,7 @@ def everything() -> Plan:
         users=Users(
             fields=(field,), jobs=(Job(name="greet", event="registered"), Job(name="purge"))
         ),
+        webhooks=True,
     )  # fmt: skip
 
 

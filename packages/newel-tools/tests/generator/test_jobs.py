@@ -11,7 +11,7 @@ from newel_tools.generator.view import ResourceView, view_resource, view_users
 from newel_tools.plan.plan import Plan
 from newel_tools.plan.text import read_plan
 
-PLAN = read_plan("""
+TEXT = """
 service: shop
 users:
   jobs:
@@ -32,7 +32,8 @@ resources:
   tags:
     fields:
       name: str
-""")
+"""
+PLAN = read_plan(TEXT)
 
 
 def view(plan: Plan = PLAN) -> ResourceView:
@@ -111,6 +112,22 @@ def test_every_job_has_a_strict_test_of_what_it_owes() -> None:
     assert tests.count("@pytest.mark.xfail(strict=True") == len(view().jobs)
     assert "test_of_several_workers_one_wins_each_tick" in tests
     assert "test_of_several_workers" not in files()["tests/users/test_jobs.py"]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_webhooks_tell_of_all_that_happens_to_rows_of_users(layout: Layout) -> None:
+    owned = TEXT.replace("service: shop", "service: shop\nwebhooks: true")
+    plan = read_plan(owned.replace("  orders:\n", "  orders:\n    owner: users\n"))
+    found = {file.path: file.text for file in render_features(plan, layout)}
+    folder = "src/shop/core" if layout == "layered" else "src/shop"
+    text = found[f"{folder}/webhooks.py"]
+
+    assert "    OrderCreated: Order,\n" in text
+    assert "    OrderPaid: Order,\n" in text
+    assert "OrderDeleted" not in text, "whose it was is gone with it"
+    assert "Tag" not in text
+    assert 'TYPE = "order.created"' in found["tests/test_webhooks.py"]
+    assert "tests/test_webhooks.py" not in files(layout)
 
 
 def test_where_nothing_was_said_nothing_is_printed() -> None:

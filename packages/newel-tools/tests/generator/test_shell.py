@@ -299,6 +299,18 @@ def test_without_a_broker_there_is_none(files: dict[str, File]) -> None:
     ]
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_webhooks_are_mounted_and_installed(layout: Layout) -> None:
+    files = render(PLAN.model_copy(update={"webhooks": True}), layout)
+    package = "book_shop.core" if layout == "layered" else "book_shop"
+
+    text = files["src/book_shop/application.py"].text
+    assert f"from {package} import webhooks" in text.replace("books, ", "")
+    assert "webhooks.module," in text
+    extras = tomllib.loads(files["pyproject.toml"].text)["project"]["dependencies"]
+    assert extras == ["newel[redis,outgoing]>=0.4.2,<0.5"]
+
+
 def test_the_texts_say_who_works_on_what() -> None:
     books = PLAN.resources[0].model_copy(
         update={

@@ -105,6 +105,7 @@ def test_a_plan_names_the_line_at_fault(wrong, message, line):
         ("greet:", "class:", "'class' is a word of Python, so no job can have it"),
         ("greet:", "send_mail:", "'send_mail' is a job of the kernel, so no job can have it"),
         ("service: shop", "service: shop\nbroker: pigeon", "'pigeon' cannot be the broker"),
+        ("service: shop", "service: shop\nwebhooks: true", "webhooks tell users what happens"),
         ("  jobs:\n    greet", "  job:\n    greet", "'job' means nothing here"),
     ],
 )

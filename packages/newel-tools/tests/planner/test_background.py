@@ -168,6 +168,40 @@ def test_what_accounts_do_by_themselves_plans_nothing(words):
     assert "accounts mail a welcome to who registers, and links for passwords" in plan.assumed
 
 
+@pytest.mark.parametrize(
+    ("words", "events"),
+    [
+        ("with webhooks", []),
+        ("signed webhooks for all events", []),
+        ("webhooks for orders", []),
+        ("webhooks on order changes", []),
+        ("send a webhook when an order is paid", ["orders.paid"]),
+    ],
+)
+def test_webhooks_tell_users_of_their_own_rows(words, events):
+    plan = plan_sentence(f"shop with orders and products, orders belong to users; {words}")
+
+    assert plan.webhooks
+    assert said(plan) == events
+    assert plan.not_understood == ()
+    assert plan.provenance["webhooks"] == words
+    assert "webhooks tell users of their own orders" in plan.assumed
+    rights = {role.name: role.permissions for role in plan.roles}
+    assert {"webhooks:read", "webhooks:write"} <= set(rights["user"])
+    assert "webhooks:read" not in rights["reader"]
+    assert read_plan(write_plan(plan)) == plan
+
+
+@pytest.mark.parametrize("words", ["webhooks", "webhooks for weather", "webhooks when it rains"])
+def test_webhooks_that_would_tell_nobody_are_not_understood(words):
+    who = "orders are shared" if words == "webhooks" else "orders belong to users"
+    plan = plan_sentence(f"shop with orders, products and tags, {who}; {words}")
+
+    assert not plan.webhooks
+    assert plan.not_understood
+    assert "webhooks" not in plan.provenance
+
+
 def test_a_fact_that_nothing_makes_true_gets_an_action():
     plan = plan_sentence("shop with orders; publish order.paid and order.exported events")
 

@@ -23,6 +23,7 @@ from newel_tools.generator.layout import Feature, Layout, Places, Role
 from newel_tools.generator.naming import camel
 from newel_tools.generator.view import ResourceView, UsersView, view_resource, view_users
 from newel_tools.generator.visibility import visibility
+from newel_tools.plan.names import snake
 from newel_tools.plan.plan import Plan
 
 __all__ = ["render_features"]
@@ -42,6 +43,8 @@ def render_features(plan: Plan, layout: Layout) -> list[File]:
     files = [*writing.users(view_users(plan))]
     for view in views.values():
         files += writing.resource(view)
+    if plan.webhooks:
+        files += writing.webhooks()
     return [*files, writing.guards(), *_packages(files, plan.service)]
 
 
@@ -102,6 +105,22 @@ class _Writing:
             tested = {**own, "module": self.places.module("router", feature)}
             yield from self._file("jobs_tests", feature, "jobs_tests", values, tested)
 
+    def webhooks(self) -> Iterator[File]:
+        """Yield what tells users' systems of their own rows, and its tests."""
+        owned = [view for view in self.views.values() if view.owned]
+        told = [(view.cls, [f.cls for f in view.facts if f.word != "deleted"]) for view in owned]
+        own: dict[str, str] = {}
+        for view in owned:
+            own |= self._names(view.feature, view.cls, ())
+        path = f"src/{self.places.webhooks.replace('.', '/')}.py"
+        text = _templates().get_template("webhooks.py.j2").render(told=told)
+        yield File(path, with_imports(text, own=own, package=self.places.package))
+        for view in [view for view in owned if _is_made_alone(view)][:1]:
+            test = _templates().get_template("webhooks_tests.py.j2")
+            text = test.render(r=view, type=f"{snake(view.cls)}.created")
+            path = "tests/test_webhooks.py"
+            yield File(path, with_imports(text, own={}, package=self.places.package))
+
     def guards(self) -> File:
         public = [
             f"GET /api/v1/{view.name}{end}"
@@ -152,6 +171,12 @@ class _Writing:
     def _is_listed(self, name: str) -> bool:
         """Tell whether another resource looks rows of this one up by a list of ids."""
         return any(found.target == name for view in self.views.values() for found in view.sets)
+
+
+def _is_made_alone(view: ResourceView) -> bool:
+    """Tell whether users make a row without another, and that is told."""
+    needs = any(not link.optional for link in view.links)
+    return view.users_write and "created" in view.events and not needs
 
 
 def _packages(files: Iterable[File], package: str) -> Iterator[File]:

@@ -27,6 +27,7 @@ _MODULES: Final = {
     "functools": "wraps",
     "fastapi": "APIRouter Depends FastAPI Query",
     "httpx2": "AsyncClient",
+    "newel": "webhooks",
     "newel.accounts": "AccountRead Register",
     "newel.auth": "public requires",
     "newel.clock": "utc_now",
@@ -47,6 +48,7 @@ _MODULES: Final = {
     "newel.schedules": "schedule tick",
     "newel.schemas": "EntityRead InputModel Int32 Int64 JsonArray JsonObject Text omittable",
     "newel.testing": "commits_fail run_jobs",
+    "newel.webhooks": "WebhookDelivery WebhookEndpoint set_secret",
     "pydantic": "AfterValidator AwareDatetime Field HttpUrl PlainSerializer UrlConstraints",
     "sqlalchemy": (
         "JSON BigInteger Column ColumnElement ForeignKey Numeric String Table Uuid func or_ select "
@@ -134,8 +136,8 @@ def _section(module: str, package: str) -> int:
     return 0 if root in sys.stdlib_module_names else 1
 
 
-def _order(name: str) -> tuple[int, str]:
-    """Constants, then classes, then the rest."""
+def _order(name: str) -> tuple[int, str, str]:
+    """Constants, then classes, then the rest; capitals inside of a name do not count."""
     if name.isupper() and len(name) > 1:
-        return 0, name
-    return (1 if name[0].isupper() else 2), name
+        return 0, name, name
+    return (1 if name[0].isupper() else 2), name.lower(), name

@@ -74,6 +74,11 @@ class Places:
         return f"{self.package}.{inside}"
 
     @property
+    def webhooks(self) -> str:
+        """The dotted name of the module that tells users' systems what happens."""
+        return f"{self.package}.{'core.' if self.layout == 'layered' else ''}webhooks"
+
+    @property
     def application(self) -> str:
         """The dotted name of the composition root, whose ``build`` makes the application."""
         return f"{self.package}.application"

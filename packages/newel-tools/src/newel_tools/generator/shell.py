@@ -154,7 +154,7 @@ def _templates() -> Environment:
 
 
 def _values(plan: Plan, layout: Layout, *, directory: Path, kernel: Kernel) -> dict[str, Any]:
-    where = _Where(plan.service, layout)
+    where, places = _Where(plan.service, layout), Places(plan.service, layout)
     return {
         "package": plan.service,
         "distribution": plan.service.replace("_", "-"),
@@ -169,6 +169,8 @@ def _values(plan: Plan, layout: Layout, *, directory: Path, kernel: Kernel) -> d
         "postgres_password": secrets.token_hex(24),
         "broker_password": secrets.token_hex(24),
         "broker": None if plan.broker is None else BROKERS[plan.broker],
+        "extras": _extras(plan),
+        "webhooks": places.webhooks.rpartition(".")[0] if plan.webhooks else None,
         "background": list(_background(plan)),
         "variables": VARIABLES,
         "roles": [
@@ -178,7 +180,7 @@ def _values(plan: Plan, layout: Layout, *, directory: Path, kernel: Kernel) -> d
         "assumed": plan.assumed,
         "not_understood": plan.not_understood,
         "features": where.features,
-        "settings_module": Places(plan.service, layout).settings,
+        "settings_module": places.settings,
         "users": where.users,
         "modules": ["users", *(resource.name for resource in plan.resources)],
         "place": where.examples,
@@ -192,6 +194,12 @@ def _kept(resource: Resource) -> str:
     names += [resource.states.field] if resource.states else []
     whose = "of the user who makes them" if resource.owner else "shared"
     return f"{resource.name} ({', '.join(names)}), {whose}, read by: {resource.read}"
+
+
+def _extras(plan: Plan) -> list[str]:
+    """Return the extras of newel that the service needs: compose.yaml has a cache."""
+    broker = [] if plan.broker is None else [BROKERS[plan.broker].extra]
+    return ["redis", *broker, *(["outgoing"] if plan.webhooks else [])]
 
 
 def _background(plan: Plan) -> Iterator[tuple[str, str]]:

@@ -71,7 +71,7 @@ _KERNEL: Final = _words(
     "idempotency_keys inbox job_schedules job_steps jobs main metrics migrations modules outbox "
     "outbox_holds pages permissions principals ready refresh_tokens repositories roles routers "
     "schemas services sessions settings slices tests users webhook_deliveries webhook_endpoints "
-    "works"
+    "webhooks works"
 )
 
 # what the kernel does in the background; a worker finds a job by its name

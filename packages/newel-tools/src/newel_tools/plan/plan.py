@@ -335,6 +335,8 @@ class Plan(_Part):
     roles: tuple[Role, ...]
     broker: Broker | None = None
     """What events leave by; None: they stay in the service."""
+    webhooks: bool = False
+    """Whether users have webhooks, which are told what happens to their own rows."""
     assumed: tuple[_Line, ...] = ()
     """What was decided without being asked for, one sentence each."""
     not_understood: tuple[_Line, ...] = ()
@@ -352,15 +354,22 @@ class Plan(_Part):
         parts = (self.users, *self.resources)
         _refuse_twice([job.name for part in parts for job in part.jobs], "job", where="the plan")
         names = [*(r.name for r in self.resources), "users"]
+        if self.webhooks and all(resource.owner is None for resource in self.resources):
+            raise PlanError(
+                "webhooks tell users what happens to their rows, and they have none",
+                fix="say 'owner: users' of a resource, or remove the webhooks",
+                word="webhooks",
+            )
+        known = [*names, "webhooks"] if self.webhooks else names
         for resource in self.resources:
             for relation in resource.relations:
                 _refuse_unknown(relation.target, names, where=f"{resource.name}.{relation.name}")
             for transition in resource.states.transitions if resource.states else ():
                 if transition.by is not None:
-                    _refuse_foreign(transition.by, names, where=resource.name)
+                    _refuse_foreign(transition.by, known, where=resource.name)
         for role in self.roles:
             for permission in role.permissions:
-                _refuse_foreign(permission, names, where=f"role {role.name}")
+                _refuse_foreign(permission, known, where=f"role {role.name}")
         self.parents_first()
         return self
 
@@ -411,7 +420,7 @@ _CHANGES: Final = frozenset({"adjusted", "changed", "edited", "moved", "set", "u
 """What is said of a field that has another value than before."""
 
 
-def usual_roles(resources: Iterable[Resource]) -> tuple[Role, ...]:
+def usual_roles(resources: Iterable[Resource], *, webhooks: bool = False) -> tuple[Role, ...]:
     """Return user (reads all, writes their own), reader (reads) and admin (everything).
 
     Transitions that need a permission of their own bring a role that has it: ``moderator`` for
@@ -420,6 +429,7 @@ def usual_roles(resources: Iterable[Resource]) -> tuple[Role, ...]:
     kept = tuple(resources)
     reads = tuple(f"{r.name}:read" for r in kept)
     writes = tuple(f"{r.name}:write" for r in kept if r.owner is not None)
+    writes += ("webhooks:read", "webhooks:write") if webhooks else ()
     special: dict[str, list[str]] = {}
     for resource in kept:
         for transition in resource.states.transitions if resource.states else ():

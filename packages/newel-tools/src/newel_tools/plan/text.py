@@ -71,6 +71,8 @@ def _head(plan: Plan) -> _Lines:
         lines.append((f"sentence: {_scalar(plan.sentence)}", None))
     if plan.broker is not None:
         lines.append((f"broker: {plan.broker}", plan.provenance.get("broker")))
+    if plan.webhooks:
+        lines.append(("webhooks: true", plan.provenance.get("webhooks")))
     return lines
 
 
@@ -268,7 +270,7 @@ class _PlanReader:
             self.at[key] = node.start_mark.line + 1
             if key in {"assumed", "not_understood"}:
                 values[key] = tuple(self.text.scalar(n) for n in self.text.items(node))
-            elif key in {"service", "title", "sentence", "coverage", "broker"}:
+            elif key in {"service", "title", "sentence", "coverage", "broker", "webhooks"}:
                 values[key] = self.text.scalar(node)
                 self.text.source(key, node)
             elif key == "users":
@@ -290,7 +292,10 @@ class _PlanReader:
             )
         name = str(values["service"]).replace("_", " ")
         values.setdefault("title", f"{name[:1].upper()}{name[1:]} API")
-        values.setdefault("roles", usual_roles(values.get("resources", ())))
+        values.setdefault(
+            "roles",
+            usual_roles(values.get("resources", ()), webhooks=values.get("webhooks") == "true"),
+        )
         values["provenance"] = self.text.provenance
         try:
             return Plan(**values)
@@ -426,7 +431,7 @@ class _PlanReader:
 
 
 _KEYS: Final = (
-    "service", "title", "sentence", "broker", "users", "resources", "roles", "assumed",
+    "service", "title", "sentence", "broker", "webhooks", "users", "resources", "roles", "assumed",
     "not_understood", "coverage",
 )  # fmt: skip
 _RESOURCE_KEYS: Final = (

@@ -45,15 +45,17 @@ class Blueprint:
         service = self.service()
         users = parts.users()
         resources = tuple(self.resource(r, parts.of(r)) for r in self.draft.resources.values())
+        webhooks = self.webhooks(resources)
         ledger = self.draft.ledger
         return Plan(
             service=service,
             title=self.title(),
             sentence=ledger.sentence,
             broker=self.broker(),
+            webhooks=webhooks,
             users=Users(fields=users, jobs=self.jobs("users", self.draft.jobs_of_users)),
             resources=resources,
-            roles=self.roles(resources),
+            roles=self.roles(resources, webhooks=webhooks),
             assumed=tuple(note[:500] for note in self.assumed),
             not_understood=tuple(words[:500] for words in ledger.missed()),
             coverage=round(ledger.coverage(), 2),
@@ -114,6 +116,19 @@ class Blueprint:
         name, span = self.draft.broker
         self.source("broker", span)
         return name
+
+    def webhooks(self, resources: tuple[Resource, ...]) -> bool:
+        """Tell whether users have webhooks; there must be rows of theirs to hear of."""
+        span = self.draft.webhooks
+        owned = [resource.name for resource in resources if resource.owner]
+        if span is None:
+            return False
+        if not owned:
+            self.draft.ledger.lost(span)
+            return False
+        self.source("webhooks", span)
+        self.assumed.append(f"webhooks tell users of their own {', '.join(owned)}")
+        return True
 
     def jobs(self, owner: str, said: list[tuple[Job, Span]]) -> tuple[Job, ...]:
         """Return the jobs of one resource, or of the users."""
@@ -176,9 +191,9 @@ class Blueprint:
             )
         return "signed_in"
 
-    def roles(self, resources: tuple[Resource, ...]) -> tuple[Role, ...]:
+    def roles(self, resources: tuple[Resource, ...], *, webhooks: bool) -> tuple[Role, ...]:
         """Return the usual roles, and those the sentence names."""
-        roles = {role.name: role for role in usual_roles(resources)}
+        roles = {role.name: role for role in usual_roles(resources, webhooks=webhooks)}
         said: dict[str, list[Grant]] = {}
         for grant in self.draft.grants:
             said.setdefault(grant.role, []).append(grant)

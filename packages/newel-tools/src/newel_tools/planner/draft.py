@@ -111,6 +111,7 @@ class Draft:
     errands: list[Errand] = field(default_factory=list[Errand])
     jobs_of_users: list[tuple[Job, Span]] = field(default_factory=list[tuple[Job, Span]])
     broker: tuple[Broker, Span] | None = None
+    webhooks: Span | None = None
     all_public: Span | None = None
     all_soft: Span | None = None
     notes: list[str] = field(default_factory=list[str])

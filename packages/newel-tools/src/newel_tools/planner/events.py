@@ -67,8 +67,19 @@ _NOMINAL: Final = {
 }  # fmt: skip
 
 
+_ALL: Final = r"(?:all\s+|every\s+)?(?:events?|changes)|everything"
+_WEBHOOKS: Final = re.compile(
+    r"(?:(?:an?|the|send|sends|sending|with|signed|outgoing|user)\s+)*(?:webhooks?|web hooks?)"
+    rf"(?:\s+(?:for|on|about|of)\s+(?:{_ALL}|(?P<what>.+?)(?:\s+(?:events|changes))?))?"
+    r"(?:\s+(?:when|whenever|after|once)\s+(?P<fact>.+))?"
+)
+
+
 def published(reading: Reading) -> bool:
     """``stock movements event to kafka``, ``publish order.paid events``, ``events go to nats``."""
+    for clause in clauses_at(reading):
+        if _told_by_webhook(reading, clause):
+            return True
     for clause in clauses_at(reading, over_commas=True):
         whole = _WHEN.fullmatch(clause.text)
         if whole is not None and (words := fact_words(whole[1])):
@@ -84,6 +95,21 @@ def published(reading: Reading) -> bool:
             _note(reading, clause, alone)
             return True
     return False
+
+
+def _told_by_webhook(reading: Reading, clause: Clause) -> bool:
+    """``webhooks for orders``, ``a webhook when one is paid``: users hear of their own rows."""
+    found = _WEBHOOKS.fullmatch(clause.text)
+    if found is None:
+        return False
+    draft = reading.draft
+    words = fact_words(found["fact"]) if found["fact"] else ()
+    if (found["fact"] and not words) or (found["what"] and not draft.knows(snake(found["what"]))):
+        return False
+    draft.webhooks = take(reading, clause, len(clause.text))
+    if words:
+        draft.facts.append(Fact(words=words, span=draft.webhooks))
+    return True
 
 
 def fact_words(text: str) -> tuple[str, ...]:
