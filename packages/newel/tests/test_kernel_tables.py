@@ -38,7 +38,8 @@ SHAPES = {
     "job_schedules": "056937f9f717af97",
     "job_steps": "9177d79640bd53e5",
     "jobs": "06759d0617d327c1",
-    "outbox": "95f855294c008c9a",
+    "outbox": "166ca16508244581",
+    "outbox_holds": "562e80da14f31cb7",
     "webhook_deliveries": "ee884a76ed1bbefe",
     "webhook_endpoints": "1e93bc337ae6042e",
 }
