@@ -8,6 +8,8 @@ import sys
 import time
 from typing import Any
 
+import structlog
+
 from newel.cache_levels import LevelCache
 from newel.drivers.redis import RedisLink
 from newel.limits import Rate, SharedLimiter
@@ -53,6 +55,8 @@ async def forget(cache: LevelCache, *tags: str) -> float:
 
 
 async def main(url: str, name: str) -> None:
+    # What it says is for the test alone.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     link = RedisLink(url, name=name)
     cache, limiter = LevelCache(link), SharedLimiter(link)
 

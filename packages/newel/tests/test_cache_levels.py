@@ -612,10 +612,12 @@ class Process:
 def started(url: str, *names: str) -> Generator[list[Process]]:
     """Start processes, all at once: each imports for a second or two."""
     found = [Process(url, name) for name in names]
-    assert [process.read() for process in found] == ["ready"] * len(names)
-    yield found
-    for process in found:
-        process.stop()
+    try:
+        assert [process.read() for process in found] == ["ready"] * len(names)
+        yield found
+    finally:
+        for process in found:
+            process.stop()
 
 
 @pytest.fixture(scope="module")
