@@ -119,6 +119,19 @@ class Tab:
         except AssertionError:
             raise AssertionError(f"{text!r} is not in {await self.text()!r}") from None
 
+    async def becomes(self, expression: str, *, press: str | None = None) -> None:
+        """Wait until an expression is true, on whatever page; ``press`` a key until it is."""
+
+        async def holds() -> bool:
+            with suppress(AssertionError):  # between two pages there is none
+                if await self.evaluate(expression):
+                    return True
+                if press is not None:
+                    await self.press(press)
+            return False
+
+        await until(holds)
+
     async def open(self, url: str) -> None:
         async with self._other_page():
             await self.ask("Page.navigate", url=url)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from uuid import UUID
 
@@ -34,6 +34,7 @@ pytestmark = [
 
 ADMIN, ANN = "admin@example.com", "ann@example.com"
 TELEPHONE = 390
+PATIENT = replace(QUICK, lease_seconds=30.0)  # a browser may take both processors for a while
 
 
 @dataclass
@@ -123,7 +124,7 @@ async def site(tmp_path: Path, prepare_database: Callable[[str], None]) -> Async
 async def test_an_operator_works_with_the_keyboard_alone(site: Site) -> None:
     tab = site.tab
     dead, waiting = await site.enqueue("fail"), await site.enqueue("quick")
-    async with running(site.app, QUICK):
+    async with running(site.app, PATIENT):
         await site.ended(dead, "dead")
         await site.ended(waiting, "done")
     later = await site.enqueue("quick")
@@ -143,7 +144,7 @@ async def test_an_operator_works_with_the_keyboard_alone(site: Site) -> None:
     await tab.press_and_load("Enter")
     assert await tab.path() == f"/admin/jobs/{dead}"
     assert (await row(site.database, dead)).state == "ready"
-    async with running(site.app, QUICK):
+    async with running(site.app, PATIENT):
         await site.ended(dead, "dead")
         await site.ended(later, "done")
     await tab.open(f"{site.url}/admin/jobs?state=dead")
@@ -171,18 +172,16 @@ async def test_a_running_job_is_watched_and_stopped(
     monkeypatch.setattr(job_pages, "_RELOAD_SECONDS", 1)
     tab = site.tab
     id = await site.enqueue("load")
-    async with running(site.app, QUICK):
+    async with running(site.app, PATIENT):
         await site.ended(id, "running")
         await site.log_in()
         await tab.open(f"{site.url}/admin/jobs/{id}")
         for page in (1, 2):
             await tab.shows(f"page {page} of 4")  # without a hand on it
-            assert await tab.evaluate("document.querySelector('progress').value") == page / 4
+            await tab.becomes(f"document.querySelector('progress').value === {page / 4}")
             site.gate.set()
         await tab.shows("page 3 of 4")
-        await tab.tab_to("Stop")
-        await tab.press_and_load("Enter")
-        assert await tab.path() == f"/admin/jobs/{id}?watch=false"
+        await tab.becomes("location.search === '?watch=false'", press="Enter")
         assert await tab.evaluate("document.querySelector('meta[http-equiv]')") is None
         await tab.tab_to("cancel load")
         await tab.press_and_load("Enter")
@@ -194,7 +193,7 @@ async def test_a_running_job_is_watched_and_stopped(
 async def test_it_fits_on_a_telephone(site: Site) -> None:
     tab = site.tab
     dead = await site.enqueue("fail")
-    async with running(site.app, QUICK):
+    async with running(site.app, PATIENT):
         await site.ended(dead, "dead")
     await site.enqueue("quick")
     await tab.resize(TELEPHONE)
@@ -285,7 +284,7 @@ async def test_the_mails_of_development_can_be_looked_at(site: Site) -> None:
     mail = Mail(to=ANN, subject="Your order", text="Hello", html=html)
     async with site.database.write(None) as work:
         work.enqueue(send_mail, mail)
-    async with running(site.app, QUICK):
+    async with running(site.app, PATIENT):
         await until(lambda: site.app.state.mailer._recent)
     tab = site.tab
     await tab.open(f"{site.url}/dev/mail")

@@ -100,7 +100,9 @@ async def show_job(
         + "</p>"
     )
     if is_open:
-        other = "<a href='?watch=false'>Stop</a>" if watch else "<a href='?'>Keep up</a>"
+        # The focus is lost each time: without it there nobody would reach a button by keyboard.
+        stop, keep_up = "<a href='?watch=false' autofocus>Stop</a>", "<a href='?'>Keep up</a>"
+        other = stop if watch else keep_up
         how = f"Shown anew every {_RELOAD_SECONDS} seconds." if watch else "Shown as it was."
         body += f"<p class=dim>{how} {other}</p>"
     return page(
