@@ -19,7 +19,6 @@ from sqlalchemy import (
     ColumnElement,
     Float,
     Integer,
-    String,
     Uuid,
     any_,
     bindparam,
@@ -36,14 +35,11 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.functions import FunctionElement
-from sqlalchemy.types import TypeEngine
 
 from newel.db import Database, Work
 from newel.errors import Conflict, NotFound
 from newel.events import OUTBOX
-from newel.job_rows import FINISHED, JOBS, STEPS, JobRow, JobState, from_now
+from newel.job_rows import FINISHED, JOBS, STEPS, JobRow, JobState, from_now, without_waiting
 
 __all__ = [
     "OVERDUE",
@@ -134,27 +130,6 @@ def _head_of_its_line() -> ColumnElement[bool]:
     return or_(job.concurrency_key.is_(None), ~exists().where(same, before))
 
 
-class _without_waiting(FunctionElement[str]):  # noqa: N801 - it is used as a function
-    """Do not wait for the disk at the end of this statement's transaction.
-
-    A claim, or a renewed lease, that PostgreSQL forgets when it crashes is one that never was. The
-    wait is most of what a claim costs.
-    """
-
-    type: TypeEngine[str] = String()
-    inherit_cache: bool | None = True
-
-
-@compiles(_without_waiting, "postgresql")
-def _set_for_this_transaction(*_: Any, **__: Any) -> str:
-    return "set_config('synchronous_commit', 'off', true)"
-
-
-@compiles(_without_waiting, "sqlite")
-def _sqlite_always_waits(*_: Any, **__: Any) -> str:
-    return "NULL"
-
-
 def _may_run(*which: ColumnElement[bool]) -> Any:
     """Pick jobs that may run, the most urgent and oldest first; nobody waits for a locked row."""
     picked = (
@@ -180,7 +155,7 @@ def _claim(*which: ColumnElement[bool]) -> Any:
             leased_until=from_now(bindparam("b_lease", type_=Float)),
             started_at=from_now(),
         )
-        .returning(*(JOBS.c[name] for name in Claimed._fields), _without_waiting())
+        .returning(*(JOBS.c[name] for name in Claimed._fields), without_waiting())
     )
 
 
@@ -225,7 +200,7 @@ def _parameters(outcome: Outcome, worker: str) -> dict[str, Any]:
 def _announce() -> Any:
     named = (JOBS.c[name] for name in Announced._fields)
     marked = _may_run(_UNANNOUNCED).values(announced_at=from_now())
-    return marked.returning(*named, _without_waiting())
+    return marked.returning(*named, without_waiting())
 
 
 OVERDUE: Final = JOBS.c.announced_at < from_now(-5)
@@ -248,6 +223,10 @@ class JobQueue:
         self.lease_seconds = lease_seconds
         # PostgreSQL: AUTOCOMMIT. A process that is stopped inside of a transaction keeps its locks.
         self._engine = database.engine if database.is_sqlite else database.reading_engine
+        idle_ms = str(int(lease_seconds * 2000 / 3))
+        limit = func.set_config("idle_in_transaction_session_timeout", idle_ms, true())
+        wanted = (JOBS.c.id,) if database.is_sqlite else (JOBS.c.id, limit)
+        self._finish_in = _FINISH.returning(*wanted)
 
     async def claim(self, queue: str, *, most: int) -> list[Claimed]:
         """Take up to ``most`` ready, unannounced jobs of ``queue``, urgent and old ones first."""
@@ -298,11 +277,7 @@ class JobQueue:
         ends its transaction before the lease ends, which was renewed a third of it ago at most.
         """
         connection = await session.connection()
-        idle_ms = str(int(self.lease_seconds * 2000 / 3))
-        limit = func.set_config("idle_in_transaction_session_timeout", idle_ms, true())
-        wanted = (JOBS.c.id,) if self.database.is_sqlite else (JOBS.c.id, limit)
-        ended = _FINISH.returning(*wanted)
-        found = await connection.execute(ended, _parameters(outcome, self.worker))
+        found = await connection.execute(self._finish_in, _parameters(outcome, self.worker))
         return len(found.all()) == 1
 
     async def beat(self, ids: Iterable[UUID]) -> dict[UUID, tuple[int, bool]]:
@@ -315,7 +290,7 @@ class JobQueue:
                 JOBS.c.id.in_(list(ids)),
             )
             .values(leased_until=from_now(self.lease_seconds))
-            .returning(JOBS.c.id, JOBS.c.attempt, JOBS.c.cancel_requested, _without_waiting())
+            .returning(JOBS.c.id, JOBS.c.attempt, JOBS.c.cancel_requested, without_waiting())
         )
         async with self._engine.begin() as connection:
             rows = (await connection.execute(renewed)).all()
