@@ -104,8 +104,8 @@ FAULTS: dict[tuple[str, str], list[Fault]] = {
         Fault("stock moves without moving", r"if product\.stock != stock_before", "if True"),
     ],
     ("inventory", "products/router"): [
-        Fault("no worker knows the job", r"jobs=\[nightly_report\],(?:.|\n)*?\]", ""),
-        Fault("nobody enqueues the job", r"schedules=\[.*?\]", ""),
+        Fault("no worker knows the job", r"jobs=\[nightly_report\],(?:.|\n)*?\],", ""),
+        Fault("nobody enqueues the job", r"schedules=\[.*?\],", ""),
     ],
     ("inventory", "products/jobs"): [
         Fault("a failure is the end", r"@job\(", "@job(retries=0, "),
