@@ -12,13 +12,13 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sample_jobs import OPENED, ann, carrier, enqueue, execute, row, rows
+from sample_jobs import OPENED, ann, carrier, enqueue, execute, row, rows, until
 from sqlalchemy import event, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from newel.db import Database
 from newel.dispatch import dispatch_by
-from newel.errors import Conflict, NotFound
+from newel.errors import Conflict, NotFound, Unavailable
 from newel.job_queue import Claimed, JobQueue, Outcome, cancel, discard, retry
 from newel.job_rows import from_now
 from newel.jobs import JobRun, job
@@ -99,6 +99,28 @@ async def test_a_claim_is_a_lease_and_counts_as_an_attempt(
     assert found.leased_until is not None
     left = (found.leased_until - await now(database)).total_seconds()
     assert 25 < left <= 30
+
+
+async def test_a_worker_that_was_stopped_before_its_commit_loses_the_job(
+    database: Database, other: JobQueue
+) -> None:
+    """PostgreSQL ends its transaction, which has the row locked, before its lease ends."""
+    if database.is_sqlite:
+        pytest.skip("SQLite has one lock for everything")
+    brief = JobQueue(database, worker="w1", lease_seconds=0.6)
+    await enqueue(database, nothing)
+    [stopped] = await claim(brief)
+    work = database.write(None)
+    assert await brief.finish_in(work.session, done(stopped))
+
+    async def taken_over() -> bool:
+        return await other.reap() == 1
+
+    await until(taken_over)
+    with pytest.raises(Unavailable):
+        async with work:
+            pass
+    assert (await row(database, stopped.id)).state == "ready"
 
 
 async def test_a_worker_that_was_stopped_while_it_committed_holds_up_its_own_job_alone(
