@@ -94,6 +94,7 @@ def event_type(event: type[Event] | str) -> str:
     return ".".join(filter(None, ("_".join(subject), verb)))
 
 
+@cache
 def topic_of(event: type[Event]) -> str | None:
     """Return where an event goes at a broker; ``None``: nowhere.
 
