@@ -115,7 +115,7 @@ class Review:
         file = self.project.relative(self.project.application.file)
         modules = sorted(self.source.own_modules(), key=lambda module: module.file != file)
         for module in modules:
-            for node in ast.walk(module.tree) if "FastAPI" in module.text else ():
+            for node in module.nodes if "FastAPI" in module.text else ():
                 if isinstance(node, ast.Call):
                     name = self.source.name_of(module, node.func) or ""
                     if name.startswith("fastapi.") and name.endswith(".FastAPI"):

@@ -134,7 +134,7 @@ class Suite:
 def _requests_of(module: Module) -> Iterator[_Request]:
     direct: dict[int, frozenset[str]] = {}
     inside: set[int] = set()
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.Call):
             direct |= {id(path): methods for path, methods in _called(node)}
         elif isinstance(node, ast.JoinedStr | ast.BinOp):
@@ -178,21 +178,24 @@ def _path(node: ast.AST) -> str | None:
 
 def _ends_alike(route: tuple[str, ...], text: tuple[str, ...]) -> bool:
     """Tell whether a text may be a route's path, or its end: the client may know the beginning."""
-    if not route:
-        return not text
-    return _matches(route, text)
+    return _matches(route, text, met=False) if route else not text
 
 
-def _matches(route: tuple[str, ...], text: tuple[str, ...]) -> bool:
-    """Match from the end; a value alone covers one part or more, at the beginning perhaps none."""
+def _matches(route: tuple[str, ...], text: tuple[str, ...], *, met: bool) -> bool:
+    """Match from the end; a value alone covers one part or more, at the beginning perhaps none.
+
+    ``met``: a word of the route was met already. What is left of the text then is where the
+    application is mounted.
+    """
     if not text or text == (_ANYTHING,):
         return True
     if not route:
-        return True  # what is left of the text is where the application is mounted
+        return met
     if text[-1] == _ANYTHING:
-        return any(_matches(route[:kept], text[:-1]) for kept in range(len(route)))
-    fits = route[-1].startswith("{") or _fits(text[-1], route[-1])
-    return fits and _matches(route[:-1], text[:-1])
+        return any(_matches(route[:kept], text[:-1], met=met) for kept in range(len(route)))
+    if route[-1].startswith("{"):
+        return _matches(route[:-1], text[:-1], met=met)
+    return _fits(text[-1], route[-1]) and _matches(route[:-1], text[:-1], met=True)
 
 
 def _fits(said: str, part: str) -> bool:

@@ -51,6 +51,11 @@ class Module:
         """The lines of the file."""
         return self.text.splitlines()
 
+    @cached_property
+    def nodes(self) -> tuple[ast.AST, ...]:
+        """Every node of the file, in the order of `ast.walk`: many rules go over them all."""
+        return tuple(ast.walk(self.tree))
+
     def absolute(self, module: str | None, level: int) -> str:
         """Return the absolute name of what ``from ..module import`` names."""
         if not level:
@@ -317,7 +322,7 @@ def _bind(module: Module, body: Iterable[ast.stmt]) -> None:
     for node in body:
         _bind_top(module, node)
     if re.search(r"^[ \t]+(?:import|from)[ \t]", module.text, re.MULTILINE):
-        for node in ast.walk(module.tree):  # imports inside functions
+        for node in module.nodes:  # imports inside functions
             if isinstance(node, ast.Import | ast.ImportFrom):
                 _bind_import(module, node)
 

@@ -124,7 +124,7 @@ class _Prefixes:
                 if isinstance(value, ast.Call) and self._is_router(module, value):
                     prefix = _text(_argument(value, "prefix")) or ""
                     self._own[f"{module.name}.{name}"] = prefix
-            for node in ast.walk(module.tree):
+            for node in module.nodes:
                 if isinstance(node, ast.Call):
                     self._include(module, node)
 

@@ -31,7 +31,7 @@ _MAKER: Final = re.compile(r"(access|refresh)_?(jwt_?)?token", re.IGNORECASE)
 def find(review: Review) -> Iterator[Finding]:
     """Find settings, constants and `timedelta`s that let tokens live longer than the seeds say."""
     for module in review.source.own_modules():
-        for node in ast.walk(module.tree) if _speaks(module) else ():
+        for node in module.nodes if _speaks(module) else ():
             yield from _assigned(module, node)
     for function in review.source.functions.values():
         kind = _MAKER.search(function.node.name)

@@ -102,7 +102,7 @@ def _contexts(review: Review) -> Iterator[Finding]:
     major = int(versions.get("bcrypt", "0").partition(".")[0] or 0)
     broken = major >= 5 and "passlib" in versions
     for module in review.source.own_modules():
-        for node in ast.walk(module.tree) if "CryptContext" in module.text else ():
+        for node in module.nodes if "CryptContext" in module.text else ():
             if not (isinstance(node, ast.Call) and ast.unparse(node.func).endswith("CryptContext")):
                 continue
             schemes = _schemes(node)

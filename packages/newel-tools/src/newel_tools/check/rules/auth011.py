@@ -41,7 +41,7 @@ def find(review: Review) -> Iterator[Finding]:
     for module in review.source.own_modules():
         if _ASIDE.search(module.file) or "password" not in module.text.lower():
             continue
-        for node in ast.walk(module.tree):
+        for node in module.nodes:
             what = _said(node, module)
             if what is not None:
                 yield RULE.found(what, file=module.file, line=getattr(node, "lineno", 0))

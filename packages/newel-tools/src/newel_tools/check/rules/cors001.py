@@ -34,7 +34,7 @@ def find(review: Review) -> Iterator[Finding]:
 def _place(review: Review, _item: Middleware) -> tuple[str | None, int]:
     """Return where the middleware is added: the first call that names it."""
     for module in review.source.own_modules():
-        for node in ast.walk(module.tree) if "CORSMiddleware" in module.text else ():
+        for node in module.nodes if "CORSMiddleware" in module.text else ():
             if isinstance(node, ast.Call):
                 given = [*node.args[:1], *(k.value for k in node.keywords[:1]), node.func]
                 names = [ast.unparse(value).rpartition(".")[2] for value in given]

@@ -37,7 +37,7 @@ def find(review: Review) -> Iterator[Finding]:
 def _defaults(review: Review) -> Iterator[Finding]:
     """Find `default=datetime.utcnow`, which is called for each row."""
     for module in review.source.own_modules():
-        for node in ast.walk(module.tree) if "datetime" in module.text else ():
+        for node in module.nodes if "datetime" in module.text else ():
             for keyword in node.keywords if isinstance(node, ast.Call) else ():
                 named = keyword.arg in _DEFAULTS
                 if named and review.source.name_of(module, keyword.value) in _NAIVE:

@@ -28,7 +28,7 @@ def find(review: Review) -> Iterator[Finding]:
 def _echoing(review: Review) -> Iterator[tuple[str, int]]:
     """Yield where an engine is made with `echo=True`, or with a setting that is true."""
     for module in review.source.own_modules():
-        for node in ast.walk(module.tree) if "create_" in module.text else ():
+        for node in module.nodes if "create_" in module.text else ():
             match node:
                 case ast.Call(func=callee, keywords=keywords) if _makes_engine(callee):
                     yield from (

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 from newel_tools.check.finding import Finding
@@ -63,8 +62,12 @@ def _layer(module: Module, routing: set[str]) -> int | None:
     named = {_LAYERS[part] for part in parts if part in _LAYERS}
     if 0 in named and _MAPPED.search(module.text) is None:
         return None  # models of an API, of a search engine
-    beside = any(Path(file).parent == Path(module.file).parent for file in routing)
+    beside = _folder(module.file) in {_folder(file) for file in routing}
     return named.pop() if len(named) == 1 and "domain" not in parts and not beside else None
+
+
+def _folder(file: str) -> str:
+    return file.rpartition("/")[0]
 
 
 def _imports(review: Review, module: Module) -> Iterator[tuple[ast.stmt, Module]]:

@@ -33,7 +33,7 @@ def find(review: Review) -> Iterator[Finding]:
 def _place(review: Review) -> tuple[str | None, int]:
     """Return where an engine is made: the first call."""
     for module in review.source.own_modules():
-        for node in ast.walk(module.tree) if "_engine" in module.text else ():
+        for node in module.nodes if "_engine" in module.text else ():
             if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(_MAKERS):
                 return module.file, node.lineno
     return None, 0

@@ -40,7 +40,7 @@ def _version(text: str) -> tuple[int, ...]:
 def _included(review: Review) -> tuple[str, int] | None:
     """Return where the first router is included in an application."""
     for module in review.source.own_modules():
-        for node in ast.walk(module.tree) if "include_router" in module.text else ():
+        for node in module.nodes if "include_router" in module.text else ():
             match node:
                 case ast.Call(func=ast.Attribute(attr="include_router"), lineno=line):
                     return module.file, line

@@ -53,7 +53,7 @@ def find(review: Review) -> Iterator[Finding]:
 def _in_module(
     review: Review, module: Module, refused: frozenset[str]
 ) -> Iterator[tuple[int, str, Severity]]:
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if (
             isinstance(node, ast.Constant)
             and isinstance(node.value, str)
@@ -144,7 +144,7 @@ def _compared_texts(review: Review) -> frozenset[str]:
     """Return the texts that code compares with: a default that is refused is no secret."""
     found: set[str] = set()
     for module in review.source.own_modules():
-        for node in ast.walk(module.tree):
+        for node in module.nodes:
             if isinstance(node, ast.Compare):
                 found |= {
                     inner.value
