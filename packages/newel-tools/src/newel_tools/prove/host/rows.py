@@ -38,7 +38,13 @@ class Rows:
             self._tables.update(metadata.tables)
         engines = _of_type(engine_type, own) or _of_type(engine_type, gc.get_objects())
         # An engine in memory is rarely the application's; a derived one shares the pool anyway.
-        engines.sort(key=lambda engine: engine.url.database in (None, "", ":memory:"))
+        # One that commits by itself is often for reading, and may refuse to write.
+        engines.sort(
+            key=lambda engine: (
+                engine.url.database in (None, "", ":memory:"),
+                getattr(engine.dialect, "_on_connect_isolation_level", None) == "AUTOCOMMIT",
+            )
+        )
         self._engine = engines[0] if engines else None
 
     async def create_missing(self) -> list[str]:
