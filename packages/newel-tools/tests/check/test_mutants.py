@@ -1,6 +1,6 @@
 """Services that keep every promise; broken in one place, the rule for it finds the break.
 
-`mutants/mutants.toml` lists the breaks; `python benchmarks/recall.py` counts them by rule.
+`mutants/mutants.toml` lists the breaks; `python -m benchmarks.recall` counts them by rule.
 """
 
 import functools

@@ -209,6 +209,7 @@ def test_examples_of_variables_are_read(write):
         ("os.getenv('DATA_DIR', '/var/lib/shop')", "DATA_DIR", "data"),
         ("os.environ['CORS_ORIGINS']", "CORS_ORIGINS", '["http://localhost:3000"]'),
         ("os.environ['LOG_LEVEL']", "LOG_LEVEL", "INFO"),
+        ("os.environ['NATS_URL']", "NATS_URL", "nats://127.0.0.1:4222"),
         ("os.environ['SMTP_CREDENTIALS']", "SMTP_CREDENTIALS", "user:password"),
         ("os.getenv('SENTRY_DSN')", "SENTRY_DSN", None),
         ("os.getenv('MODE')", "MODE", None),
@@ -219,6 +220,21 @@ def test_what_the_code_asks_for_gets_a_value(write, code: str, name: str, value:
     project = find_project(write({"main.py": f"import os\n{code}\n{APP}"}))
 
     assert project.environment.get(name) == value
+
+
+def test_what_tests_ask_for_is_theirs(write):
+    asks = 'import os\n\nURL = os.environ["QUEUE_URL"]\n'
+
+    assert "QUEUE_URL" in find_project(write({"main.py": APP + asks})).environment
+    found = find_project(write({"main.py": APP, "tests/conftest.py": asks}))
+    assert "QUEUE_URL" not in found.environment
+
+
+def test_what_a_tool_keeps_in_a_hidden_folder_is_no_part_of_a_project(write):
+    project = find_project(write({"shop/main.py": APP, ".cache/copy/main.py": APP}))
+
+    assert [project.relative(path) for path in project.files] == ["shop/main.py"]
+    assert project.others == ()
 
 
 @pytest.mark.parametrize(
