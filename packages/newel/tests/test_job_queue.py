@@ -101,8 +101,9 @@ async def test_a_claim_is_a_lease_and_counts_as_an_attempt(
     assert 25 < left <= 30
 
 
+@pytest.mark.parametrize("ends", [True, False], ids=["a job", "a step"])
 async def test_a_worker_that_was_stopped_before_its_commit_loses_the_job(
-    database: Database, other: JobQueue
+    database: Database, other: JobQueue, ends: bool
 ) -> None:
     """PostgreSQL ends its transaction, which has the row locked, before its lease ends."""
     if database.is_sqlite:
@@ -111,7 +112,10 @@ async def test_a_worker_that_was_stopped_before_its_commit_loses_the_job(
     await enqueue(database, nothing)
     [stopped] = await claim(brief)
     work = database.write(None)
-    assert await brief.finish_in(work.session, done(stopped))
+    if ends:
+        assert await brief.finish_in(work.session, done(stopped))
+    else:
+        assert await brief.finish_step(work.session, stopped, name="one", result="1")
 
     async def taken_over() -> bool:
         return await other.reap() == 1

@@ -223,10 +223,12 @@ class JobQueue:
         self.lease_seconds = lease_seconds
         # PostgreSQL: AUTOCOMMIT. A process that is stopped inside of a transaction keeps its locks.
         self._engine = database.engine if database.is_sqlite else database.reading_engine
+        # What locks a job's row is followed by the commit: who is stopped before it keeps the row
+        # until the lease, which was renewed a third of it ago at most, is about to end.
         idle_ms = str(int(lease_seconds * 2000 / 3))
         limit = func.set_config("idle_in_transaction_session_timeout", idle_ms, true())
-        wanted = (JOBS.c.id,) if database.is_sqlite else (JOBS.c.id, limit)
-        self._finish_in = _FINISH.returning(*wanted)
+        self._last_words = (JOBS.c.id,) if database.is_sqlite else (JOBS.c.id, limit)
+        self._finish_in = _FINISH.returning(*self._last_words)
 
     async def claim(self, queue: str, *, most: int) -> list[Claimed]:
         """Take up to ``most`` ready, unannounced jobs of ``queue``, urgent and old ones first."""
@@ -271,11 +273,7 @@ class JobQueue:
             await connection.execute(_FINISH, [_parameters(one, self.worker) for one in outcomes])
 
     async def finish_in(self, session: AsyncSession, outcome: Outcome) -> bool:
-        """Write an outcome in the transaction of its effects; ``False``: the lease is lost.
-
-        The commit has to follow: who is stopped before it would keep the row locked. PostgreSQL
-        ends its transaction before the lease ends, which was renewed a third of it ago at most.
-        """
+        """Write an outcome in the transaction of its effects; ``False``: the lease is lost."""
         connection = await session.connection()
         found = await connection.execute(self._finish_in, _parameters(outcome, self.worker))
         return len(found.all()) == 1
@@ -405,7 +403,7 @@ class JobQueue:
         connection = await session.connection()
         held = update(JOBS).where(_ours()).values(leased_until=from_now(self.lease_seconds))
         fence = {"b_id": job.id, "b_attempt": job.attempt, "b_worker": self.worker}
-        if (await connection.execute(held, fence)).rowcount != 1:
+        if not (await connection.execute(held.returning(*self._last_words), fence)).all():
             return False
         row = {"job_id": job.id, "name": name, "result": result}
         await connection.execute(insert(STEPS), row)
