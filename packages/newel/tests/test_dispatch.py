@@ -379,6 +379,49 @@ async def test_while_jetstream_is_away_the_table_will_do(
 
 
 @on_postgresql
+async def test_what_could_not_be_sent_is_left_to_the_table(
+    database: Database,
+    queue: JobQueue,
+    carried: Dispatch,
+    carrier: JetStreamCarrier,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def fail(*_: Any) -> None:
+        raise Unavailable("JetStream does not answer.")
+
+    id = await enqueue(database, nothing)
+    monkeypatch.setattr(carrier, "send", fail)
+    await look_after(carried, queue)
+    assert (await row(database, id)).announced_at is None
+    assert await claim(dispatch_by(queue, None)) == [id]
+
+
+@on_postgresql
+async def test_who_only_serves_goes_on_while_jetstream_is_away(
+    database: Database,
+    own_server: NatsServer,
+    monkeypatch: pytest.MonkeyPatch,
+    log_lines: list[EventDict],
+) -> None:
+    own_server.stop()
+    monkeypatch.setenv("JOBS_URL", own_server.url)
+    app = application(database, nothing)
+    app.state.runs_jobs = False
+    async with working(app):
+        await asyncio.sleep(0)  # it listens
+        id = await enqueue(database, nothing)
+        await until(lambda: "carrier_away" in [line["event"] for line in log_lines])
+        own_server.start()
+        other = await enqueue(database, nothing)
+
+        async def announced() -> bool:
+            return None not in [(await row(database, one)).announced_at for one in (id, other)]
+
+        await until(announced)
+    await app.state.carrier.close()
+
+
+@on_postgresql
 async def test_without_jobs_url_the_table_takes_back_what_was_announced(
     database: Database, queue: JobQueue, carried: Dispatch
 ) -> None:
