@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from newel.clock import utc_now
 from newel.events import OUTBOX
-from newel.job_rows import JOBS
+from newel.job_rows import JOBS, STEPS
 from stress.databases import DatabaseUnderTest
 from stress.fleet import Member
 
@@ -78,10 +78,11 @@ class Monitor:
         return known[-1] - known[0] if known else 0.0
 
     async def jobs_of(self, pid: int) -> list[UUID]:
-        """Return the jobs that the worker with this process id has under way."""
+        """Return the jobs of the worker with this process id that have done their first step."""
         async with self._database.engine.connect() as connection:
             mine = JOBS.c.worker.like(f"%:{pid}:%")
-            found = select(JOBS.c.id).where(JOBS.c.state == "running", JOBS.c.name == "pack", mine)
+            begun = select(STEPS.c.job_id)
+            found = select(JOBS.c.id).where(JOBS.c.state == "running", mine, JOBS.c.id.in_(begun))
             return list((await connection.scalars(found)).all())
 
     async def are_done(self, jobs: list[UUID]) -> bool:

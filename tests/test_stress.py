@@ -71,7 +71,7 @@ SHORT = {
     "answer-before-commit": "--kills 2 --only api",
     "background-tasks": "--kills 2 --only api",
     "torn-transfer": "--kills 3 --only api",
-    "no-fence": "--kills 1 --only pause",
+    "no-fence": "--kills 2 --only pause",
     "no-reaper": "--kills 2 --only worker",
     "relay-marks-first": "--kills 2 --only relay",
     "no-order": "--kills 1 --only worker",

@@ -125,7 +125,7 @@ def _instead(shop: type[Shop]) -> Callable[[FastAPI], None]:
 
 
 def _no_fence(_: FastAPI) -> None:
-    """End a job whoever has it by now."""
+    """End a job whoever has it by now, and learn of no lost lease, which might end it sooner."""
 
     async def finish_in(_: JobQueue, session: Any, outcome: Outcome) -> bool:
         connection = await session.connection()
@@ -134,7 +134,10 @@ def _no_fence(_: FastAPI) -> None:
         await connection.execute(ended)
         return True
 
+    async def beat(_: worker.Worker) -> None: ...
+
     _Queue.finish_in = finish_in
+    _worker.Worker._beat = beat
 
 
 def _no_reaper(_: FastAPI) -> None:
