@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from sample_entities import Tag
 from sqlalchemy import func, select, text, update
+from sqlalchemy.dialects.sqlite.aiosqlite import AsyncAdapt_aiosqlite_connection
+from sqlalchemy.exc import OperationalError
 
 from newel import engines
 from newel.db import Database
@@ -101,6 +103,34 @@ class TestSqlite:
         async with sqlite.read(None) as work, work.as_system("raw SQL"):
             with pytest.raises(Exception, match="readonly"):
                 await work.session.execute(text("DELETE FROM tags"))
+
+    @pytest.mark.parametrize("sabotage", [False, True])
+    async def test_a_commit_that_fails_does_not_block_all_that_follow(
+        self, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, sabotage: bool
+    ) -> None:
+        if sabotage:
+            monkeypatch.setattr(engines, "_end_transaction", lambda *_: None)
+        database = Database(f"sqlite+aiosqlite:///{tmp_path}/one.db")
+        async with database.engine.begin() as connection:
+            await connection.run_sync(Tag.metadata.create_all)
+
+        def fail(_connection: object) -> None:
+            raise sqlite3.OperationalError("disk I/O error")
+
+        async def write(label: str) -> None:
+            async with database.write(None) as work:
+                work.session.add(Tag(label=label))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(AsyncAdapt_aiosqlite_connection, "commit", fail)
+            with pytest.raises(OperationalError):
+                await write("lost")
+        with pytest.raises(OperationalError) if sabotage else nullcontext():
+            await write("kept")
+        async with database.read(None) as work:
+            labels = (await work.session.scalars(select(Tag.label))).all()
+        assert labels == ([] if sabotage else ["kept"])
+        await database.close()
 
     async def test_another_process_that_writes_too_long_is_503(
         self, sqlite: Database, tmp_path: Any, monkeypatch: pytest.MonkeyPatch

@@ -122,6 +122,7 @@ def _sqlite_writer(url: str) -> AsyncEngine:
     )
     event.listen(engine.sync_engine, "connect", _prepare_sqlite)
     event.listen(engine.sync_engine, "begin", _begin_immediate)
+    event.listen(engine.sync_engine, "checkin", _end_transaction)
     return engine
 
 
@@ -157,6 +158,16 @@ def _only_query(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> Non
     cursor = connection.cursor()
     cursor.execute("PRAGMA query_only = ON")
     cursor.close()
+
+
+def _end_transaction(connection: DBAPIConnection | None, entry: ConnectionPoolEntry) -> None:
+    """Roll back what a COMMIT that failed has left open: SQLAlchemy takes it for ended.
+
+    Nothing else could be written until a restart: there is this one connection.
+    """
+    driver: Any = entry.driver_connection
+    if connection is not None and driver is not None and driver.in_transaction:
+        connection.rollback()
 
 
 def _begin_immediate(connection: Connection) -> None:
