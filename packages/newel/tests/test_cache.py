@@ -369,6 +369,13 @@ class TestCommits:
 
 
 class TestMistakes:
+    def test_arguments_without_names_are_refused(self) -> None:
+        async def total(work: Work, *numbers: int) -> int:
+            return sum(numbers)
+
+        with pytest.raises(TypeError, match="which no key can name"):
+            cached(expire=300)(total)
+
     def test_a_function_that_is_not_async(self) -> None:
         with pytest.raises(TypeError, match="is not async"):
             cached(expire=1)(lambda: 1)

@@ -13,6 +13,7 @@ import pytest
 from sample_files import PNG, World, form, running
 
 from newel.testing import FrozenClock
+from newel.tokens import Signer
 
 pytestmark = pytest.mark.anyio
 
@@ -47,6 +48,7 @@ async def test_a_large_one_needs_little_memory(world: World) -> None:
         content = b"x" * 199_000
         [created, again] = [await client.post("/files", **form(content, "a.txt")) for _ in (1, 2)]
         assert (created.status_code, again.status_code) == (201, 507)
+        assert len(world.stored()) == 1, "what does not fit is not kept"
         url = f"/files/{created.json()['id']}/content"
         tracemalloc.start()
         try:
@@ -72,6 +74,13 @@ async def test_what_is_refused_leaves_nothing(
         response = await client.post("/files", **form(content, name))
         assert (response.status_code, response.json()["error"]) == (status, code)
     assert (world.stored(), await world.rows()) == ([], 0)
+
+
+async def test_an_empty_file(world: World) -> None:
+    async with world.user() as client:
+        mine = (await client.post("/files", **form(b"", "empty.txt"))).json()["id"]
+        content = await client.get(f"/files/{mine}/content")
+        assert (content.status_code, content.content) == (200, b"")
 
 
 async def test_a_path_in_a_name_leads_nowhere(world: World) -> None:
@@ -156,8 +165,14 @@ class TestLinks:
         async with world.user() as ann, world.anybody() as nobody:
             mine = (await ann.post("/files", **form())).json()["id"]
             url = (await ann.post(f"/files/{mine}/link")).json()["url"].removeprefix("/api/v1")
-            for forged in (f"{url}A", url[:-1], "/files/shared/x", f"/files/shared/{'A' * 300}"):
+            cursor = Signer(world.app.state.keys, "cursor").sign(bytes(16) + b"\xff" * 8)
+            for forged in (
+                *(f"{url}A", url[:-1], "/files/shared/x", f"/files/shared/{'A' * 300}"),
+                f"/files/shared/{cursor}",
+            ):
                 assert (await nobody.get(forged)).status_code in {404, 422}, forged
+            loud = (await ann.post(f"/files/{mine.upper()}/link")).json()["url"]
+            assert (await nobody.get(loud.removeprefix("/api/v1"))).content == PNG
             await ann.delete(f"/files/{mine}")
             assert (await nobody.get(url)).status_code == 404
 

@@ -20,6 +20,7 @@ from newel.db import Database
 from newel.errors import Unavailable
 from newel.jobs import JobRun, job
 from newel.metrics import BUCKETS, RequestMetrics
+from newel.middleware import default_middleware
 from newel.modules import Module
 from newel.settings import Settings
 
@@ -31,6 +32,7 @@ async def add(_run: JobRun, first: int, second: int) -> int:
     return first + second
 
 
+SECRET = "0123456789abcdefghijklmnopqrstuvwxyz"
 TOKEN = "scrape-with-this-one-0123456789"
 
 
@@ -47,7 +49,7 @@ def service(database_url: str, tmp_path: Path, **values: Any) -> FastAPI:
 
     settings = {
         "_env_file": None,
-        "secret_key": "0123456789abcdefghijklmnopqrstuvwxyz",
+        "secret_key": SECRET,
         "environment": "test",
         "database_url": database_url,
         "migrations": tmp_path,
@@ -173,6 +175,17 @@ async def test_connections_in_use_are_counted(database_url: str, tmp_path: Path)
         values = await scrape(client)
 
     assert values[labelled("newel_database_connections", state="in_use")] == 1
+
+
+async def test_a_list_of_middleware_of_ones_own_counts_too(
+    database_url: str, tmp_path: Path
+) -> None:
+    settings = Settings(
+        _env_file=None, secret_key=SECRET, database_url=database_url, migrations=tmp_path
+    )
+    async with asking(create_app(settings, middleware=default_middleware(settings))) as client:
+        await client.get("/health")
+        assert requests(await scrape(client), method="GET", route="/health", status="200") == 1
 
 
 class TestWhoMayScrape:

@@ -68,6 +68,7 @@ async def test_a_type_is_told_by_the_bytes(content: bytes, name: str, media_type
         (b"<svg onload='x()'/>", "a.txt"),
         (b"<?xml version='1.0'?><svg/>", "a.txt"),
         (b"hello\0world", "a.txt"),
+        (b"ab\xff", "a.txt"),
         (b"\x1b[31mred", "a.txt"),  # a terminal would obey it
         (b"\xff\xfeh\0i\0", "a.txt"),
         (b"hello", "a.html"),

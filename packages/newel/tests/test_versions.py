@@ -11,6 +11,7 @@ import httpx2
 import pytest
 from fastapi import APIRouter, FastAPI
 from pydantic import BaseModel
+from starlette.responses import PlainTextResponse
 from structlog.testing import capture_logs
 
 from newel.app import create_app
@@ -152,6 +153,15 @@ async def test_what_has_no_version_stays_as_it_is(client: httpx2.AsyncClient) ->
         assert response.status_code == 200
         assert "x-api-version" not in response.headers
     assert (await client.get("/apix/things/7")).status_code == 404
+
+
+async def test_what_was_mounted_or_added_later_answers() -> None:
+    app = application()
+    app.add_api_route("/api/later", list_things)
+    app.mount("/api/static", PlainTextResponse("mounted"))
+    async with asking(app) as client:
+        assert (await client.get("/api/later")).json() == []
+        assert (await client.get("/api/static/a")).text == "mounted"
 
 
 async def test_what_is_counted_and_logged_is_the_route_that_answered() -> None:

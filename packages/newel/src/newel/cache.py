@@ -170,6 +170,9 @@ class _Target:
         self._names = tuple(self._signature.parameters)
         if not inspect.iscoroutinefunction(function):
             raise TypeError(f"{self.name} is not async: what is cheap need not be cached")
+        kinds = {parameter.kind for parameter in self._signature.parameters.values()}
+        if inspect.Parameter.VAR_POSITIONAL in kinds:
+            raise TypeError(f"{self.name} takes *arguments, which no key can name: take a list")
         for tag in tags:
             for _, named, _, _ in string.Formatter().parse(tag):
                 if named is not None and named.partition(".")[0] not in self._names:

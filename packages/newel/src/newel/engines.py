@@ -73,7 +73,10 @@ def _postgresql(url: str, pool: dict[str, Any]) -> AsyncEngine:
     said = {"jit": "off", "idle_in_transaction_session_timeout": str(IDLE_SECONDS * 1000)}
     connect: dict[str, Any] = {"timeout": 2, "server_settings": said}
     if "+psycopg" in url:
-        connect = {"options": " ".join(f"-c {name}={value}" for name, value in said.items())}
+        connect = {
+            "connect_timeout": 2,
+            "options": " ".join(f"-c {name}={value}" for name, value in said.items()),
+        }
     engine = create_async_engine(
         url,
         **pool,

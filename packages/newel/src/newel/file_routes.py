@@ -27,7 +27,7 @@ from newel.principal import Principal
 from newel.schedules import schedule
 from newel.schemas import EntityRead
 from newel.tokens import KeyRing, Signer
-from newel.uploads import FileRules
+from newel.uploads import FileRules, clean_name
 
 __all__ = ["FileLink", "FileQuery", "FileRead", "Outcome", "module"]
 
@@ -48,6 +48,16 @@ class FileRead(EntityRead):
     media_type: str
     size_bytes: int
     sha256: Annotated[str, Field(description="Of the content, in hex; its ETag, too")]
+
+
+class _Known(BaseModel):
+    """What a download needs of a row: read without a session, whose connection would wait too."""
+
+    name: str
+    media_type: str
+    size_bytes: int
+    sha256: str
+    key: str
 
 
 class FileQuery(PageQuery):
@@ -110,7 +120,7 @@ def _router() -> APIRouter:
         file_id: UUID, request: Request, files: FilesDep, _caller: Reader
     ) -> Response:
         """Send the bytes; with ``Range`` a part of them, with ``If-None-Match`` only new ones."""
-        return await _answer(await files.rows.get(file_id), files, request)
+        return await _answer(await files.rows.reading(_Known).get(file_id), files, request)
 
     @router.delete("/{file_id}", status_code=204, summary="Delete a file")
     async def delete_file(file_id: UUID, files: FilesDep, _caller: Writer) -> None:
@@ -149,22 +159,36 @@ def _upload_router(rules: FileRules) -> APIRouter:
         """Store those that can be stored, and tell of each other one why not."""
         if len(uploads) > rules.most_at_once:
             raise Invalid(f"At most {rules.most_at_once} files at once.")
-        return [await _outcome(upload, files, caller, rules) for upload in uploads]
+        stored = [await _stored(upload, files, caller, rules) for upload in uploads]
+        return [
+            found if isinstance(found, Outcome) else await _entered(found, files, rules)
+            for found in stored
+        ]
 
     return router
 
 
-async def _outcome(
+async def _stored(
     upload: UploadFile, files: Files, caller: Principal, rules: FileRules
-) -> Outcome:
-    name = upload.filename or "file"
+) -> StoredFile | Outcome:
     try:
-        stored = await files.add(caller, upload, rules)
+        return await files.store(caller, upload, rules)
     except AppError as error:
-        if error.status >= 500 and error.status != 507:
-            raise
-        return Outcome(name=name[:255], error=error.code, detail=error.detail)
-    return Outcome(name=stored.name, file=FileRead.model_validate(stored))
+        return _refused(clean_name(upload.filename or ""), error)
+
+
+async def _entered(stored: StoredFile, files: Files, rules: FileRules) -> Outcome:
+    try:
+        entered = await files.enter(stored, rules)
+    except AppError as error:
+        return _refused(stored.name, error)
+    return Outcome(name=entered.name, file=FileRead.model_validate(entered))
+
+
+def _refused(name: str, error: AppError) -> Outcome:
+    if error.status >= 500 and error.status != 507:
+        raise error
+    return Outcome(name=name, error=error.code, detail=error.detail)
 
 
 def _link_router(lifetime: timedelta) -> APIRouter:
@@ -178,7 +202,7 @@ def _link_router(lifetime: timedelta) -> APIRouter:
         file = await files.rows.get(file_id)
         expires = clock.now() + lifetime
         signed = _signer(request).sign(file.id.bytes + int(expires.timestamp()).to_bytes(8))
-        path = request.url.path.removesuffix(f"/{file_id}/link")
+        path = request.url.path.rsplit("/", 2)[0]  # the id may be written in other ways
         return FileLink(url=f"{path}/shared/{signed}", expires_at=expires)
 
     @router.get("/shared/{signed}", summary="Download a shared file", responses=_DOWNLOADS)
@@ -193,7 +217,7 @@ def _link_router(lifetime: timedelta) -> APIRouter:
         """Send the bytes of a file whose owner shared it, as long as the address is good."""
         file_id = _read_link(signed, _signer(request), clock)
         async with work.as_system("a file was shared by its owner"):
-            return await _answer(await files.rows.get(file_id), files, request)
+            return await _answer(await files.rows.reading(_Known).get(file_id), files, request)
 
     return router
 
@@ -213,10 +237,10 @@ def _read_link(signed: str, signer: Signer, clock: Clock) -> UUID:
     return UUID(bytes=payload[:16])
 
 
-async def _answer(file: StoredFile, files: Files, request: Request) -> Response:
+async def _answer(file: _Known, files: Files, request: Request) -> Response:
     known = Downloadable(file.name, file.media_type, file.size_bytes, file.sha256)
     return await download(
-        known, request.headers, lambda start, stop: files.content(file, start=start, stop=stop)
+        known, request.headers, lambda start, stop: files.content(file.key, start=start, stop=stop)
     )
 
 

@@ -4,18 +4,19 @@
         stored = await self.files.add(caller, upload, PHOTOS)    # Files, in a service of yours
 
 The bytes are on the disk before the row is, and the row before the answer. What a crash leaves
-behind, bytes without a row, is removed within a day.
+behind, bytes without a row, is removed when it is 2 to 26 hours old.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final
 from uuid import UUID
 
 from fastapi import Depends, UploadFile
-from sqlalchemy import BigInteger, String, func, select
+from sqlalchemy import BigInteger, Select, String, func, select
 from sqlalchemy.orm import Mapped, mapped_column
 from starlette.requests import HTTPConnection
 
@@ -92,43 +93,60 @@ class Files:
         Raises ``ContentTooLarge``, ``UnsupportedMediaType`` and, beyond the quota or on a full
         disk, ``InsufficientStorage``.
         """
-        found = await examine(upload, rules)
+        return await self.enter(await self.store(caller, upload, rules), rules)
+
+    async def store(self, caller: Principal, upload: UploadFile, rules: FileRules) -> StoredFile:
+        """Store the bytes alone: of several files, before the first row holds up other writers."""
         if caller.id is None:
             raise ValueError("a file belongs to somebody: the caller is nobody")
+        found = await examine(upload, rules)
+        # Before anything is written, and without a transaction that others would wait for.
+        [row] = await self._work.database.rows(_used_by(caller.id), {})
+        _refuse_beyond(rules.quota_bytes, row[0] + found.size_bytes)
         key = _new_key(utc_now())
         await self._storage.put(key, upload.file)
-        await self._refuse_beyond(rules.quota_bytes, caller.id, found.size_bytes)
-        return await self.rows.add(
-            StoredFile(
-                owner_id=caller.id,
-                name=found.name,
-                media_type=found.media_type,
-                size_bytes=found.size_bytes,
-                sha256=found.sha256,
-                key=key,
-            )
+        return StoredFile(
+            owner_id=caller.id,
+            name=found.name,
+            media_type=found.media_type,
+            size_bytes=found.size_bytes,
+            sha256=found.sha256,
+            key=key,
         )
 
+    async def enter(self, stored: StoredFile, rules: FileRules) -> StoredFile:
+        """Write the row of what ``store`` has returned; what does not fit is removed again."""
+        try:
+            if rules.quota_bytes is not None:  # two uploads of one user are counted in turn
+                await _take_turn(self._work, stored.owner_id)
+                used = await self._work.session.scalar(_used_by(stored.owner_id))
+                _refuse_beyond(rules.quota_bytes, (used or 0) + stored.size_bytes)
+            return await self.rows.add(stored)
+        except BaseException:  # its key is new: no row can name it
+            await asyncio.shield(self._storage.delete(stored.key))
+            raise
+
     def content(
-        self, file: StoredFile, *, start: int = 0, stop: int | None = None
+        self, key: str, *, start: int = 0, stop: int | None = None
     ) -> AsyncGenerator[bytes]:
-        """Yield the bytes of a file, from ``start`` up to ``stop``."""
-        return self._storage.read(file.key, start=start, stop=stop)
+        """Yield the bytes of the file with this ``key``, from ``start`` up to ``stop``."""
+        return self._storage.read(key, start=start, stop=stop)
 
     async def remove(self, file: StoredFile) -> None:
         """Delete a file; its bytes go after the commit."""
         self._work.enqueue(remove_content, file.key)
         await self.rows.delete(file)
 
-    async def _refuse_beyond(self, quota_bytes: int | None, owner: UUID, size_bytes: int) -> None:
-        """Raise when a file does not fit any more; two uploads of one user are counted in turn."""
-        if quota_bytes is None:
-            return
-        await _take_turn(self._work, owner)
-        used = select(func.coalesce(func.sum(StoredFile.size_bytes), 0))
-        total = await self._work.session.scalar(used.where(StoredFile.owner_id == owner))
-        if int(total or 0) + size_bytes > quota_bytes:
-            raise InsufficientStorage(f"You may store {quota_bytes} bytes; delete a file first.")
+
+def _used_by(owner: UUID) -> Select[int]:
+    return select(func.coalesce(func.sum(StoredFile.size_bytes), 0)).where(
+        StoredFile.owner_id == owner
+    )
+
+
+def _refuse_beyond(quota_bytes: int | None, needed_bytes: int) -> None:
+    if quota_bytes is not None and needed_bytes > quota_bytes:
+        raise InsufficientStorage(f"You may store {quota_bytes} bytes; delete a file first.")
 
 
 async def _take_turn(work: Work, owner: UUID) -> None:

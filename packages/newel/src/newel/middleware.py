@@ -105,7 +105,7 @@ class RequestContext:
     ) -> None:
         self.app = app
         self.trusted_proxies = trusted_proxies
-        self.metrics: RequestMetrics = RequestMetrics() if metrics is None else metrics
+        self.metrics: RequestMetrics | None = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -135,19 +135,22 @@ class RequestContext:
             await send(message)
 
         token = context.request_id.set(identity)
-        self.metrics.in_flight += 1
+        metrics = self.metrics = self.metrics or _metrics_of(scope)
+        metrics.in_flight += 1
         try:
             await self.app(scope, receive, answer)
         finally:
-            self.metrics.in_flight -= 1
-            self._account(scope, identity, status or 500, time.perf_counter() - began)
+            metrics.in_flight -= 1
+            self._account(metrics, scope, identity, status or 500, time.perf_counter() - began)
             context.request_id.reset(token)
 
-    def _account(self, scope: Scope, identity: str, status: int, seconds: float) -> None:
+    def _account(
+        self, metrics: RequestMetrics, scope: Scope, identity: str, status: int, seconds: float
+    ) -> None:
         """Count the request, and write its line."""
         template = context.route_template(scope)
         method = scope.get("method", "WEBSOCKET")
-        self.metrics.observe(method=method, route=template, status=status, seconds=seconds)
+        metrics.observe(method=method, route=template, status=status, seconds=seconds)
         principal = scope.get("state", {}).get("principal")
         user = getattr(principal, "id", None)
         # An unknown path is the client's text: searched for secrets, and quoted, as control
@@ -162,6 +165,12 @@ class RequestContext:
             client_ip=context.client_ip(scope, self.trusted_proxies),
             user_id=None if user is None else str(user),
         )
+
+
+def _metrics_of(scope: Scope) -> RequestMetrics:
+    """Return what ``GET /metrics`` of the application shows; a plain one has no such thing."""
+    state = getattr(scope.get("app"), "state", None)
+    return getattr(state, "metrics", None) or RequestMetrics()
 
 
 def _offered_id(scope: Scope) -> str | None:

@@ -111,6 +111,12 @@ class RouteIndex:
                 return None if self._is_preceded(order, scope) else _scope_of(route, child)
         return None
 
+    def answers(self, scope: Scope) -> bool:
+        """Tell whether any route is there for this request, those that are added later too."""
+        return self.find(scope) is not None or any(
+            route.matches(scope)[0] is Match.FULL for route in self._router.routes
+        )
+
     def _candidates(self, scope: Scope) -> Iterator[_Found]:
         return self._root.find(get_route_path(scope).split("/"), 0)
 

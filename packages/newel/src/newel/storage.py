@@ -90,6 +90,7 @@ class LocalStorage:
         place = self._directory / key
         arriving = place.with_name(f".{uuid7().hex}")
         with _disk_errors():
+            made = [folder for folder in place.parents if not folder.exists()]
             place.parent.mkdir(parents=True, exist_ok=True)
             try:
                 with arriving.open("xb") as target:
@@ -100,7 +101,8 @@ class LocalStorage:
             except BaseException:
                 arriving.unlink(missing_ok=True)
                 raise
-            _synchronise(place.parent)
+            for folder in {place.parent, *(folder.parent for folder in made)}:
+                _synchronise(folder)
 
     async def read(
         self, key: str, *, start: int = 0, stop: int | None = None

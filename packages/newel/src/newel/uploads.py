@@ -111,7 +111,7 @@ def _is_text(head: bytes) -> bool:
     try:
         text = head.decode()
     except UnicodeDecodeError as error:
-        if error.start < len(head) - 3:  # else a character that was cut in two
+        if len(head) < _HEAD_BYTES or error.start < len(head) - 3:  # else it was cut in two
             return False
         text = head[: error.start].decode()
     return not any(character < " " and character not in "\t\r\n\f" for character in text)

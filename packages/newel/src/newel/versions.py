@@ -145,7 +145,7 @@ class VersionedPaths:
         if name in self._by_name:
             if asked not in {None, name}:
                 raise BadRequest(f"The path asks for {name}, {HEADER} for another version.")
-        elif self._index.find(scope) is None:  # not the docs page, which has no version
+        elif not self._index.answers(scope):  # not the docs page, which has no version
             name = self._named(asked)
             _insert(scope, self._common, name)
         else:

@@ -228,9 +228,10 @@ class WebhookService:
         self, webhook_id: UUID, data: WebhookUpdate, expected: Versions
     ) -> WebhookEndpoint:
         """Change an endpoint; raises ``Invalid`` for an address that may not be called."""
+        await self.endpoints.reading(WebhookRead).get(webhook_id)  # not found comes first
+        await self._check(data.changes())  # waits for name servers: before anything is held
         endpoint = await self.endpoints.get_changeable(webhook_id)
         check_version(endpoint.version, expected)
-        await self._check(data.changes())
         return await self.endpoints.update(endpoint, data.changes())
 
     async def delete(self, webhook_id: UUID, expected: Versions) -> None:

@@ -48,6 +48,8 @@ class ObjectStorage:
         self, key: str, *, start: int = 0, stop: int | None = None
     ) -> AsyncGenerator[bytes]:
         """Yield the bytes from ``start`` up to ``stop``."""
+        if stop is not None and stop <= start:
+            return  # S3 has no range of nothing
         asked: Any = {"offset": start} if stop is None else (start, stop)
         options: Any = {} if start == 0 and stop is None else {"range": asked}
         with _outages():

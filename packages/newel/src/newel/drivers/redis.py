@@ -179,7 +179,7 @@ class RedisLink:
                 async with self._client.pubsub() as channel:
                     await channel.subscribe(self._channel)
                     await self._hear(channel, heard)
-            except (RedisError, OSError) as error:
+            except (RedisError, OSError, ValueError) as error:  # ValueError: not ours to read
                 if self._is_listening or not is_said:
                     _log.warning("redis_away", error=f"{type(error).__name__}: {error}")
                     is_said = True
