@@ -118,6 +118,7 @@ class Blows:
 
     async def strike(self, blow: Blow) -> None:
         """Deal ``blow``, and wait until everything works again."""
+        missed = self.missed
         name = blow.kind if blow.system_call is None else f"{blow.kind} at {blow.system_call}"
         if blow.system_call is not None:
             await self._at_system_call(blow, blow.system_call)
@@ -134,7 +135,7 @@ class Blows:
             await self._fleet.kill(*members)
             await self._fleet.start(*members)
         await self._fleet.api.ready()
-        self.dealt[name] += 1
+        self.dealt[name] += self.missed == missed
 
     def _a_worker(self) -> Member:
         return self.chance.choice(self._fleet.workers)

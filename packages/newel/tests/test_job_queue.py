@@ -20,7 +20,7 @@ from newel.db import Database
 from newel.dispatch import dispatch_by
 from newel.errors import Conflict, NotFound, Unavailable
 from newel.job_queue import Claimed, JobQueue, Outcome, cancel, discard, retry
-from newel.job_rows import from_now
+from newel.job_rows import JobState, from_now
 from newel.jobs import JobRun, job
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("log_lines", "dispatch")]
@@ -349,6 +349,19 @@ async def test_a_waiting_job_is_cancelled_at_once(database: Database, queue: Job
         assert (await row(database, id)).state == "cancelled"
         assert not await change(database, cancel, id)
     assert await claim(queue) == []
+
+
+@pytest.mark.parametrize("state", ["scheduled", "ready", "done"])
+async def test_what_was_called_off_does_not_run_again(
+    database: Database, queue: JobQueue, state: JobState
+) -> None:
+    id = await enqueue(database, nothing)
+    await claim(queue)
+    assert await change(database, cancel, id)
+    await queue.finish([Outcome(id, 1, state)])
+    found = await row(database, id)
+    assert found.state == ("done" if state == "done" else "cancelled")
+    assert found.finished_at is not None
 
 
 async def test_a_running_job_is_asked_to_end(database: Database, queue: JobQueue) -> None:

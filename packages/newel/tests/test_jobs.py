@@ -396,6 +396,20 @@ async def test_a_job_may_say_when_to_try_again(database: Database) -> None:
     assert json.loads(failed.error or "")["detail"] == "the other side is busy"
 
 
+@pytest.mark.parametrize("seconds", [1e15, float("inf"), -1e15])
+async def test_whatever_an_upstream_says_a_time_comes_of_it(
+    database: Database, seconds: float
+) -> None:
+    @job(retries=1)
+    async def fail(job: JobRun) -> None:
+        raise TryAgain("Retry-After", after_seconds=seconds)
+
+    id = await enqueue(database, fail)
+    await drain(application(database, fail))
+    failed = await row(database, id)
+    assert failed.state == ("scheduled" if seconds > 0 else "dead")
+
+
 async def test_a_job_may_give_up(database: Database) -> None:
     @job()
     async def fail(job: JobRun) -> None:

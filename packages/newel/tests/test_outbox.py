@@ -64,6 +64,22 @@ async def test_a_failed_unit_writes_nothing(database: Database) -> None:
     assert writer.calls == []
 
 
+async def test_a_savepoint_does_not_take_what_was_recorded_before_it(database: Database) -> None:
+    writer = Writer()
+    async with database.write(None) as work:
+        keep(work, writer, "before")
+        with pytest.raises(KeyError):  # noqa: PT012 - the flush inside is the point
+            async with work.session.begin_nested():
+                keep(work, writer, "outer")
+                async with work.session.begin_nested():
+                    keep(work, writer, "inner")
+                    await work.flush()
+                await work.flush()
+                raise KeyError
+        assert writer.calls == []
+    assert await labels(database) == {"before"}
+
+
 async def test_a_flush_writes_inside_of_the_transaction(database: Database) -> None:
     writer = Writer()
     with pytest.raises(KeyError):  # noqa: PT012 - the flush before it is the point

@@ -129,6 +129,21 @@ async def test_what_is_loaded_with_a_row_is_ones_own_too(
         assert len((await Boards(everybody).get(board.id)).joined) == 2
 
 
+async def test_what_is_joined_when_a_row_is_read_anew_is_ones_own_too(
+    database: Database, ann: Principal, work: Work
+) -> None:
+    await work.session.commit()
+    board, bob = Board(), User(email="bob@example.com")
+    async with database.write(None) as everybody, everybody.as_system("arrange"):
+        everybody.session.add_all([board, bob])
+        await everybody.flush()
+        everybody.session.add(Note(owner_id=bob.id, board_id=board.id, shelf_id=None))
+    async with database.read(ann) as hers:
+        found = await hers.session.get_one(Board, board.id)
+        await hers.session.refresh(found)
+        assert [note.id for note in found.joined] == []
+
+
 async def test_a_taken_value_is_a_duplicate_that_can_be_caught(work: Work) -> None:
     await add(work, "one")
     with pytest.raises(Duplicate) as caught:

@@ -94,7 +94,9 @@ def create_app(
     app.state.metrics = counted
     background = app.state.background = _background(modules)
     app.state.database.audience = Audience(
-        handled=background.handlers.keys(), has_broker=app.state.broker is not None
+        # A web process may be older than the workers, or composed without some of their modules.
+        handled=background.handlers.keys() if app.state.runs_jobs else None,
+        has_broker=app.state.broker is not None,
     )
     app.include_router(health.router)
     app.include_router(metrics.router)

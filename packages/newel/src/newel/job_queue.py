@@ -19,6 +19,7 @@ from sqlalchemy import (
     ColumnElement,
     Float,
     Integer,
+    String,
     Uuid,
     any_,
     bindparam,
@@ -168,15 +169,16 @@ def _ours() -> ColumnElement[bool]:
 
 def _finish() -> Any:
     final: ColumnElement[bool] = bindparam("b_final", type_=Boolean)
+    called_off = JOBS.c.cancel_requested & ~final
     return (
         update(JOBS)
         .where(_ours())
         .values(
-            state=bindparam("b_state"),
+            state=case((called_off, "cancelled"), else_=bindparam("b_state", type_=String)),
             result=bindparam("b_result"),
             error=bindparam("b_error"),
             run_at=case((final, JOBS.c.run_at), else_=from_now(bindparam("b_delay", type_=Float))),
-            finished_at=case((final, from_now()), else_=null()),
+            finished_at=case((or_(final, called_off), from_now()), else_=null()),
             leased_until=None,
             max_attempts=JOBS.c.max_attempts + bindparam("b_extra"),
         )
@@ -270,7 +272,9 @@ class JobQueue:
     async def finish(self, outcomes: Sequence[Outcome]) -> None:
         """Write what became of attempts; one that has lost its lease changes nothing."""
         async with self._engine.begin() as connection:
-            await connection.execute(_FINISH, [_parameters(one, self.worker) for one in outcomes])
+            # In one order, so that two who write the same rows never wait for each other.
+            ordered = sorted(outcomes, key=lambda outcome: outcome.id)
+            await connection.execute(_FINISH, [_parameters(one, self.worker) for one in ordered])
 
     async def finish_in(self, session: AsyncSession, outcome: Outcome) -> bool:
         """Write an outcome in the transaction of its effects; ``False``: the lease is lost."""
@@ -378,7 +382,11 @@ class JobQueue:
 
     async def purge_events(self, *, days: float, keep_unsent: bool = False) -> int:
         """Delete up to ``PURGE_ROWS`` old events; ``keep_unsent``: not what a broker is to get."""
-        old = select(OUTBOX.c.id).where(OUTBOX.c.published_at < from_now(-86_400 * days))
+        newest = OUTBOX.alias("newest")  # stays: on SQLite positions go on from it
+        old = select(OUTBOX.c.id).where(
+            OUTBOX.c.published_at < from_now(-86_400 * days),
+            OUTBOX.c.position < select(func.max(newest.c.position)).scalar_subquery(),
+        )
         if keep_unsent:
             old = old.where(or_(OUTBOX.c.topic.is_(None), OUTBOX.c.sent_at.is_not(None)))
         return await self._execute(delete(OUTBOX).where(OUTBOX.c.id.in_(old.limit(PURGE_ROWS))))

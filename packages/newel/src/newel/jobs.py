@@ -15,6 +15,7 @@ and so is visible exactly once.
 from __future__ import annotations
 
 import inspect
+import math
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -62,6 +63,9 @@ KeyOf = Callable[..., str]
 
 _LONGEST_KEY: Final = 255
 
+_LONGEST_WAIT_SECONDS: Final = 365 * 86_400.0
+"""An upstream's Retry-After may be anything; no database counts on for ever."""
+
 
 class GiveUp(Exception):
     """Raised by a job that no retry can help: it becomes a dead letter at once."""
@@ -71,7 +75,9 @@ class TryAgain(Exception):
     """Raised by a job that wants to run again in ``after_seconds``, whatever its backoff says."""
 
     def __init__(self, detail: str = "", *, after_seconds: float) -> None:
-        self.after_seconds = after_seconds
+        if math.isnan(after_seconds):
+            raise ValueError("after_seconds is no number")
+        self.after_seconds = min(max(after_seconds, 0.0), _LONGEST_WAIT_SECONDS)
         super().__init__(detail)
 
 

@@ -63,7 +63,12 @@ def record(session: Session, write: Write[T], what: T) -> None:
 
 @event.listens_for(ScopedSession, "before_commit")
 def write_recorded(session: Session) -> None:
-    """Write now what has been recorded: in the open transaction, kind by kind, in order."""
+    """Write now what has been recorded: in the open transaction, kind by kind, in order.
+
+    Not inside a savepoint, whose end in a rollback would take along what was recorded before it.
+    """
+    if session.in_nested_transaction():
+        return
     entries: list[_Entry] = session.info.pop(_KEY, [])
     kinds: dict[Write[Any], list[Any]] = {}
     for entry in entries:
@@ -76,7 +81,13 @@ def write_recorded(session: Session) -> None:
 def _forget(session: Session, ended: SessionTransaction) -> None:
     entries: list[_Entry] = session.info.pop(_KEY, [])
     if ended.nested and entries:
-        session.info[_KEY] = [entry for entry in entries if entry.savepoint is not ended]
+        session.info[_KEY] = [e for e in entries if not _is_within(e.savepoint, ended)]
+
+
+def _is_within(savepoint: SessionTransaction | None, outer: SessionTransaction) -> bool:
+    while savepoint is not None and savepoint is not outer:
+        savepoint = savepoint.parent
+    return savepoint is outer
 
 
 class Bell:

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, TypeAdapter
 from pydantic_core import from_json, to_json
-from sqlalchemy import ColumnElement, Select, and_, bindparam, func, inspect, or_, select
+from sqlalchemy import Column, ColumnElement, Select, and_, bindparam, func, inspect, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.orm.exc import StaleDataError
@@ -171,7 +171,11 @@ class Repository(Generic[E]):
 @cache
 def _joins(entity: type[Entity]) -> bool:
     """Tell whether a SELECT of the entity has others in it, which need predicates of their own."""
-    return any(found.lazy in {"joined", False} for found in inspect(entity).relationships)
+    mapper = inspect(entity)
+    columns = (column for attribute in mapper.column_attrs for column in attribute.columns)
+    return any(found.lazy in {"joined", False} for found in mapper.relationships) or not all(
+        isinstance(column, Column) for column in columns
+    )
 
 
 def _after(

@@ -109,15 +109,14 @@ SCOPED: Final[Mapping[str, object]] = {"newel_scoped": object()}
 
 @event.listens_for(ScopedSession, "do_orm_execute")
 def _filter(state: ORMExecuteState) -> None:
-    if state.is_column_load:
-        return  # of a row that was found before
     is_scoped = state.execution_options.get("newel_scoped") is SCOPED["newel_scoped"]
     if is_scoped and not state.is_relationship_load:  # what it loads besides inherits its options
         return
     scope = cast("ScopedSession", state.session).scope
     options = [] if state.execution_options.get("include_deleted") else list(_live_rows())
     if not isinstance(scope, SystemScope):
-        _refuse_unguardable(state, scope)
+        if not state.is_column_load:  # of a row that was found before; what it joins is filtered
+            _refuse_unguardable(state, scope)
         if scope is not None:
             options.extend(_criteria(scope, reading=state.is_select))
     if options and state.is_orm_statement:

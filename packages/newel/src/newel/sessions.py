@@ -9,6 +9,7 @@ ends the session.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, cast
@@ -142,10 +143,12 @@ class SessionMemory:
             self.generation += 1
             if "*" in {table, id}:
                 self._known.clear()
-            elif table == _SESSIONS:
-                self._known.pop(UUID(id), None)
-            else:
-                self._forget_user(UUID(id))
+                continue
+            with suppress(ValueError):  # a service's own tag, such as users:active
+                if table == _SESSIONS:
+                    self._known.pop(UUID(id), None)
+                else:
+                    self._forget_user(UUID(id))
 
     def _forget_user(self, user_id: UUID) -> None:
         of_user = [sid for sid, known in self._known.items() if known[2].id == user_id]

@@ -97,7 +97,8 @@ class JetStreamCarrier:
             subscription = await client.subscribe(f"{self._stream}-wake", cb=heard)
         wake()  # what was sent before we listened
         try:
-            await asyncio.Event().wait()
+            while not client.is_closed:  # noqa: ASYNC110 - nats-py has no event for it
+                await asyncio.sleep(1)
         finally:
             with suppress(Error):
                 await subscription.unsubscribe()
@@ -119,6 +120,9 @@ class JetStreamCarrier:
 
     async def _connected(self) -> tuple[Any, Any]:
         async with self._connecting:
+            if self._connection is not None and self._connection[0].is_closed:
+                self._connection = None  # the server refused it for good: new credentials, say
+                self._prepared.clear()
             if self._connection is None:
                 client = await _connect(self._servers)
                 self._connection = client, client.jetstream(timeout=ANSWER_SECONDS)

@@ -45,13 +45,17 @@ class NatsEvents:
         broker = await self._link.connected()
         stream = message.topic.partition(".")[0]
         await self._ensure(stream, broker)
-        await broker.publish(
-            message.body(),
-            message.topic,
-            headers={**message.headers(), "Nats-Msg-Id": str(message.id)},
-            correlation_id=message.request_id or str(message.id),
-            stream=stream,
-        )
+        try:
+            await broker.publish(
+                message.body(),
+                message.topic,
+                headers={**message.headers(), "Nats-Msg-Id": str(message.id)},
+                correlation_id=message.request_id or str(message.id),
+                stream=stream,
+            )
+        except Exception:
+            self._streams.discard(stream)  # somebody may have removed it: looked for the next time
+            raise
 
     async def _ensure(self, name: str, broker: NatsBroker) -> None:
         """Make the stream if there is none; one that is there stays as its owner wants it."""
