@@ -146,16 +146,16 @@ def test_a_row_of_a_tenant_is_changed_inside_it_only() -> None:
 
 
 def test_mix_ins_combine() -> None:
-    class Note(Owned, Tenanted):
-        __tablename__ = "notes"
+    class Memo(Owned, Tenanted):
+        __tablename__ = "memos"
 
     caller = Principal(id=uuid4(), tenant_id=uuid4())
-    predicate = str(Note.visible_to(caller))
+    predicate = str(Memo.visible_to(caller))
     assert "owner_id" in predicate
     assert "tenant_id" in predicate
-    assert "owner_id" in str(Note.changeable_by(caller))
-    assert not Note(owner_id=uuid4(), tenant_id=caller.tenant_id).is_changeable_by(caller)
-    assert Note(owner_id=caller.id, tenant_id=caller.tenant_id).is_changeable_by(caller)
+    assert "owner_id" in str(Memo.changeable_by(caller))
+    assert not Memo(owner_id=uuid4(), tenant_id=caller.tenant_id).is_changeable_by(caller)
+    assert Memo(owner_id=caller.id, tenant_id=caller.tenant_id).is_changeable_by(caller)
 
 
 def test_a_policy_may_show_more_than_may_be_changed() -> None:
