@@ -159,7 +159,9 @@ def schemathesis(
 
 
 def test_it_keeps_what_its_api_docs_say(served: Served, tmp_path: Path) -> None:
-    checks = ["--checks=all", f"--exclude-checks={','.join(EXCLUDED)}", "--max-examples=10"]
+    # No schema says that the texts in a JSON of any form hold no NUL: test_schemas.py does.
+    checks = ["--checks=all", "--generation-allow-x00=false", "--max-examples=10"]
+    checks.append(f"--exclude-checks={','.join(EXCLUDED)}")
     done, counts = schemathesis(served, tmp_path, *checks)
 
     assert [label for label, status, _ in counts if status >= 500] == []

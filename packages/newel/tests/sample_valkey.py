@@ -56,9 +56,11 @@ class Valkey:
 
 
 @asynccontextmanager
-async def linked(url: str, *, name: str = "tests") -> AsyncGenerator[tuple[LevelCache, RedisLink]]:
+async def linked(
+    url: str, *, name: str = "tests", wait_seconds: float = 0.3
+) -> AsyncGenerator[tuple[LevelCache, RedisLink]]:
     """The cache of one process that hears what others forget; several stand for several."""
-    link = RedisLink(url, name=name, wait_seconds=0.3, retry_seconds=0.05)
+    link = RedisLink(url, name=name, wait_seconds=wait_seconds, retry_seconds=0.05)
     cache = LevelCache(link)
     try:
         async with cache.listening():

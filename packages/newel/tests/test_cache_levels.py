@@ -329,14 +329,11 @@ class TestInOneProcess:
 
 @pytest.fixture
 async def two(valkey: Valkey) -> AsyncGenerator[tuple[LevelCache, LevelCache]]:
-    """The caches of two processes."""
+    """The caches of two processes, on a machine that may be busy."""
     name = f"two {uuid4()}"
     async with (
-        linked(valkey.url, name=name) as (here, _),
-        linked(valkey.url, name=name) as (
-            there,
-            _,
-        ),
+        linked(valkey.url, name=name, wait_seconds=10) as (here, _),
+        linked(valkey.url, name=name, wait_seconds=10) as (there, _),
     ):
         yield here, there
 
