@@ -92,12 +92,8 @@ def create_app(
     )
     _fill_state(app, settings, clock or SystemClock())
     app.state.metrics = counted
-    background = app.state.background = _background(modules)
-    app.state.database.audience = Audience(
-        # A web process may be older than the workers, or composed without some of their modules.
-        handled=background.handlers.keys() if app.state.runs_jobs else None,
-        has_broker=app.state.broker is not None,
-    )
+    app.state.background = _background(modules)
+    app.state.database.audience = _audience(app)
     app.include_router(health.router)
     app.include_router(metrics.router)
     if settings.environment == "development":
@@ -213,6 +209,16 @@ def _background(modules: Sequence[Module]) -> Background:
                 fix=f"add it to its module: Module(..., jobs=[{schedule.job.name}])",
             )
     return Background(jobs={job.name: job for job in jobs}, handlers=handlers, schedules=schedules)
+
+
+def _audience(app: FastAPI) -> Audience:
+    """Return who is known to wait for this process's events.
+
+    A web process may be older than the workers, or composed without some of their modules: it
+    knows of no event that nobody handles it.
+    """
+    handled = app.state.background.handlers.keys() if app.state.runs_jobs else None
+    return Audience(handled=handled, has_broker=app.state.broker is not None)
 
 
 class _Redis(Store, Tally, Protocol):

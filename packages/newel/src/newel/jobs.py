@@ -77,7 +77,7 @@ class TryAgain(Exception):
     def __init__(self, detail: str = "", *, after_seconds: float) -> None:
         if math.isnan(after_seconds):
             raise ValueError("after_seconds is no number")
-        self.after_seconds = min(max(after_seconds, 0.0), _LONGEST_WAIT_SECONDS)
+        self.after_seconds: float = min(max(after_seconds, 0.0), _LONGEST_WAIT_SECONDS)
         super().__init__(detail)
 
 
