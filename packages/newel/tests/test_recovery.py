@@ -353,7 +353,7 @@ class TestSecrets:
         self, database_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         seen: list[str] = []
-        async with open_post(database_url, tmp_path, environment="production") as world:
+        async with open_post(database_url, tmp_path, environment="production", role="web") as world:
             deliver = recovery.deliver
 
             async def watch(run: Any, mail: Any) -> None:
