@@ -66,10 +66,9 @@ def create_app(
 ) -> FastAPI:
     """Return the application made of ``modules``.
 
-    ``middleware`` replaces ``default_middleware(settings)``, outermost first. With
-    ``versions``, each has its own path beside ``api_prefix``. Raises ``ConfigurationError`` for
-    unsafe settings, for a route without ``requires`` or ``public``, and
-    for a second authenticator.
+    ``middleware`` replaces ``default_middleware(settings)``, outermost first. With ``versions``,
+    each has its own path beside ``api_prefix``. Raises ``ConfigurationError`` for unsafe settings,
+    for a route without ``requires`` or ``public``, and for a second authenticator.
     """
     for problem in unsafe_settings(settings):
         raise problem

@@ -100,9 +100,9 @@ class Files:
         if caller.id is None:
             raise ValueError("a file belongs to somebody: the caller is nobody")
         found = await examine(upload, rules)
-        # Before anything is written, and without a transaction that others would wait for.
-        [row] = await self._work.database.rows(_used_by(caller.id), {})
-        _refuse_beyond(rules.quota_bytes, row[0] + found.size_bytes)
+        if rules.quota_bytes is not None:  # before a byte is written, and outside of a transaction
+            [row] = await self._work.database.rows(_used_by(caller.id), {})
+            _refuse_beyond(rules.quota_bytes, row[0] + found.size_bytes)
         key = _new_key(utc_now())
         await self._storage.put(key, upload.file)
         return StoredFile(
@@ -144,8 +144,8 @@ def _used_by(owner: UUID) -> Select[int]:
     )
 
 
-def _refuse_beyond(quota_bytes: int | None, needed_bytes: int) -> None:
-    if quota_bytes is not None and needed_bytes > quota_bytes:
+def _refuse_beyond(quota_bytes: int, needed_bytes: int) -> None:
+    if needed_bytes > quota_bytes:
         raise InsufficientStorage(f"You may store {quota_bytes} bytes; delete a file first.")
 
 
