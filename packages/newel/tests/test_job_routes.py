@@ -246,15 +246,19 @@ async def test_the_stream_of_an_ended_job_says_so_at_once(app: FastAPI, database
     assert (kind, data["state"]) == ("end", "done")
 
 
-async def test_a_stream_ends_when_the_job_is_removed(
-    app: FastAPI, database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(job_routes, "_LOOK_SECONDS", 0.02)
+async def test_a_stream_ends_when_the_job_is_removed(app: FastAPI, database: Database) -> None:
     id = await enqueue(database, ANN, add)
-    reading = asyncio.create_task(events(app, id))
-    await asyncio.sleep(0.2)
-    await execute(database, "DELETE FROM jobs")
-    assert len(await asyncio.wait_for(reading, 20)) == 1
+    async with (
+        served(app, lifespan="off") as url,
+        httpx2.AsyncClient(headers={"Authorization": "Bearer ann"}) as ann,
+        ann.stream("GET", f"{url}{JOBS}/{id}/events") as answer,
+    ):
+        lines = answer.aiter_lines()
+        await anext(lines)  # it is followed before it is removed
+        await execute(database, "DELETE FROM jobs")
+        async with asyncio.timeout(20):
+            rest = [line async for line in lines]
+    assert sum(line.startswith("event:") for line in rest) <= 1, "nothing is told of no job"
 
 
 # ---------------------------------------------------------------- all of them
