@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,14 +12,11 @@ import httpx2
 import pytest
 from fastapi import APIRouter, FastAPI, WebSocket
 from fastapi.routing import iter_route_contexts
-from sample_valkey import Valkey, until
 from sqlalchemy import create_engine, text
 
 from newel.app import access_of, create_app
 from newel.auth import limit, public, require_role, requires
-from newel.db import Database
 from newel.errors import ConfigurationError
-from newel.limits import SharedLimiter
 from newel.middleware import RequestContext, default_middleware
 from newel.modules import Module
 from newel.principal import Principal
@@ -283,59 +279,3 @@ async def test_a_body_above_the_limit_is_413(tmp_path: Path) -> None:
     async with running(create_app(settings(tmp_path, max_body_bytes=10), a_module())) as client:
         answer = await client.post("/api/v1/things", content=b"x" * 11)
     assert answer.status_code in {405, 413}
-
-
-class TestRedis:
-    @pytest.fixture
-    async def server(self, tmp_path: Path) -> AsyncGenerator[Valkey]:
-        server = Valkey(tmp_path)
-        server.start()
-        yield server
-        server.stop()
-
-    async def test_what_processes_share_is_there_or_said_to_be_missing(
-        self, tmp_path: Path, server: Valkey
-    ) -> None:
-        """Ready with Redis, degraded and at work without, ready again when it is back."""
-        app = create_app(
-            settings(tmp_path, redis_url=server.url),
-            a_module(authenticator=lambda _: OneCaller("things:read")),
-        )
-        assert isinstance(app.state.limiter, SharedLimiter)
-        headers = {"Authorization": "Bearer x"}
-        transport = httpx2.ASGITransport(app)
-        async with (
-            app.router.lifespan_context(app),
-            httpx2.AsyncClient(transport=transport, base_url="http://test") as client,
-        ):
-            database: Database = app.state.database
-            await until(lambda: database.cache.is_current)
-            ready = (await client.get("/ready")).json()
-            assert (ready["status"], ready["checks"]["redis"]["status"]) == ("ok", "ok")
-
-            server.stop()
-            answer = await client.get("/ready")
-            assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
-            assert answer.json()["checks"]["redis"]["status"] == "degraded"
-            assert (await client.get("/api/v1/things", headers=headers)).status_code == 200
-
-            server.start()
-            assert (await client.get("/ready")).json()["status"] == "ok"
-            await until(lambda: database.cache.is_current, seconds=2)
-
-    async def test_without_its_driver_it_does_not_start(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setitem(sys.modules, "newel.drivers.redis", None)
-        with pytest.raises(ConfigurationError, match="not installed") as caught:
-            create_app(settings(tmp_path, redis_url="redis://localhost"))
-        assert "newel[redis]" in caught.value.fix
-
-    @pytest.mark.parametrize("url", ["localhost:6379", "http://localhost", "redis://host:port/0"])
-    async def test_an_address_that_is_none_does_not_start(self, tmp_path: Path, url: str) -> None:
-        with pytest.raises(ConfigurationError, match="REDIS_URL is not the address"):
-            create_app(settings(tmp_path, redis_url=url))
-
-    async def test_processes_that_share_nothing_do_not_start(self, tmp_path: Path) -> None:
-        with pytest.raises(ConfigurationError, match="WEB_CONCURRENCY=2 without REDIS_URL"):
-            create_app(settings(tmp_path, web_concurrency=2))
