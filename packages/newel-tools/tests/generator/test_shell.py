@@ -210,7 +210,12 @@ def test_the_image_runs_the_service_and_nothing_else_as_nobody_special(
     assert "HEALTHCHECK" in words
     assert json.loads(final[-1].removeprefix("CMD "))[:2] == ["newel", "serve"]
     assert final[0].split()[1].endswith("-slim")
-    assert [line for line in build if "pip install" in line] == ["RUN /venv/bin/pip install ."]
+    assert "STOPSIGNAL SIGTERM" in final
+    assert [line.split()[5:] for line in build if line.startswith("RUN pip")] == [
+        ["--require-hashes", "--only-binary=:all:", "-r", "requirements.lock"]
+    ]
+    assert "RUN python -m compileall -q src" in build
+    assert not [line for line in final if re.search(r"\b(pip|apt-get|apk)\b", line)]
     assert not re.search(r"newel-tools|SECRET|PASSWORD|\.env|COPY \. ", text)
 
 
@@ -221,6 +226,9 @@ def test_what_the_image_copies_is_not_ignored(files: dict[str, File]) -> None:
     assert {name for line in copied for name in line.split()} == kept
 
 
+PROCESSES = ("web-1", "web-2", "worker")
+
+
 def compose(files: dict[str, File]) -> dict[str, Any]:
     return yaml.safe_load(files["compose.yaml"].text)
 
@@ -228,16 +236,16 @@ def compose(files: dict[str, File]) -> dict[str, Any]:
 def test_compose_starts_database_migration_and_web_in_this_order(files: dict[str, File]) -> None:
     services = compose(files)["services"]
 
-    assert set(services) == {"web", "worker", "migrate", "database", "cache"}
+    assert set(services) == {"proxy", *PROCESSES, "migrate", "database", "cache"}
     for name, service in services.items():
         for other, condition in service.get("depends_on", {}).items():
             assert other in services, f"{name} waits for {other}, which is not there"
             if condition["condition"] == "service_healthy":
                 assert "test" in services[other]["healthcheck"]
-    for name in ("web", "worker"):
+    for name in PROCESSES:
         before = {"condition": "service_completed_successfully"}
         assert services[name]["depends_on"]["migrate"] == before
-        assert services[name]["environment"]["ROLE"] == name
+        assert services[name]["environment"]["ROLE"] == name.partition("-")[0]
         assert services[name]["environment"]["DATABASE_URL"]
     assert services["migrate"]["command"] == ["newel", "migrate", "up"]
     assert services["worker"]["command"] == ["newel", "worker"]
@@ -246,14 +254,16 @@ def test_compose_starts_database_migration_and_web_in_this_order(files: dict[str
 def test_compose_gives_each_container_as_little_as_it_needs(files: dict[str, File]) -> None:
     for name, service in compose(files)["services"].items():
         if "build" in service:
+            assert service["tmpfs"] == ["/tmp"]
+        if "build" in service or name == "proxy":
             assert service["read_only"] is True
             assert service["cap_drop"] == ["ALL"]
             assert service["security_opt"] == ["no-new-privileges:true"]
-        else:
+        if "build" not in service:
             tag = service["image"].partition(":")[2]
             assert re.match(r"\d", tag), f"{name} is of no particular version"
         assert service["restart"] == ("no" if name == "migrate" else "unless-stopped")
-        is_checked = "test" in service.get("healthcheck", {}) or name == "web"  # the image's own
+        is_checked = "test" in service.get("healthcheck", {}) or "web" in name  # the image's own
         assert is_checked or service["healthcheck"] == {"disable": True}
 
 
@@ -266,7 +276,7 @@ def test_a_broker_is_in_every_file_that_needs_it(name: Broker) -> None:
     services = compose(files)["services"]
     scheme = BROKER_SCHEMES[name]
 
-    for role in ("web", "worker"):
+    for role in PROCESSES:
         assert services[role]["environment"]["BROKER_URL"].startswith(f"{scheme}://")
         assert re.search(r"[/@]broker:\d+", services[role]["environment"]["BROKER_URL"])
         assert services[role]["depends_on"]["broker"] == {"condition": "service_healthy"}
@@ -286,7 +296,7 @@ def test_a_broker_is_in_every_file_that_needs_it(name: Broker) -> None:
 @pytest.mark.parametrize("name", BROKER_SCHEMES)
 def test_the_kernel_knows_the_address_of_the_broker(name: Broker) -> None:
     services = compose(render(PLAN.model_copy(update={"broker": name})))["services"]
-    url = services["web"]["environment"]["BROKER_URL"]
+    url = services["web-1"]["environment"]["BROKER_URL"]
 
     assert open_broker(re.sub(r"\$\{[^}]*\}", "x", url)) is not None
 
@@ -336,7 +346,7 @@ def test_the_texts_say_who_works_on_what() -> None:
 def test_compose_names_only_what_it_has(files: dict[str, File]) -> None:
     found = compose(files)
     services = found["services"]
-    environment = services["web"]["environment"]
+    environment = services["web-1"]["environment"]
 
     database = services["database"]["environment"]
     url = environment["DATABASE_URL"]
@@ -345,7 +355,8 @@ def test_compose_names_only_what_it_has(files: dict[str, File]) -> None:
     assert environment["REDIS_URL"].startswith("redis://cache:")
     for service in services.values():
         for volume in service.get("volumes", []):
-            assert volume.partition(":")[0] in found["volumes"]
+            name = volume.partition(":")[0]
+            assert name in found["volumes"] or name.removeprefix("./") in files
     known = {variable.name for variable in VARIABLES}
     assert set(environment) <= known
 
