@@ -1,23 +1,36 @@
 """``newel.concurrency``: an ETag goes out, If-Match comes in, and a stale one changes nothing."""
 
+import asyncio
 import re
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any
 from uuid import UUID
 
+import httpx2
 import pytest
-from fastapi import FastAPI
+from asgi_lifespan import LifespanManager
+from fastapi import APIRouter, Depends, FastAPI
 from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
+from sample_accounts import SECRET
+from sample_entities import Measure
 from sample_routes import problem_of
 
 from newel import problems
+from newel.app import create_app
+from newel.auth import public
 from newel.clock import utc_now
 from newel.concurrency import IfMatch, Tagged, check_version, etag, read_if_match
 from newel.errors import BadRequest, PreconditionFailed
 from newel.ids import uuid7
-from newel.schemas import EntityRead
+from newel.modules import Module
+from newel.repository import Repository
+from newel.schemas import EntityRead, InputModel
+from newel.settings import Settings
+from newel.testing import StatementsOf
 
 PRESENT = 3
 
@@ -43,7 +56,11 @@ def change(client: TestClient, if_match: str | None) -> Any:
 
 
 @pytest.mark.parametrize(
-    "if_match", [None, "*", " * ", '"3"', ' "3" ', '"2", "3"', '"2","3"', '"03"']
+    "if_match",
+    [
+        *(None, "*", " * ", '"3"', ' "3" ', '"2", "3"', '"2","3"', '"03"'),
+        *('"3-0123456789abcdef"', '"2-0123456789abcdef", "3-fedcba9876543210"'),
+    ],
 )
 def test_a_change_of_the_present_version_goes_through(
     client: TestClient, if_match: str | None
@@ -51,7 +68,10 @@ def test_a_change_of_the_present_version_goes_through(
     assert change(client, if_match).json() == "changed"
 
 
-@pytest.mark.parametrize("if_match", ['"2"', '"4"', '"1", "2"', '"0"', '"999999999999999999"'])
+@pytest.mark.parametrize(
+    "if_match",
+    ['"2"', '"4"', '"1", "2"', '"0"', '"999999999999999999"', '"2-3333333333333333"'],
+)
 def test_a_change_of_another_version_is_412(client: TestClient, if_match: str) -> None:
     assert problem_of(change(client, if_match))["error"] == "precondition_failed"
 
@@ -60,6 +80,7 @@ def test_a_change_of_another_version_is_412(client: TestClient, if_match: str) -
     "if_match",
     [
         *("", "3", "'3'", 'W/"3"', '"3', '3"', '"-3"', '"3.0"', '"x"', '""', '"3";', '"3",,"4"'),
+        *('"3-"', '"3-x"', '"3-012345"', '"-0123456789abcdef"', '"3-0123456789ABCDEF"'),
         *('"3" "4"', "**", '*, "3"', '"' + "9" * 19 + '"', '"٣"'.encode()),
     ],
     ids=ascii,
@@ -135,3 +156,119 @@ def test_openapi_says_which_headers_are_accepted(client: TestClient, if_match: s
     assert documented["type"] == "string"
     is_documented = re.search(documented["pattern"], if_match) is not None
     assert (change(client, if_match).status_code != 400) is is_documented
+
+
+# ------------------------------------------------------------------- many writers of one real row
+
+
+class Measures(Repository[Measure]):
+    entity = Measure
+
+
+class MeasureRead(EntityRead):
+    label: str
+    count: int
+
+
+class MeasureReplace(InputModel):
+    count: int
+
+
+MeasuresDep = Annotated[Measures, Depends()]
+
+
+def measures() -> Module:
+    router = APIRouter(prefix="/measures", dependencies=[public()])
+
+    @router.post("", status_code=201, response_model=MeasureRead)
+    async def create_measure(found: MeasuresDep, tagged: Tagged) -> Measure:
+        return tagged.new(await found.add(Measure(label="hits")))
+
+    @router.get("/{measure_id}")
+    async def read_measure(measure_id: UUID, found: MeasuresDep, tagged: Tagged) -> MeasureRead:
+        return tagged(await found.reading(MeasureRead).get(measure_id))
+
+    @router.put("/{measure_id}", response_model=MeasureRead)
+    async def replace_measure(
+        measure_id: UUID,
+        data: MeasureReplace,
+        found: MeasuresDep,
+        if_match: IfMatch,
+        tagged: Tagged,
+    ) -> Measure:
+        measure = await found.get(measure_id)
+        check_version(measure.version, if_match)
+        return tagged(await found.update(measure, data.model_dump()))
+
+    return Module("measures", routers=[router])
+
+
+@asynccontextmanager
+async def served(database_url: str, folder: Path) -> AsyncGenerator[httpx2.AsyncClient]:
+    """A client of an application that shares nothing with others but its database."""
+    folder.joinpath("migrations").mkdir(parents=True)
+    settings = Settings(
+        _env_file=None,
+        secret_key=SECRET,
+        environment="test",
+        database_url=database_url,
+        migrations=folder / "migrations",
+    )
+    app = create_app(settings, measures())
+    async with LifespanManager(app):
+        yield httpx2.AsyncClient(
+            transport=httpx2.ASGITransport(app), base_url="https://test", timeout=60
+        )
+
+
+@pytest.fixture
+async def two(database_url: str, tmp_path: Path) -> AsyncGenerator[Sequence[httpx2.AsyncClient]]:
+    async with AsyncExitStack() as stack:
+        yield [
+            await stack.enter_async_context(served(database_url, tmp_path / name))
+            for name in ("first", "second")
+        ]
+
+
+async def count_up(client: httpx2.AsyncClient, url: str, *, guarded: bool) -> int:
+    """Read the count and write one more; return the status."""
+    read = await client.get(url)
+    headers = {"If-Match": read.headers["etag"]} if guarded else {}
+    more = {"count": read.json()["count"] + 1}
+    return (await client.put(url, json=more, headers=headers)).status_code
+
+
+async def fifty_writers(two: Sequence[httpx2.AsyncClient], *, guarded: bool) -> tuple[int, int]:
+    """Return how many of them were told 200, and the count that stands there in the end."""
+    url = (await two[0].post("/api/v1/measures")).headers["location"]
+    statuses = await asyncio.gather(
+        *(count_up(two[number % 2], url, guarded=guarded) for number in range(50))
+    )
+    assert set(statuses) <= {200, 409, 412}
+    return statuses.count(200), (await two[1].get(url)).json()["count"]
+
+
+@pytest.mark.anyio
+async def test_of_fifty_writers_each_that_is_told_so_has_counted(
+    two: Sequence[httpx2.AsyncClient],
+) -> None:
+    told, counted = await fifty_writers(two, guarded=True)
+    assert 1 <= told == counted < 50
+
+
+@pytest.mark.anyio
+async def test_without_if_match_counts_are_lost(two: Sequence[httpx2.AsyncClient]) -> None:
+    told, counted = await fifty_writers(two, guarded=False)
+    assert counted < told
+
+
+@pytest.mark.anyio
+async def test_what_the_client_has_costs_no_more_statements(
+    two: Sequence[httpx2.AsyncClient], statements_of: StatementsOf
+) -> None:
+    client = two[0]
+    url = (await client.post("/api/v1/measures")).headers["location"]
+    known = {"If-None-Match": (await client.get(url)).headers["etag"]}
+    assert (await client.get(url, headers=known)).status_code == 304
+    whole, none = [len(await statements_of(client.get(url, headers=h))) for h in ({}, known)]
+    assert (whole, none) == (1, 1)

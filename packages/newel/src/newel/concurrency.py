@@ -8,6 +8,8 @@
         check_version(agent.version, if_match)
         return tagged(await agents.update(agent, data.changes()))
 
+What a GET answers by ``tagged(...)`` is not sent again to a client that has it: ``revalidation``.
+
 A client that sends no ``If-Match`` is let through here. On PostgreSQL the row's own version still
 keeps apart two changes at the same moment (``StaleVersion``); on SQLite, where writers queue, the
 later one wins.
@@ -16,7 +18,7 @@ later one wins.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, ClassVar, Final, Literal, TypeVar
 
 from fastapi import Depends, Header, Request, Response
 from pydantic.json_schema import SkipJsonSchema
@@ -32,17 +34,24 @@ __all__ = [
     "Versions",
     "check_version",
     "etag",
-    "get_tagger",
     "read_if_match",
 ]
 
 E = TypeVar("E", bound=Entity | EntityRead)
+T = TypeVar("T")
 
 Versions = tuple[int, ...] | Literal["*"] | None
 """What ``If-Match`` names: versions, any version, or (without the header) nothing."""
 
 # Strong tags only: If-Match compares strongly, so W/"3" could never match (RFC 9110, 13.1.1).
-_TAGS = re.compile(r'"[0-9]{1,18}"(?:[ \t]*,[ \t]*"[0-9]{1,18}")*', re.ASCII)
+# What follows the version in the answer to a GET tells bytes apart, which no change depends on.
+_TAG = r'"[0-9]{1,18}(?:-[0-9a-f]{16})?"'
+_TAGS = re.compile(rf"{_TAG}(?:[ \t]*,[ \t]*{_TAG})*", re.ASCII)
+_VERSIONS = re.compile(r'"([0-9]+)')
+
+
+_UNVERSIONED: Final = '""'
+"""The ``ETag`` of what has no version, before ``revalidation`` adds its digest."""
 
 
 def etag(version: int) -> str:
@@ -53,14 +62,17 @@ def etag(version: int) -> str:
 class Tagger:
     """Puts what is answered into the headers of its answer, and returns it."""
 
+    __newel_tags__: ClassVar[bool] = True
+
     def __init__(self, request: Request, response: Response) -> None:
         self._request = request
         self._response = response
 
-    def __call__(self, entity: E) -> E:
-        """Say its version in ``ETag``."""
-        self._response.headers["ETag"] = etag(entity.version)
-        return entity
+    def __call__(self, answer: T) -> T:
+        """Say its version in ``ETag``; of what has none, a page, that it is told by its bytes."""
+        is_versioned = isinstance(answer, Entity | EntityRead)
+        self._response.headers["ETag"] = etag(answer.version) if is_versioned else _UNVERSIONED
+        return answer
 
     def new(self, entity: E) -> E:
         """Say its version, and in ``Location`` its address: its id below the path of the POST."""
@@ -68,12 +80,7 @@ class Tagger:
         return self(entity)
 
 
-async def get_tagger(request: Request, response: Response) -> Tagger:
-    """Return the tagger of this answer; the dependency behind ``Tagged``."""
-    return Tagger(request, response)
-
-
-Tagged = Annotated[Tagger, Depends(get_tagger)]
+Tagged = Annotated[Tagger, Depends()]
 """Sets ``ETag``, and ``Location`` of what is new: ``return tagged.new(agent)``."""
 
 
@@ -96,7 +103,7 @@ def read_if_match(
         return "*"
     if not _TAGS.fullmatch(text):
         raise BadRequest('If-Match is not a version: send the ETag you have read, as in "3".')
-    return tuple(int(tag) for tag in re.findall(r"[0-9]+", text))
+    return tuple(int(version) for version in _VERSIONS.findall(text))
 
 
 IfMatch = Annotated[Versions, Depends(read_if_match)]

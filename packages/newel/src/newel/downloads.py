@@ -13,6 +13,8 @@ from urllib.parse import quote
 from starlette.datastructures import Headers
 from starlette.responses import Response, StreamingResponse
 
+from newel.revalidation import is_known
+
 __all__ = ["Downloadable", "download"]
 
 _RANGE: Final = re.compile(r"bytes=(?:([0-9]{1,15})-([0-9]{1,15})?|-([0-9]{1,15}))")
@@ -44,7 +46,7 @@ async def download(
         "X-Content-Type-Options": "nosniff",
         "Cache-Control": "private, no-cache",
     }
-    if tag in _tags(asked.get("if-none-match", "")):
+    if is_known(tag, asked):
         return Response(status_code=304, headers=headers)
     found = _range(asked, tag, file.size_bytes)
     if found is not None and found[0] >= file.size_bytes:
@@ -74,10 +76,6 @@ async def _begun(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
             await chunks.aclose()
 
     return all_of_them()
-
-
-def _tags(if_none_match: str) -> set[str]:
-    return {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}
 
 
 def _range(asked: Headers, tag: str, size: int) -> tuple[int, int] | None:

@@ -111,9 +111,11 @@ def _router() -> APIRouter:
         return await files.rows.reading(FileRead).page(query)
 
     @router.get("/{file_id}", summary="Read about a file")
-    async def read_file(file_id: UUID, files: FilesDep, _caller: Reader) -> FileRead:
+    async def read_file(
+        file_id: UUID, files: FilesDep, _caller: Reader, tagged: Tagged
+    ) -> FileRead:
         """Tell a file's name, type, size and digest."""
-        return await files.rows.reading(FileRead).get(file_id)
+        return tagged(await files.rows.reading(FileRead).get(file_id))
 
     @router.get("/{file_id}/content", summary="Download a file", responses=_DOWNLOADS)
     async def download_file(

@@ -3,8 +3,9 @@
     app = FastAPI(middleware=default_middleware(settings))
 
 Outermost first: ``RequestContext`` (id and access line), ``SecurityHeaders``, CORS when origins are
-listed, ``UnexpectedErrors`` (500 as a problem), ``BodyLimit`` (413), ``Deadline`` (503) and
-``Idempotency``. In this order error answers carry the request id, security headers and CORS, too.
+listed, ``UnexpectedErrors`` (500 as a problem), ``BodyLimit`` (413), ``Deadline`` (503),
+``NotModified`` (304) and ``Idempotency``. In this order error answers carry the request id,
+security headers and CORS, too.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from newel.metrics import RequestMetrics
 from newel.problems import MEDIA_TYPE, problem_response
 from newel.settings import Settings
 
+from newel.revalidation import NotModified
 __all__ = [
     "REDOC_POLICY",
     "SWAGGER_POLICY",
@@ -71,6 +73,7 @@ def default_middleware(
             allow_credentials=settings.cors_credentials,
             allow_methods=("GET", "POST", "PUT", "PATCH", "DELETE"),
             allow_headers=_ALLOWED_HEADERS,
+        Middleware(NotModified),
             expose_headers=_EXPOSED_HEADERS,
             max_age=600,
         )

@@ -36,6 +36,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketState
 
+from newel import revalidation
 from newel.clock import utc_now
 from newel.console import error_page
 from newel.context import request_id
@@ -415,6 +416,8 @@ def _describe(schema: dict[str, Any], routes: Iterator[RouteContext]) -> None:
                 statuses |= {404} if "{" in (route.path_format or "") else set()
                 used |= _document_operation(operation["responses"], statuses, own)
     definitions = Problem.model_json_schema(ref_template=f"{_SCHEMA}{{model}}")
+                if method == "GET" and any(getattr(d.call, "__newel_tags__", False) for d in tree):
+                    revalidation.describe(operation)
     schemas = components.setdefault("schemas", {})
     schemas.update(definitions.pop("$defs"), Problem=definitions)
     components.setdefault("responses", {}).update(
