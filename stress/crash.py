@@ -6,47 +6,30 @@ killed. Then the clients stop, the jobs end, and the tables have to agree with w
 
 from __future__ import annotations
 
-import asyncio
-import os
 import socket
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
-from uuid import UUID
+from typing import Final
 
-from newel.db import Database
-from newel.entity import Entity
-from stress.blows import KILL_FILE, Blow, Blows, Kind, find_strace, plan
-from stress.clients import Clients
+from stress.blows import Blow, Blows, Kind, find_strace, plan
 from stress.databases import Backend, DatabaseUnderTest, opened
 from stress.figures import Figure, Result
-from stress.fleet import ROOT, Fleet
-from stress.invariants import EXAMPLES, find, invariants
+from stress.fleet import Fleet
 from stress.monitor import Monitor
-from stress.shop import application
-from stress.shop.orders import Customer, Purse
+from stress.trade import Trade, beside, shop_environment
 
 __all__ = ["Crash", "Progress"]
 
 Progress = Callable[[int, int, str], None]
 """Called with how many blows were dealt, of how many, and what comes now."""
 
-LEASE_SECONDS: Final = 2.0
 OVERDUE_SECONDS: Final = 1.0
 RESTART_SECONDS: Final = 3.0
 
-_CUSTOMERS: Final = 5
-_PURSES: Final = 6
-_PURSE_CENTS: Final = 100_000
-_MOST_OPEN: Final = 30  # clients wait for workers: SQLite's lock is not for who floods it
 _ANSWERS_BETWEEN: Final = (3, 15)
-_STALLED_SECONDS: Final = 15.0
-_IDLE_SECONDS: Final = LEASE_SECONDS + 5.0
 _REPLAYED_AT_THE_END: Final = 50
-_SECRET: Final = "kX3vR8qTz1mWb7LpYc5NdJf2HsGe9Ua4"  # noqa: S105 - of a service that lives for minutes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,124 +63,46 @@ class _Run:
     def __init__(self, setting: Crash, database: DatabaseUnderTest) -> None:
         self._setting = setting
         self._database = database
-        self._fleet = Fleet(
-            environment=self._environment(), folder=setting.folder, port=_free_port()
-        )
+        folder, seed = setting.folder, setting.seed
+        environment = shop_environment(folder, url=database.url, sabotage=setting.sabotage)
+        self._fleet = Fleet(environment=environment, folder=folder, port=_free_port())
         self._monitor = Monitor(database, working=self._fleet.working)
-        self._blows = Blows(
-            self._fleet, database, self._monitor, seed=setting.seed, folder=setting.folder
+        self._blows = Blows(self._fleet, database, self._monitor, seed=seed, folder=folder)
+        self._trade = Trade(
+            database, monitor=self._monitor, url=self._fleet.api.url, seed=seed, folder=folder
         )
-
-    def _environment(self) -> dict[str, str]:
-        folder = self._setting.folder
-        kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
-        return kept | {
-            "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
-            "DATABASE_URL": self._database.url,
-            "SECRET_KEY": _SECRET,
-            "MIGRATIONS": str(folder / "migrations"),
-            "MAIL_URL": f"file:{folder}/mails",
-            "API_LIMIT": "1000000/minute",
-            "ROLE": "web",
-            "JOB_CONCURRENCY": "4",
-            "JOB_LEASE_SECONDS": str(LEASE_SECONDS),
-            "KILL_FILE": str(folder / KILL_FILE),
-            "DELIVERIES": str(folder / "deliveries"),
-            "SABOTAGE": self._setting.sabotage or "",
-        }
 
     async def run(self, blows: Sequence[Blow], progress: Progress, *, began: float) -> Result:
-        customers, purses = await self._fill()
-        clients = Clients(
-            self._fleet.api.url,
-            seed=self._setting.seed,
-            customers=customers,
-            purses=purses,
-            may_go_on=lambda: self._monitor.open < _MOST_OPEN,
-        )
+        await self._trade.fill()
         try:
             await self._fleet.start()
             self._fleet.restart_seconds.clear()  # the first start compiles modules
-            async with _beside(self._monitor.watch()):
-                await self._under_load(clients, blows, progress)
+            async with beside(self._monitor.watch()):
+                await self._under_load(blows, progress)
                 progress(len(blows), len(blows), "waiting for the jobs")
-                await self._idle()
-                await clients.replay_some(_REPLAYED_AT_THE_END)
+                await self._trade.idle()
+                await self._trade.clients.replay_some(_REPLAYED_AT_THE_END)
             exit_codes = await self._fleet.stop()
         finally:
             await self._fleet.end()
-            await clients.close()
-        figures = await self._figures(clients, exit_codes)
+            await self._trade.close()
+        figures = await self._figures(exit_codes)
         await self._database.engine.dispose()
         return self._result(figures, seconds=time.monotonic() - began)
 
-    async def _fill(self) -> tuple[list[UUID], list[UUID]]:
-        (self._setting.folder / "migrations").mkdir()  # empty: what a service makes them of
-        database = Database(self._database.url)
-        async with database.engine.begin() as connection:
-            await connection.run_sync(Entity.metadata.create_all, application.tables())
-        async with database.write(None) as work:
-            customers = [Customer() for _ in range(_CUSTOMERS)]
-            purses = [Purse(balance_cents=_PURSE_CENTS) for _ in range(_PURSES)]
-            work.session.add_all([*customers, *purses])
-        await database.close()
-        return [one.id for one in customers], [one.id for one in purses]
-
-    async def _under_load(
-        self, clients: Clients, blows: Sequence[Blow], progress: Progress
-    ) -> None:
+    async def _under_load(self, blows: Sequence[Blow], progress: Progress) -> None:
         """Deal the blows, each after some more answers; then let the clients get theirs."""
-        answered = asyncio.create_task(clients.run())
-        try:
+        async with self._trade.open():
             for number, blow in enumerate(blows):
                 progress(number, len(blows), blow.kind)
-                await self._answered(clients, self._blows.chance.randint(*_ANSWERS_BETWEEN))
+                await self._trade.answered(self._blows.chance.randint(*_ANSWERS_BETWEEN))
                 await self._blows.strike(blow)
-            clients.stop()
-            await answered
-        finally:
-            answered.cancel()
 
-    async def _answered(self, clients: Clients, more: int) -> None:
-        """Wait until so many more requests were answered, or nothing has been for long."""
-        goal = len(clients.ledger.acknowledged) + more
-        end = time.monotonic() + _STALLED_SECONDS
-        while len(clients.ledger.acknowledged) < goal:
-            if time.monotonic() > end:
-                clients.ledger.unexpected.append(f"no {more} answers in {_STALLED_SECONDS:.0f} s")
-                return
-            await asyncio.sleep(0.005)
-
-    async def _idle(self) -> None:
-        """Wait until nothing is open, or until nothing has moved for longer than a lease."""
-        looks, least, moved = self._monitor.looks, self._monitor.open, time.monotonic()
-        while self._monitor.open or self._monitor.looks < looks + 2:
-            if self._monitor.open < least:
-                least, moved = self._monitor.open, time.monotonic()
-            if time.monotonic() - moved > _IDLE_SECONDS:
-                return
-            await asyncio.sleep(0.05)
-
-    async def _figures(self, clients: Clients, exit_codes: Sequence[int]) -> list[Figure]:
-        folder, ledger = self._setting.folder, clients.ledger
-        found = await find(self._database, deliveries=folder / "deliveries", mails=folder / "mails")
-        told = {
-            "replays with another answer": ledger.different,
-            "answers that no promise allows": ledger.unexpected,
-            "processes that did not stop cleanly": [
-                f"exit code {code}" for code in exit_codes if code
-            ],
-        }
+    async def _figures(self, exit_codes: Sequence[int]) -> list[Figure]:
         return [
             Figure(name="kills", value=self._blows.dealt.total()),
             Figure(name="kills that missed their aim", value=self._blows.missed),
-            Figure(name="acknowledged", value=len(ledger.acknowledged)),
-            Figure(name="replayed", value=ledger.replayed),
-            *invariants(found, acknowledged=ledger.acknowledged, purse_cents=_PURSE_CENTS),
-            *(
-                Figure(name=name, value=len(cases), most=0, examples=cases[:EXAMPLES])
-                for name, cases in told.items()
-            ),
+            *await self._trade.figures(exit_codes),
             Figure(
                 name="longest a job was left after its lease, s",
                 value=round(self._monitor.overdue_seconds, 2),
@@ -221,17 +126,6 @@ class _Run:
             seconds=round(seconds, 1),
             figures=figures,
         )
-
-
-@asynccontextmanager
-async def _beside(work: Coroutine[Any, Any, None]) -> AsyncGenerator[None]:
-    """Have ``work`` done as long as the block lasts."""
-    task = asyncio.create_task(work)
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 def _free_port() -> int:

@@ -20,7 +20,7 @@ import httpx2
 from newel.clock import utc_now
 from newel.errors import ConfigurationError
 
-__all__ = ["ROOT", "Fleet", "Member", "newel_command", "send"]
+__all__ = ["ROOT", "SHOP", "Api", "Fleet", "Member", "newel_command", "send"]
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 SHOP: Final = ROOT / "stress/shop"
@@ -59,10 +59,17 @@ class Member:
     """
 
     def __init__(
-        self, name: str, command: Sequence[str], *, environment: Mapping[str, str], log: Path
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        log: Path,
+        service: Path = SHOP,
     ) -> None:
         self.name = name
         self.log = log
+        self._service = service
         self.up_since: datetime | None = None
         self._command = command
         self._environment = environment
@@ -87,7 +94,7 @@ class Member:
             self._started_at = time.monotonic()
             self._process = await asyncio.create_subprocess_exec(
                 *self._command,
-                cwd=SHOP,
+                cwd=self._service,
                 env={**self._environment, **environment},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
