@@ -2,9 +2,11 @@
 
 import asyncio
 import http.client
+import json
 import re
 import socket
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from html.parser import HTMLParser
@@ -755,6 +757,71 @@ class TestDeadline:
         sent = run_in_virtual_time(Deadline(response, seconds=30))
 
         assert b"".join(m.get("body", b"") for m in sent) == b"data: 1\n\n" * 2
+
+
+class TestBodyDeadline:
+    """A client may take as long as it likes to send much, not to send little."""
+
+    def post(self, *parts: bytes, pause_seconds: float, app: Any = None) -> list[Message]:
+        async def main() -> list[Message]:
+            sent: list[Message] = []
+            left = list(parts)
+
+            async def receive() -> Message:
+                await asyncio.sleep(pause_seconds)
+                part = left.pop(0)
+                return {"type": "http.request", "body": part, "more_body": bool(left)}
+
+            async def send(message: Message) -> None:
+                sent.append(message)
+
+            scope = {"type": "http", "method": "POST", "path": "/", "headers": []}
+            await (app or Deadline(read_all, seconds=30))(scope, receive, send)
+            return sent
+
+        with asyncio.Runner(loop_factory=VirtualTime) as runner:
+            return runner.run(main())
+
+    def test_a_body_that_trickles_is_408_and_the_last_of_its_connection(self) -> None:
+        with capture_logs() as logs:
+            start, body = self.post(*[b"x"] * 100, pause_seconds=1)
+
+        assert start["status"] == 408
+        assert json.loads(body["body"])["error"] == "request_timeout"
+        assert (b"connection", b"close") in start["headers"]
+        assert logs[0]["event"] == "deadline_exceeded"
+
+    def test_a_long_body_lives_as_long_as_it_moves(self) -> None:
+        start, body = self.post(*[b"x" * 32_768] * 100, pause_seconds=1)
+
+        assert start["status"] == 200
+        assert body["body"] == b"3276800 30"  # what the route has left: nothing was taken from it
+
+    def test_a_request_that_is_late_with_its_body_there_is_503(self) -> None:
+        async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+            await receive()
+            await asyncio.sleep(40)
+
+        with capture_logs():
+            start, _ = self.post(b"x", pause_seconds=1, app=Deadline(slow, seconds=30))
+
+        assert start["status"] == 503
+
+    def test_negative_control_without_it_a_body_may_trickle(self) -> None:
+        start, body = self.post(*[b"x"] * 100, pause_seconds=1, app=read_all)
+
+        assert (start["status"], body["body"]) == (200, b"100 None")
+
+
+async def read_all(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer how many bytes came, and how many seconds are left, at least."""
+    size, more = 0, True
+    while more:
+        message = await receive()
+        size, more = size + len(message["body"]), message["more_body"]
+    left = context.deadline.get()
+    seconds = None if left is None else min(30, round(left - time.monotonic()))
+    await PlainTextResponse(f"{size} {seconds}")(scope, receive, send)
 
 
 class TestWebsockets:

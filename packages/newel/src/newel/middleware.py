@@ -3,9 +3,9 @@
     app = FastAPI(middleware=default_middleware(settings))
 
 Outermost first: ``RequestContext`` (id and access line), ``SecurityHeaders``, CORS when origins are
-listed, ``UnexpectedErrors`` (500 as a problem), ``BodyLimit`` (413), ``Deadline`` (503),
-``NotModified`` (304) and ``Idempotency``. In this order error answers carry the request id,
-security headers and CORS, too.
+listed, ``UnexpectedErrors`` (500 as a problem), ``Admission`` (503), ``BodyLimit`` (413),
+``Deadline`` (503, 408), ``NotModified`` (304) and ``Idempotency``. In this order error answers
+carry the request id, security headers and CORS, too.
 """
 
 from __future__ import annotations
@@ -22,18 +22,20 @@ from starlette.middleware import Middleware
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
 from newel import context
+from newel.admission import Admission
 from newel.errors import Unavailable
 from newel.idempotency import Idempotency
 from newel.logs import log_request
 from newel.metrics import RequestMetrics
 from newel.problems import MEDIA_TYPE, problem_response
+from newel.revalidation import NotModified
 from newel.settings import Settings
 
-from newel.revalidation import NotModified
 __all__ = [
     "REDOC_POLICY",
     "SWAGGER_POLICY",
@@ -48,6 +50,7 @@ __all__ = [
 _log = structlog.get_logger("newel.middleware")
 
 _STARTS: Final = frozenset({"http.response.start", "websocket.http.response.start"})
+_SLOWEST_BYTES_PER_SECOND: Final = 16 * 1024
 
 
 def default_middleware(
@@ -67,13 +70,14 @@ def default_middleware(
         Middleware(Idempotency),
     ]
     if settings.cors_origins:
+        Middleware(Admission, most=settings.most_in_flight),
         cors = Middleware(
             CORSMiddleware,
+        Middleware(NotModified),
             allow_origins=settings.cors_origins,
             allow_credentials=settings.cors_credentials,
             allow_methods=("GET", "POST", "PUT", "PATCH", "DELETE"),
             allow_headers=_ALLOWED_HEADERS,
-        Middleware(NotModified),
             expose_headers=_EXPOSED_HEADERS,
             max_age=600,
         )
@@ -377,9 +381,10 @@ def _is_problem(message: Message) -> bool:
 class Deadline:
     """Ends a request after ``seconds``: it is cancelled and answered 503.
 
-    ``context.deadline`` tells the request's own waits when that is. Once the answer has begun each
-    part that is sent begins the time anew, so a long download lives while it moves; server-sent
-    events and websockets have no deadline. A plain ``def`` route runs on in its thread, unanswered.
+    ``context.deadline`` tells the request's own waits when that is. A body gets a second more for
+    each 16 KiB of it, so a long upload lives while it moves; when its end is late the answer is
+    408. Once the answer has begun each part that is sent begins the time anew; server-sent events
+    and websockets have no deadline. A plain ``def`` route runs on in its thread, unanswered.
     """
 
     def __init__(self, app: ASGIApp, *, seconds: float) -> None:
@@ -402,11 +407,12 @@ class Deadline:
                     timer.reschedule(None)
             elif message.get("more_body", False) and timer.when() is not None:
                 timer.reschedule(asyncio.get_running_loop().time() + self.seconds)
+        body = _Body(receive, timer)
             await send(message)
 
         try:
             async with timer:
-                await self.app(scope, receive, answer)
+                await self.app(scope, body.receive, answer)
         except TimeoutError:
             if not timer.expired():
                 raise
@@ -415,7 +421,7 @@ class Deadline:
             )
             if not started:
                 late = Unavailable("The request took too long and was stopped.")
-                await problem_response(late, instance=scope["path"])(scope, receive, send)
+                await body.late_response(late, scope["path"])(scope, receive, send)
         finally:
             context.deadline.reset(token)
 
@@ -425,3 +431,38 @@ def _is_event_stream(message: Any) -> bool:
         name == b"content-type" and value.startswith(b"text/event-stream")
         for name, value in message.get("headers", ())
     )
+class _Body:
+    """The body of a request: as it comes, ``timer`` gets more time."""
+
+    __slots__ = ("_is_awaited", "_is_whole", "_receive", "_timer")
+
+    def __init__(self, receive: Receive, timer: asyncio.Timeout) -> None:
+        self._receive = receive
+        self._timer = timer
+        self._is_whole = False
+        self._is_awaited = False
+
+    async def receive(self) -> Message:
+        self._is_awaited = not self._is_whole
+        message = await self._receive()
+        self._is_awaited = False
+        self._is_whole = self._is_whole or not message.get("more_body", False)
+        if not self._is_whole:
+            self._extend(len(message.get("body", b"")) / _SLOWEST_BYTES_PER_SECOND)
+        return message
+
+    def _extend(self, seconds: float) -> None:
+        end = self._timer.when()
+        if end is not None and not self._timer.expired():
+            self._timer.reschedule(end + seconds)
+            context.deadline.set((context.deadline.get() or 0.0) + seconds)
+
+    def late_response(self, error: Unavailable, instance: str) -> Response:
+        """Return the answer to a request that took too long: 408 when its body was awaited."""
+        if not self._is_awaited:
+            return problem_response(error, instance=instance)
+        response = problem_response(408, instance=instance)
+        response.headers["connection"] = "close"  # the rest of the body is not read
+        return response
+
+

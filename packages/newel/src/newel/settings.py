@@ -97,6 +97,10 @@ class Settings(BaseSettings):
 
     max_body_bytes: PositiveInt = 1_048_576
     request_timeout_seconds: PositiveFloat = 30.0
+    header_timeout_seconds: PositiveFloat = 10.0
+    max_in_flight: PositiveInt | None = None
+    max_connections: PositiveInt = 10_000
+    websocket_max_bytes: PositiveInt = 65_536
 
     api_prefix: str = "/api/v1"
     docs_enabled: bool | None = None
@@ -131,7 +135,13 @@ class Settings(BaseSettings):
             return self.environment != "production"
         return self.docs_enabled
 
-    @field_validator("redis_url", mode="before")
+    @property
+    def most_in_flight(self) -> int:
+        """How many requests may be answered at once: as asked for, else four a connection."""
+        connections = self.database_pool_size + self.database_max_overflow
+        return self.max_in_flight or 4 * connections
+
+    @field_validator("redis_url", "traces_url", "sentry_dsn", mode="before")
     @classmethod
     def _blank_is_unset(cls, value: Any) -> Any:
         return None if value == "" else value  # compose.yaml cannot leave a variable out

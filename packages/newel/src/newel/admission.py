@@ -1,0 +1,137 @@
+"""Admission: only as many requests at once as can be answered well; the rest is told so at once.
+
+    Middleware(Admission, most=120)     # in the list of newel.middleware
+
+Above its capacity a service that takes everything answers nobody in time: each request waits for
+all others. Who finds no place waits in line for a second, and then, or when the line is full, gets
+a 503 with ``Retry-After``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from contextlib import suppress
+from typing import Final
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from newel.errors import Unavailable
+from newel.problems import problem_response
+
+__all__ = ["Admission"]
+
+_EXEMPT: Final = frozenset({"/health", "/ready", "/metrics"})
+"""Whoever looks at a full service has to see that it is full, not that it is dead."""
+
+_SLOW_CLIENT_SECONDS: Final = 0.1
+
+
+class Admission:
+    """Lets ``most`` requests work at once, and as many wait for ``wait_seconds`` at most.
+
+    A place is for work: it is given back when the answer's body begins, so that downloads and
+    streams of events hold none, and while a client takes more than 0.1 s to send what comes next.
+    Websockets need no place, nor do ``/health``, ``/ready`` and ``/metrics``.
+    """
+
+    def __init__(self, app: ASGIApp, *, most: int, wait_seconds: float = 1.0) -> None:
+        self.app = app
+        self.most = most
+        self.wait_seconds = wait_seconds
+        self.in_flight = 0
+        self._line: deque[asyncio.Future[bool]] = deque()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        if self.in_flight < self.most:
+            self.in_flight += 1
+        elif scope["path"].removeprefix(scope.get("root_path", "")) in _EXEMPT:
+            await self.app(scope, receive, send)
+            return
+        elif not await self._wait():
+            busy = Unavailable("The service is busy.", retry_after_seconds=1)
+            await problem_response(busy, instance=scope["path"])(scope, receive, send)
+            return
+        place = _Place(self, receive, send)
+        try:
+            await self.app(scope, place.receive, place.send)
+        finally:
+            place.leave()
+
+    def leave(self) -> None:
+        """Give a place back: to who waits longest, if there are no more than may be."""
+        self.in_flight -= 1
+        while self._line and self.in_flight < self.most:
+            turn = self._line.popleft()
+            if not turn.done():
+                self.in_flight += 1
+                turn.set_result(True)
+
+    async def _wait(self) -> bool:
+        """Tell whether a place was got."""
+        if len(self._line) >= self.most:
+            return False
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[bool] = loop.create_future()
+        self._line.append(turn)
+        timer = loop.call_later(self.wait_seconds, _give_up, turn)
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled() and turn.result():
+                self.leave()  # it was our turn in the moment in which we gave up
+            raise
+        finally:
+            timer.cancel()
+            with suppress(ValueError):
+                self._line.remove(turn)
+
+
+def _give_up(turn: asyncio.Future[bool]) -> None:
+    if not turn.done():
+        turn.set_result(False)
+
+
+class _Place:
+    """The place of one request."""
+
+    __slots__ = ("_admission", "_has_answered", "_is_held", "_receive", "_send")
+
+    def __init__(self, admission: Admission, receive: Receive, send: Send) -> None:
+        self._admission = admission
+        self._receive = receive
+        self._send = send
+        self._is_held = True
+        self._has_answered = False
+
+    def leave(self) -> None:
+        """Give the place back, once."""
+        if self._is_held:
+            self._is_held = False
+            self._admission.leave()
+
+    async def send(self, message: Message) -> None:
+        """Send on; with the body of the answer the work is done."""
+        if message["type"] == "http.response.body":
+            self._has_answered = True
+            self.leave()
+        await self._send(message)
+
+    async def receive(self) -> Message:
+        """Receive; who waits for a slow client lends the place, and takes one back after that.
+
+        Even if there is none: who was let in is not sent away.
+        """
+        if self._has_answered:
+            return await self._receive()
+        timer = asyncio.get_running_loop().call_later(_SLOW_CLIENT_SECONDS, self.leave)
+        try:
+            return await self._receive()
+        finally:
+            timer.cancel()
+            if not self._is_held and not self._has_answered:
+                self._is_held = True
+                self._admission.in_flight += 1

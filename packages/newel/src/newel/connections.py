@@ -1,0 +1,148 @@
+"""Connections: how long a client may take to ask, how much it may say, how many there may be.
+
+    config = ConnectionConfig(app, header_seconds=10, most=10_000)    # uvicorn's, with bounds
+
+uvicorn waits without end for the rest of a request's head, keeps all of it that comes, and takes
+every connection. ``newel serve`` runs it with the two protocols of this module.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final, cast
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+__all__ = ["ConnectionConfig", "HttpConnection", "WebsocketConnection"]
+
+_MOST_HEAD_BYTES: Final = 64 * 1024
+"""Of a request line and its headers. What comes in one read (256 KiB) is not cut in two."""
+
+_MOST_FRAGMENTS: Final = 1024
+"""Of one message: empty fragments are no bytes to ``websocket_bytes``, but take memory."""
+
+_MOST_UNREAD_BYTES: Final = 64 * 1024
+_TOO_LARGE: Final = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+    b"content-length: 0\r\nconnection: close\r\n\r\n"
+)
+
+
+class ConnectionConfig(uvicorn.Config):
+    """uvicorn's configuration, with bounds for each connection and for their number.
+
+    A request's head has to be there ``header_seconds`` after the connection was made, or after its
+    first byte; a message of a websocket has at most ``websocket_bytes``. ``options`` are uvicorn's.
+    """
+
+    def __init__(
+        self,
+        app: Any,
+        *,
+        header_seconds: float = 10.0,
+        most: int = 10_000,
+        websocket_bytes: int = 64 * 1024,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            app,
+            http=HttpConnection,
+            ws=WebsocketConnection,
+            ws_max_size=websocket_bytes,
+            ws_per_message_deflate=False,  # a kilobyte of it can be a megabyte of memory
+            workers=1,  # else it reads WEB_CONCURRENCY, which is ours to read
+            **options,
+        )
+        self.header_seconds = header_seconds
+        self.most = most
+        self.draining = False
+        """Whether each answer says that it is the connection's last."""
+
+
+class HttpConnection(HttpToolsProtocol):
+    """uvicorn's connection, closed when the head of a request is late or too large."""
+
+    _timer: asyncio.TimerHandle | None = None
+    _in_head = False
+    _head_bytes = 0
+
+    @property
+    def _bounds(self) -> ConnectionConfig:
+        return cast("ConnectionConfig", self.config)
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] - as uvicorn's own
+        """Begin to wait for a request; one connection too many is closed."""
+        super().connection_made(transport)
+        if len(self.connections) > self._bounds.most:
+            transport.abort()
+        else:
+            self._wait_for_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait for nothing more."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Read on; a timer is there only when a head has not come in one piece."""
+        super().data_received(data)
+        if not self._in_head and self._is_busy:
+            return
+        if self._timer is None and not self.transport.is_closing():
+            self._wait_for_head()
+        if self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > _MOST_HEAD_BYTES:
+                self.transport.write(_TOO_LARGE)
+                self.transport.close()
+
+    def on_message_begin(self) -> None:
+        """Note that a head has begun."""
+        self._in_head = True
+        self._head_bytes = 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Note that the head is there; while draining, its answer is the connection's last."""
+        self._in_head = False
+        self._stop_waiting()
+        super().on_headers_complete()
+        if self._bounds.draining and self._is_busy:
+            self.cycle.keep_alive = False
+
+    @property
+    def _is_busy(self) -> bool:
+        """Whether a request is answered, or its body read: that has deadlines of its own."""
+        cycle = cast("RequestResponseCycle | None", self.cycle)
+        return cycle is not None and not cycle.response_complete
+
+    def _wait_for_head(self) -> None:
+        self._timer = self.loop.call_later(self._bounds.header_seconds, self.transport.close)
+
+    def _stop_waiting(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+class WebsocketConnection(WebSocketsSansIOProtocol):
+    """uvicorn's websocket, closed when a message comes in too many fragments, or nobody reads."""
+
+    def handle_cont(self, event: Any) -> None:
+        """Take a fragment; too many of one message close with 1009."""
+        if self.close_sent:
+            return
+        if len(self.frames) >= _MOST_FRAGMENTS:
+            self.conn.fail(1009, "too many fragments")
+            self.handle_parser_exception()
+            return
+        super().handle_cont(event)
+
+    def handle_ping(self) -> None:
+        """Answer a ping; who sends them and reads no answer is cut off."""
+        if self.transport.get_write_buffer_size() > _MOST_UNREAD_BYTES:
+            self.transport.abort()
+            return
+        super().handle_ping()

@@ -1,0 +1,351 @@
+"""``newel.admission``: who finds no place is told so at once, and places are for work alone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
+
+import pytest
+from starlette.responses import PlainTextResponse, StreamingResponse
+from starlette.types import Message, Receive, Scope, Send
+
+from newel.admission import Admission
+from newel.settings import Settings
+
+
+class VirtualTime(asyncio.SelectorEventLoop):
+    """An event loop in which waiting takes no time: it goes on to whatever is due next."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        wait = self._selector.select
+
+        def select(timeout: float | None) -> Any:
+            self.now += timeout or 0.0
+            return wait(0)
+
+        self._selector.select = select
+
+    def time(self) -> float:
+        return self.now
+
+
+def in_virtual_time(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    with asyncio.Runner(loop_factory=VirtualTime) as runner:
+        runner.run(main())
+
+
+class Work:
+    """An application whose requests work until ``done`` is set."""
+
+    def __init__(self) -> None:
+        self.running = 0
+        self.most = 0
+        self.done = asyncio.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.running += 1
+        self.most = max(self.most, self.running)
+        try:
+            await self.done.wait()
+        finally:
+            self.running -= 1
+        await PlainTextResponse("done")(scope, receive, send)
+
+
+class Client:
+    """One request to an application, with what it sends and what it is answered."""
+
+    def __init__(self, app: Any, *, path: str = "/", kind: str = "http", root: str = "") -> None:
+        self.sent: list[Message] = []
+        self.body: asyncio.Queue[Message] = asyncio.Queue()
+        scope = {"type": kind, "path": path, "root_path": root, "headers": [], "method": "POST"}
+        self.task = asyncio.ensure_future(app(scope, self.body.get, self.send))
+
+    async def send(self, message: Message) -> None:
+        self.sent.append(message)
+
+    def give(self, body: bytes, *, more: bool = False) -> None:
+        self.body.put_nowait({"type": "http.request", "body": body, "more_body": more})
+
+    @property
+    def status(self) -> int | None:
+        return self.sent[0]["status"] if self.sent else None
+
+    @property
+    def headers(self) -> dict[bytes, bytes]:
+        return dict(self.sent[0]["headers"])
+
+
+async def settle() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+def test_only_so_many_work_at_once_and_as_many_wait() -> None:
+    async def main() -> None:
+        work = Work()
+        admission = Admission(work, most=3)
+        clients = [Client(admission) for _ in range(8)]
+        await settle()
+
+        assert work.running == 3
+        refused = [client for client in clients if client.status is not None]
+        assert refused == clients[6:], "whoever finds the line full is told at once"
+        work.done.set()
+        await asyncio.gather(*(client.task for client in clients))
+
+        assert [client.status for client in clients] == [200] * 6 + [503] * 2
+        assert work.most == 3
+        assert admission.in_flight == 0
+
+    in_virtual_time(main)
+
+
+def test_a_refusal_is_a_problem_that_says_when_to_come_again() -> None:
+    async def main() -> None:
+        admission = Admission(Work(), most=1)
+        first, second, third = (Client(admission, path="/orders") for _ in range(3))
+        await settle()
+        problem = json.loads(third.sent[1]["body"])
+
+        assert (first.status, second.status) == (None, None)
+        assert problem["error"] == "unavailable"
+        assert problem["instance"] == "/orders"
+        assert third.headers[b"retry-after"] == b"1"
+        for client in (first, second):
+            client.task.cancel()
+
+    in_virtual_time(main)
+
+
+def test_nobody_waits_for_more_than_a_second() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        admission = Admission(Work(), most=1)
+        holder, waiting = Client(admission), Client(admission)
+        await waiting.task
+
+        assert waiting.status == 503
+        assert loop.time() == pytest.approx(1.0)
+        again = Client(admission)
+        await settle()
+        assert again.status is None, "who gave up has left the line"
+        for client in (holder, again):
+            client.task.cancel()
+
+    in_virtual_time(main)
+
+
+def test_who_waits_longest_is_next() -> None:
+    async def main() -> None:
+        order: list[str] = []
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            order.append(scope["path"])
+            await asyncio.sleep(0.1)
+
+        admission = Admission(app, most=2)
+        clients = [Client(admission, path=f"/{number}") for number in range(4)]
+        await asyncio.gather(*(client.task for client in clients))
+
+        assert order == ["/0", "/1", "/2", "/3"]
+
+    in_virtual_time(main)
+
+
+def test_a_client_that_goes_away_while_it_waits_takes_no_place_along() -> None:
+    async def main() -> None:
+        work = Work()
+        admission = Admission(work, most=1)
+        first, second, third = Client(admission), Client(admission), None
+        await settle()
+        second.task.cancel()
+        await settle()
+        third = Client(admission)
+        await settle()
+        # It is the third's turn in the moment in which it goes away.
+        first.task.cancel()
+        await asyncio.sleep(0)
+        third.task.cancel()
+        await settle()
+
+        assert admission.in_flight == 0
+        fourth = Client(admission)
+        work.done.set()
+        await fourth.task
+        assert fourth.status == 200
+
+    in_virtual_time(main)
+
+
+@pytest.mark.parametrize("path", ["/health", "/ready", "/metrics"])
+@pytest.mark.parametrize("root", ["", "/behind"])
+def test_whoever_looks_at_a_full_service_sees_it(path: str, root: str) -> None:
+    async def main() -> None:
+        work = Work()
+        admission = Admission(work, most=1)
+        holder = Client(admission)
+        await settle()
+        look = Client(admission, path=root + path, root=root)
+        await settle()
+
+        assert work.running == 2
+        for client in (holder, look):
+            client.task.cancel()
+
+    in_virtual_time(main)
+
+
+def test_a_websocket_needs_no_place() -> None:
+    async def main() -> None:
+        work = Work()
+        admission = Admission(work, most=1)
+        clients = [Client(admission, kind="websocket") for _ in range(5)]
+        await settle()
+
+        assert work.running == 5
+        assert admission.in_flight == 0
+        for client in clients:
+            client.task.cancel()
+
+    in_virtual_time(main)
+
+
+def test_a_long_answer_holds_no_place() -> None:
+    async def main() -> None:
+        end = asyncio.Event()
+
+        async def parts() -> AsyncIterator[bytes]:
+            yield b"first"
+            await end.wait()
+            yield b"last"
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await StreamingResponse(parts())(scope, receive, send)
+
+        admission = Admission(app, most=1)
+        downloads: list[Client] = []
+        for _ in range(5):
+            downloads.append(Client(admission))
+            await settle()
+
+        assert [client.status for client in downloads] == [200] * 5
+        assert admission.in_flight == 0
+        end.set()
+        await asyncio.gather(*(client.task for client in downloads))
+        assert {client.sent[-1].get("more_body") for client in downloads} == {False}
+        assert admission.in_flight == 0
+
+    in_virtual_time(main)
+
+
+async def read(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer how many bytes the body had."""
+    size, more = 0, True
+    while more:
+        message = await receive()
+        size, more = size + len(message["body"]), message["more_body"]
+    await PlainTextResponse(str(size))(scope, receive, send)
+
+
+def test_a_slow_client_lends_its_place_and_is_served_when_its_body_is_there() -> None:
+    async def main() -> None:
+        admission = Admission(read, most=1)
+        slow = Client(admission)
+        slow.give(b"a", more=True)
+        await settle()
+        quick = Client(admission)
+        quick.give(b"abc")
+        await quick.task
+
+        assert quick.sent[1]["body"] == b"3"
+        assert slow.status is None
+        assert admission.in_flight == 0
+        slow.give(b"bc")
+        await slow.task
+        assert slow.sent[1]["body"] == b"3"
+        assert admission.in_flight == 0
+
+    in_virtual_time(main)
+
+
+def test_a_body_that_comes_at_once_keeps_its_place() -> None:
+    async def main() -> None:
+        work = Work()
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await receive()
+            await work(scope, receive, send)
+
+        admission = Admission(app, most=2)
+        clients = [Client(admission) for _ in range(4)]
+        for client in clients:
+            client.give(b"abc")
+        await asyncio.sleep(0.5)
+
+        assert work.running == 2
+        work.done.set()
+        await asyncio.gather(*(client.task for client in clients))
+        assert admission.in_flight == 0
+
+    in_virtual_time(main)
+
+
+def test_who_listens_for_the_end_of_the_connection_is_left_in_peace() -> None:
+    async def main() -> None:
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await PlainTextResponse("done")(scope, receive, send)
+            assert (await receive())["type"] == "http.disconnect"
+
+        admission = Admission(app, most=1)
+        client = Client(admission)
+        await settle()
+        assert admission.in_flight == 0
+        client.body.put_nowait({"type": "http.disconnect"})
+        await client.task
+        assert admission.in_flight == 0
+
+    in_virtual_time(main)
+
+
+def test_a_request_that_fails_gives_its_place_back() -> None:
+    async def main() -> None:
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            raise RuntimeError
+
+        admission = Admission(app, most=1)
+        for _ in range(3):
+            client = Client(admission)
+            with pytest.raises(RuntimeError):
+                await client.task
+        assert admission.in_flight == 0
+
+    in_virtual_time(main)
+
+
+def test_negative_control_without_it_all_work_at_once() -> None:
+    async def main() -> None:
+        work = Work()
+        clients = [Client(work) for _ in range(50)]
+        await settle()
+
+        assert work.running == 50
+        work.done.set()
+        await asyncio.gather(*(client.task for client in clients))
+
+    in_virtual_time(main)
+
+
+def test_there_are_four_places_for_each_connection_of_the_pool() -> None:
+    secret = "k3Jd9sLq0aZx7Vb2Nm5Rt8Yw1Ec4Ui6Op"
+
+    def most(**values: Any) -> int:
+        return Settings(_env_file=None, secret_key=secret, **values).most_in_flight
+
+    assert most() == 120
+    assert most(database_pool_size=5, database_max_overflow=0) == 20
+    assert most(max_in_flight=7) == 7

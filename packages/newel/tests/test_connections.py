@@ -1,0 +1,348 @@
+"""``newel.connections``: a client that never ends its request, on real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
+
+import pytest
+import uvicorn
+from sample_runs import wait_until
+from starlette.types import Receive, Scope, Send
+
+from newel.connections import ConnectionConfig
+
+HEADER_SECONDS = 0.4
+MOST = 400
+
+
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "websocket":
+        await echo(receive, send)
+        return
+    if scope["path"] == "/read":
+        while (await receive()).get("more_body"):
+            pass
+    headers = [(b"content-length", b"4")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"done"})
+
+
+async def echo(receive: Receive, send: Send) -> None:
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (message := await receive())["type"] == "websocket.receive":
+        size = len(message.get("text") or message.get("bytes") or b"")
+        await send({"type": "websocket.send", "text": str(size)})
+
+
+class Served:
+    """A server in a thread of its own."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        self.config = config
+        self.server = uvicorn.Server(config)
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
+        self.thread = threading.Thread(
+            target=lambda: asyncio.run(self.server.serve(sockets=[self.listener]))
+        )
+
+    @property
+    def count(self) -> int:
+        return len(self.server.server_state.connections)
+
+    def connect(self, data: bytes = b"", *, receive_bytes: int | None = None) -> socket.socket:
+        client = socket.socket()
+        if receive_bytes is not None:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        client.settimeout(20)
+        client.connect(self.listener.getsockname())
+        client.sendall(data)
+        return client
+
+
+@contextmanager
+def serving(config: uvicorn.Config) -> Generator[Served]:
+    served = Served(config)
+    served.thread.start()
+    wait_until(lambda: served.server.started)
+    try:
+        yield served
+    finally:
+        served.server.should_exit = served.server.force_exit = True
+        served.thread.join(20)
+
+
+def options(**values: Any) -> dict[str, Any]:
+    return {"log_config": None, "lifespan": "off", "access_log": False, **values}
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Served]:
+    config = ConnectionConfig(
+        app, header_seconds=HEADER_SECONDS, most=MOST, **options(timeout_keep_alive=30)
+    )
+    with serving(config) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def unguarded() -> Iterator[Served]:
+    """uvicorn as it comes."""
+    with serving(uvicorn.Config(app, **options(timeout_keep_alive=30))) as one:
+        yield one
+
+
+def rest_of(client: socket.socket) -> bytes:
+    """Return what comes until the server closes; fails when it does not."""
+    received = b""
+    with suppress(ConnectionResetError):
+        while part := client.recv(65536):
+            received += part
+    return received
+
+
+def stays_open(client: socket.socket) -> bool:
+    client.settimeout(3 * HEADER_SECONDS)
+    try:
+        return client.recv(1) != b""
+    except TimeoutError:
+        return True
+
+
+ASK = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
+UNFINISHED = {
+    "nothing": b"",
+    "half a line": b"GET / HT",
+    "headers without an end": b"GET / HTTP/1.1\r\nhost: x\r\nx-slow: ",
+}
+
+
+def answered(served: Served) -> socket.socket:
+    """Return a connection that has had its first answer."""
+    client = served.connect(ASK)
+    received = b""
+    while not received.endswith(b"done"):
+        received += client.recv(65536)
+    return client
+
+
+@pytest.mark.parametrize("data", UNFINISHED.values(), ids=UNFINISHED.keys())
+def test_a_head_that_does_not_come_closes_the_connection(served: Served, data: bytes) -> None:
+    with served.connect(data) as client:
+        assert rest_of(client) == b""
+
+
+@pytest.mark.parametrize("data", UNFINISHED.values(), ids=UNFINISHED.keys())
+def test_negative_control_uvicorn_waits_for_ever(unguarded: Served, data: bytes) -> None:
+    with unguarded.connect(data) as client:
+        assert stays_open(client)
+
+
+def test_trickling_does_not_help(served: Served) -> None:
+    def trickle() -> None:
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            client.sendall(b"x: y\r\n")
+            time.sleep(0.02)
+
+    with served.connect(b"GET / HTTP/1.1\r\n") as client, pytest.raises(ConnectionError):
+        trickle()
+
+
+def test_three_hundred_slow_clients_are_gone_and_others_served(served: Served) -> None:
+    with ExitStack() as stack:
+        slow = [stack.enter_context(served.connect(b"GET / HTTP/1.1\r\nx")) for _ in range(300)]
+        stack.enter_context(answered(served)).close()
+        assert [rest_of(client) for client in slow] == [b""] * 300
+    wait_until(lambda: served.count == 0)
+
+
+@pytest.mark.parametrize("data", [b"\r\n", b"GET / HTTP/1.1\r\nx"], ids=["a line end", "a part"])
+def test_the_next_request_of_a_connection_has_to_come_too(served: Served, data: bytes) -> None:
+    with answered(served) as client:
+        client.sendall(data)
+        assert rest_of(client) == b""
+
+
+def test_who_asks_for_nothing_more_keeps_the_connection_for_as_long_as_uvicorn_says(
+    served: Served,
+) -> None:
+    with answered(served) as client:
+        assert stays_open(client)
+
+
+def test_a_head_in_pieces_is_answered(served: Served) -> None:
+    with served.connect() as client:
+        for index in range(len(ASK)):
+            client.sendall(ASK[index : index + 1])
+        assert client.recv(100).startswith(b"HTTP/1.1 200")
+
+
+def test_a_body_has_another_deadline(served: Served) -> None:
+    head = b"POST /read HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n1"
+    with served.connect(head) as client:
+        assert stays_open(client)
+        client.sendall(b"2")
+        client.settimeout(20)
+        assert client.recv(100).startswith(b"HTTP/1.1 200")
+
+
+def test_the_rest_of_a_body_that_nobody_reads_ends_too(served: Served) -> None:
+    with served.connect(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 99\r\n\r\n1") as client:
+        received = b""
+        while not received.endswith(b"done"):
+            received += client.recv(100)
+        client.sendall(b"2")
+        assert rest_of(client) == b""
+
+
+def test_a_head_without_an_end_is_431(served: Served) -> None:
+    with served.connect(b"GET / HTTP/1.1\r\n") as client:
+        line = b"x: " + b"y" * 4093 + b"\r\n"
+        with suppress(ConnectionError):
+            for _ in range(200):
+                client.sendall(line)
+        wait_until(lambda: served.count == 0)
+
+
+def test_negative_control_uvicorn_keeps_a_head_without_an_end(unguarded: Served) -> None:
+    with unguarded.connect(b"GET / HTTP/1.1\r\n") as client:
+        for _ in range(200):
+            client.sendall(b"x: " + b"y" * 4093 + b"\r\n")
+        assert stays_open(client)
+
+
+def test_one_connection_too_many_is_closed(served: Served) -> None:
+    wait_until(lambda: served.count == 0)
+    config = ConnectionConfig(app, most=3, **options())
+    with serving(config) as small, ExitStack() as stack:
+        first, *_ = [stack.enter_context(answered(small)) for _ in range(3)]
+        with small.connect() as another:
+            assert rest_of(another) == b""
+        first.close()
+        wait_until(lambda: small.count == 2)
+        stack.enter_context(answered(small))
+
+
+def test_while_draining_an_answer_is_the_last_of_its_connection() -> None:
+    config = ConnectionConfig(app, **options())
+    with serving(config) as one, answered(one) as client:
+        config.draining = True
+        client.sendall(ASK)
+        received = rest_of(client)
+    assert b"connection: close" in received
+    assert received.endswith(b"done")
+
+
+# --------------------------------------------------------------------------------------- websockets
+
+
+def frame(payload: bytes = b"", *, opcode: int, fin: bool) -> bytes:
+    """Return a client's frame; with a mask of zeros the payload stays as it is."""
+    size = len(payload)
+    head = bytes([opcode | (0x80 if fin else 0)])
+    if size < 126:
+        return head + bytes([0x80 | size]) + bytes(4) + payload
+    if size < 65536:
+        return head + b"\xfe" + struct.pack("!H", size) + bytes(4) + payload
+    return head + b"\xff" + struct.pack("!Q", size) + bytes(4) + payload
+
+
+TEXT, CONTINUED, PING = 1, 0, 9
+
+
+def websocket(served: Served, **values: Any) -> socket.socket:
+    key = base64.b64encode(os.urandom(16)).decode()
+    client = served.connect(
+        b"GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+        b"sec-websocket-version: 13\r\nsec-websocket-extensions: permessage-deflate\r\n"
+        + f"sec-websocket-key: {key}\r\n\r\n".encode(),
+        **values,
+    )
+    received = b""
+    while not received.endswith(b"\r\n\r\n"):
+        received += client.recv(1)
+    assert received.startswith(b"HTTP/1.1 101")
+    assert b"deflate" not in received.lower(), "a kilobyte could be a megabyte"
+    return client
+
+
+def close_code(client: socket.socket) -> int:
+    with suppress(ConnectionResetError):
+        received = rest_of(client)
+        assert received[0] == 0x88, received
+        return struct.unpack("!H", received[2:4])[0]
+    return 0
+
+
+def test_a_message_in_pieces_is_one(served: Served) -> None:
+    with websocket(served) as client:
+        client.sendall(frame(b"ab", opcode=TEXT, fin=False))
+        client.sendall(frame(b"cd", opcode=CONTINUED, fin=False) * 500)
+        client.sendall(frame(opcode=CONTINUED, fin=True))
+        assert client.recv(100) == b"\x81\x041002"
+
+
+def a_large_message() -> bytes:
+    return frame(b"x" * 65_537, opcode=TEXT, fin=True)
+
+
+def many_fragments() -> bytes:
+    return frame(b"x", opcode=TEXT, fin=False) + frame(b"x", opcode=CONTINUED, fin=False) * 2_000
+
+
+def empty_fragments() -> bytes:
+    return frame(b"x", opcode=TEXT, fin=False) + frame(opcode=CONTINUED, fin=False) * 2_000
+
+
+@pytest.mark.parametrize("data", [a_large_message, many_fragments, empty_fragments])
+def test_too_much_of_one_message_closes_with_1009(
+    served: Served, data: Callable[[], bytes]
+) -> None:
+    with websocket(served) as client:
+        client.sendall(data())
+        assert close_code(client) == 1009
+
+
+def test_negative_control_uvicorn_keeps_every_fragment() -> None:
+    config = uvicorn.Config(app, **options(ws_per_message_deflate=False))
+    with serving(config) as plain, websocket(plain) as client:
+        client.sendall(empty_fragments())
+        client.sendall(frame(opcode=CONTINUED, fin=True))
+        assert client.recv(100) == b"\x81\x011"
+
+
+def flood(client: socket.socket) -> None:
+    """Send pings and read none of the answers, until the server has had enough or 8 MB went."""
+    pings = frame(b"x" * 125, opcode=PING, fin=True) * 64
+    client.settimeout(2)
+    for _ in range(8_000_000 // len(pings)):
+        client.sendall(pings)
+
+
+def test_who_pings_and_reads_nothing_is_cut_off(served: Served) -> None:
+    with websocket(served, receive_bytes=4096) as client:
+        with pytest.raises(ConnectionError):
+            flood(client)
+        wait_until(lambda: served.count == 0)
+
+
+def test_negative_control_uvicorn_keeps_every_answer() -> None:
+    config = uvicorn.Config(app, **options(ws_per_message_deflate=False))
+    with serving(config) as plain, websocket(plain, receive_bytes=4096) as client:
+        flood(client)
+        [connection] = plain.server.server_state.connections
+        wait_until(lambda: unsent(connection) > 1_000_000)
+
+
+def unsent(connection: Any) -> int:
+    return connection.transport.get_write_buffer_size()
