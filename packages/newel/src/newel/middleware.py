@@ -65,15 +65,15 @@ def default_middleware(
             policies={settings.docs_url: SWAGGER_POLICY, settings.redoc_url: REDOC_POLICY},
         ),
         Middleware(UnexpectedErrors),
+        Middleware(Admission, most=settings.most_in_flight),
         Middleware(BodyLimit, max_body_bytes=settings.max_body_bytes),
         Middleware(Deadline, seconds=settings.request_timeout_seconds),
+        Middleware(NotModified),
         Middleware(Idempotency),
     ]
     if settings.cors_origins:
-        Middleware(Admission, most=settings.most_in_flight),
         cors = Middleware(
             CORSMiddleware,
-        Middleware(NotModified),
             allow_origins=settings.cors_origins,
             allow_credentials=settings.cors_credentials,
             allow_methods=("GET", "POST", "PUT", "PATCH", "DELETE"),
@@ -398,6 +398,7 @@ class Deadline:
         token = context.deadline.set(time.monotonic() + self.seconds)
         started = False
         timer = asyncio.timeout(self.seconds)
+        body = _Body(receive, timer)
 
         async def answer(message: Message) -> None:
             nonlocal started
@@ -407,7 +408,6 @@ class Deadline:
                     timer.reschedule(None)
             elif message.get("more_body", False) and timer.when() is not None:
                 timer.reschedule(asyncio.get_running_loop().time() + self.seconds)
-        body = _Body(receive, timer)
             await send(message)
 
         try:
@@ -426,11 +426,6 @@ class Deadline:
             context.deadline.reset(token)
 
 
-def _is_event_stream(message: Any) -> bool:
-    return any(
-        name == b"content-type" and value.startswith(b"text/event-stream")
-        for name, value in message.get("headers", ())
-    )
 class _Body:
     """The body of a request: as it comes, ``timer`` gets more time."""
 
@@ -466,3 +461,8 @@ class _Body:
         return response
 
 
+def _is_event_stream(message: Any) -> bool:
+    return any(
+        name == b"content-type" and value.startswith(b"text/event-stream")
+        for name, value in message.get("headers", ())
+    )
