@@ -141,7 +141,7 @@ class Settings(BaseSettings):
         connections = self.database_pool_size + self.database_max_overflow
         return self.max_in_flight or 4 * connections
 
-    @field_validator("redis_url", "traces_url", "sentry_dsn", mode="before")
+    @field_validator("redis_url", mode="before")
     @classmethod
     def _blank_is_unset(cls, value: Any) -> Any:
         return None if value == "" else value  # compose.yaml cannot leave a variable out
