@@ -414,10 +414,10 @@ def _describe(schema: dict[str, Any], routes: Iterator[RouteContext]) -> None:
             if operation is not None:
                 statuses = _statuses(method, operation, tree)
                 statuses |= {404} if "{" in (route.path_format or "") else set()
-                used |= _document_operation(operation["responses"], statuses, own)
-    definitions = Problem.model_json_schema(ref_template=f"{_SCHEMA}{{model}}")
                 if method == "GET" and any(getattr(d.call, "__newel_tags__", False) for d in tree):
                     revalidation.describe(operation)
+                used |= _document_operation(operation["responses"], statuses, own)
+    definitions = Problem.model_json_schema(ref_template=f"{_SCHEMA}{{model}}")
     schemas = components.setdefault("schemas", {})
     schemas.update(definitions.pop("$defs"), Problem=definitions)
     components.setdefault("responses", {}).update(
