@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 from sqlalchemy.util import greenlet_spawn
+from stress.proxy import Proxy
 
 from newel import engines
 from newel.db import Database
@@ -149,3 +154,87 @@ async def test_sqlalchemys_own_pool_lets_newcomers_pass(
     served = await order_of_service(database)
     await database.close()
     assert served == ["old 0", "new", "old 1"]
+
+
+# ----------------------------------------------------------------------------------------- silence
+
+
+@asynccontextmanager
+async def behind_a_proxy(url: str, **options: Any) -> AsyncGenerator[tuple[Database, Proxy]]:
+    """The same database, with something in between that can fall silent."""
+    address = make_url(url)
+    socket = Path(str(address.query["host"]), ".s.PGSQL.5432")
+    async with Proxy(socket) as proxy:
+        through = address.set(host="127.0.0.1", port=proxy.port, query={})
+        database = Database(through.render_as_string(hide_password=False), **options)
+        try:
+            yield database, proxy
+        finally:
+            await proxy.switch("refuse")
+            await database.close()
+
+
+async def ask(database: Database, seconds: float = 0.0) -> None:
+    async with database.reading_engine.connect() as connection:
+        await connection.execute(text(f"SELECT pg_sleep({seconds})"))
+
+
+async def until_it_answers(database: Database) -> None:
+    with anyio.fail_after(20):
+        while True:
+            try:
+                return await ask(database)
+            except Unavailable:
+                await asyncio.sleep(0.05)
+
+
+class TestSilence:
+    """A database that takes every byte and says nothing, as one does behind a dead firewall."""
+
+    @pytest.fixture(autouse=True)
+    def _only_postgresql(self, database: Database) -> None:
+        if database.is_sqlite:
+            pytest.skip("a file is never silent")
+
+    async def test_who_waits_for_an_answer_is_told_that_there_is_none(
+        self, database_url: str
+    ) -> None:
+        async with behind_a_proxy(database_url) as (database, proxy), database.watching():
+            await ask(database)
+            await proxy.switch("black hole")
+            with anyio.fail_after(20), pytest.raises(Unavailable, match="does not answer"):
+                await ask(database)
+            began = time.monotonic()  # the next one need not find it out again
+            with pytest.raises(Unavailable, match="does not answer"):
+                await ask(database)
+            assert time.monotonic() - began < 0.5
+            await proxy.switch("pass")
+            await until_it_answers(database)
+
+    async def test_who_waits_for_a_connection_is_told_so_too(self, database_url: str) -> None:
+        options = {"pool_size": 1, "max_overflow": 0, "pool_wait_seconds": 60.0}
+        async with behind_a_proxy(database_url, **options) as (database, proxy):
+            async with database.watching():
+                await ask(database)
+                await proxy.switch("black hole")
+                asking = [asyncio.create_task(ask(database)) for _ in range(3)]
+                with anyio.fail_after(20):
+                    told = await asyncio.gather(*asking, return_exceptions=True)
+            assert [str(error) for error in told] == ["The database does not answer."] * 3
+            pool = database.reading_engine.pool
+            assert isinstance(pool, FairPool)
+            assert (pool.in_use, pool.waiting, pool.taken_seconds) == (0, 0, 0.0)
+
+    async def test_a_statement_may_take_its_time(self, database_url: str) -> None:
+        async with behind_a_proxy(database_url) as (database, _), database.watching():
+            await ask(database, seconds=2.5)
+
+    async def test_without_a_watch_nobody_is_told(self, database_url: str) -> None:
+        async with behind_a_proxy(database_url) as (database, proxy):
+            await ask(database)
+            await proxy.switch("black hole")
+            asking = asyncio.create_task(ask(database))
+            _, waiting = await asyncio.wait([asking], timeout=2.5)
+            assert waiting
+            await proxy.switch("pass")
+            await asking

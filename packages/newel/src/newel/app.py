@@ -250,7 +250,7 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
         await _check_schema(app)
         # Tests run jobs when they want to: newel.testing.run_jobs.
         jobs = nullcontext() if settings.environment == "test" else working(app)
-        async with database.cache.listening(), jobs:
+        async with database.watching(), database.cache.listening(), jobs:
             yield
     finally:
         await close_ports(app)

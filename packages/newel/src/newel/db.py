@@ -32,12 +32,12 @@ from starlette.requests import HTTPConnection
 from newel.cache import Cache, Unit
 from newel.cache_levels import LevelCache
 from newel.database_errors import ConnectionLost
-from newel.engines import open_engines
+from newel.engines import open_beside, open_engines
 from newel.entity import Cached, Entity
 from newel.errors import Unavailable
 from newel.events import Audience, Event, event_row, topic_of, write_events
 from newel.outbox import Bell, Enqueueable, record, write_recorded
-from newel.pool import FairPool
+from newel.pool import FairPool, watch
 from newel.principal import Principal
 from newel.scope import SCOPED, Scope, ScopedSession, SystemScope
 from newel.statements import Statements
@@ -380,6 +380,22 @@ class Database:
         """Run an empty query; raises ``Unavailable`` when the database does not answer."""
         async with self._reader.connect() as connection:
             await connection.execute(text("SELECT 1"))
+
+    @asynccontextmanager
+    async def watching(self) -> AsyncGenerator[None]:
+        """Inside the block, give up on a database that is silent: ``Unavailable`` in two seconds.
+
+        One on this machine, SQLite, is never silent.
+        """
+        if self.is_sqlite:
+            yield
+            return
+        watcher = asyncio.create_task(watch(self._reader, open_beside(self.url)))
+        try:
+            yield
+        finally:
+            watcher.cancel()
+            await asyncio.gather(watcher, return_exceptions=True)
 
     async def close(self) -> None:
         """Close every pooled connection."""

@@ -13,16 +13,19 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
 from newel.database_errors import translate, translate_connect_error
 from newel.errors import ConfigurationError
 from newel.pool import FairPool, refuse_closed
 
-__all__ = ["open_engines"]
+__all__ = ["open_beside", "open_engines"]
 
 SQLITE_BUSY_SECONDS = 5.0
 """How long a writer waits for another process's write before it answers 503."""
+
+CONNECT_SECONDS = 1.5
+"""How long a connection may take to be made: less than the two seconds of an answer."""
 
 IDLE_SECONDS = 60
 """How long nothing may happen in a transaction on PostgreSQL until the server ends it: a process
@@ -47,6 +50,13 @@ def open_engines(url: str, pool: dict[str, Any]) -> tuple[AsyncEngine, AsyncEngi
     return reader, writer
 
 
+def open_beside(url: str) -> AsyncEngine:
+    """Return an engine on PostgreSQL whose connections are its own, each for one use."""
+    return create_async_engine(
+        url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=_connect_options(url)
+    )
+
+
 def _backend(url: str) -> str:
     try:
         parsed = make_url(url)
@@ -69,18 +79,19 @@ def _backend(url: str) -> str:
     return backend
 
 
-def _postgresql(url: str, pool: dict[str, Any]) -> AsyncEngine:
+def _connect_options(url: str) -> dict[str, Any]:
     said = {"jit": "off", "idle_in_transaction_session_timeout": str(IDLE_SECONDS * 1000)}
-    connect: dict[str, Any] = {"timeout": 2, "server_settings": said}
     if "+psycopg" in url:
-        connect = {
-            "connect_timeout": 2,
-            "options": " ".join(f"-c {name}={value}" for name, value in said.items()),
-        }
+        options = " ".join(f"-c {name}={value}" for name, value in said.items())
+        return {"connect_timeout": 2, "options": options}  # libpq knows whole seconds, from two
+    return {"timeout": CONNECT_SECONDS, "server_settings": said}
+
+
+def _postgresql(url: str, pool: dict[str, Any]) -> AsyncEngine:
     engine = create_async_engine(
         url,
         **pool,
-        connect_args=connect,
+        connect_args=_connect_options(url),
         poolclass=FairPool,
         pool_use_lifo=True,
         # From the connect on: a read pays neither for BEGIN and COMMIT nor for switching.

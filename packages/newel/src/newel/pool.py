@@ -2,38 +2,65 @@
 
 SQLAlchemy's own pool lets a newcomer take the connection that somebody in the line was just woken
 for, who then queues again at the end: under load a few requests wait for very long.
+
+A database that is silent (its host lost power, a firewall forgot us) refuses nothing: who waits for
+it would wait as long as TCP does. ``watch`` finds that out and has all of them told at once.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
+import time
 from collections import deque
-from typing import Any
+from contextlib import suppress
+from typing import Any, Final
 
+import structlog
+from sqlalchemy import text
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, PoolProxiedConnection
 from sqlalchemy.util import await_only
 
 from newel.errors import Unavailable
 
-__all__ = ["FairPool", "refuse_closed"]
+__all__ = ["FairPool", "refuse_closed", "watch"]
+
+AWAY: Final = "The database does not answer."
+_LOOK_SECONDS: Final = 0.1
+_SILENT_SECONDS: Final = 0.3
+"""How long a connection is taken until we ask whether the database is there at all."""
+
+# Together with the silence, less than the two seconds in which a request is to be answered.
+_PULSES_SECONDS: Final = (0.4, 0.8)
+_RETURN_SECONDS: Final = 1.5
+_AGAIN_SECONDS: Final = 0.3
+
+_log = structlog.get_logger("newel.pool")
 
 
 class FairPool(AsyncAdaptedQueuePool):
     """SQLAlchemy's pool behind a line: first come, first served, for at most ``timeout`` seconds.
 
-    It raises ``Unavailable`` for who has waited that long. Belongs to one event loop, as its
-    connections do.
+    It raises ``Unavailable`` for who has waited that long, and at once while the database
+    ``is_away``. Belongs to one event loop, as its connections do.
     """
 
     free: int
     """How many connections may be taken before somebody has to wait."""
 
+    is_away: bool = False
+    """Whether the database is silent, as far as ``watch`` knows."""
+
     def __init__(self, creator: Any, *, pool_size: int, max_overflow: int, **options: Any) -> None:
         super().__init__(creator, pool_size=pool_size, max_overflow=max_overflow, **options)
         self.free = self._most = pool_size + max_overflow
         self._line: deque[asyncio.Future[None]] = deque()
+        # Since when each is taken; of one that is being made, by whoever makes it.
+        self._taken: dict[object, float] = {}
 
     @property
     def in_use(self) -> int:
@@ -45,6 +72,18 @@ class FairPool(AsyncAdaptedQueuePool):
         """How many stand in line for one."""
         return len(self._line)
 
+    @property
+    def taken_seconds(self) -> float:
+        """How long ago the connection was taken that has been so for longest; 0: there is none."""
+        return time.monotonic() - min(self._taken.values()) if self._taken else 0.0
+
+    def give_up(self) -> None:
+        """End every connection that is taken: who waits for an answer on it gets an error now."""
+        self.is_away = True
+        for taken in list(self._taken):
+            if isinstance(taken, ConnectionPoolEntry) and taken.driver_connection is not None:
+                _cut(taken.driver_connection)
+
     # The two methods that every pool of SQLAlchemy is made of.
 
     def _do_get(self) -> ConnectionPoolEntry:
@@ -52,15 +91,28 @@ class FairPool(AsyncAdaptedQueuePool):
             self.free -= 1
         else:
             await_only(self._wait())
+        began = time.monotonic()
+        making = object()
+        self._taken[making] = began
         try:
-            return super()._do_get()
+            self._refuse_if_away()
+            record = super()._do_get()
         except BaseException:
             self._pass_on()
             raise
+        finally:
+            del self._taken[making]
+        self._taken[record] = began
+        return record
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+        self._taken.pop(record, None)
         super()._do_return_conn(record)
         self._pass_on()
+
+    def _refuse_if_away(self) -> None:
+        if self.is_away:
+            raise Unavailable(AWAY)
 
     async def _wait(self) -> None:
         turn = asyncio.get_running_loop().create_future()
@@ -93,3 +145,83 @@ def refuse_closed(
     is_closed = getattr(entry.driver_connection, "is_closed", None)
     if is_closed is not None and is_closed():
         raise DisconnectionError
+
+
+# ----------------------------------------------------------------------------------------- silence
+
+
+async def watch(engine: AsyncEngine, alone: AsyncEngine) -> None:
+    """Look after the pool of ``engine`` until cancelled; ``alone`` connects beside it.
+
+    When a connection is taken for long, the database is asked for a sign of life on a connection
+    of our own: a statement may take its time, a silent database is given up after 1.6 seconds.
+    """
+    pulse = _Pulse(alone)
+    try:
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            pool = engine.sync_engine.pool
+            assert isinstance(pool, FairPool)  # noqa: S101 - what `engines` makes
+            if pool.is_away:
+                if await pulse.beats(_RETURN_SECONDS):
+                    pool.is_away = False
+                    _log.info("database_back")
+            elif not pulse.is_ready or pool.taken_seconds > _SILENT_SECONDS:
+                # The first connection is made while there is time: far away it takes a second.
+                patience = _PULSES_SECONDS if pulse.is_ready else [_RETURN_SECONDS]
+                if not await pulse.beats(*patience) and pool.taken_seconds > _SILENT_SECONDS:
+                    pool.give_up()
+                    _log.warning("database_silent")
+                await asyncio.sleep(_AGAIN_SECONDS)
+    finally:
+        await pulse.end()
+
+
+class _Pulse:
+    """A connection that asks for signs of life."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._connection: AsyncConnection | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is a connection to ask on."""
+        return self._connection is not None
+
+    async def beats(self, *patience_seconds: float) -> bool:
+        """Tell whether the database answers; each try but the first is on a new connection."""
+        for seconds in patience_seconds:
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._ask()
+            except Exception:  # noqa: BLE001 - whatever it is, there was no answer
+                await self.end()
+            else:
+                return True
+        return False
+
+    async def _ask(self) -> None:
+        if self._connection is None:
+            self._connection = await self._engine.connect()
+        await self._connection.execute(text("SELECT 1"))
+
+    async def end(self) -> None:
+        """Let the connection go, without a word that nobody may answer."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(Exception):  # it may be in any state
+                raw = await connection.get_raw_connection()
+                _cut(raw.driver_connection)
+            with suppress(Exception):  # as above
+                await connection.close()
+
+
+def _cut(driver: Any) -> None:
+    """End a connection of a driver from here, while somebody waits for its answer."""
+    terminate = getattr(driver, "terminate", None)
+    if terminate is not None:
+        terminate()  # asyncpg
+        return
+    with suppress(OSError), socket.socket(fileno=os.dup(driver.fileno())) as its:
+        its.shutdown(socket.SHUT_RDWR)  # psycopg, which sees the end of the stream

@@ -18,7 +18,9 @@ import structlog
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from newel.errors import ConfigurationError, Unavailable
 
@@ -29,6 +31,10 @@ T = TypeVar("T")
 _TOKEN_MILLISECONDS: Final = 86_400_000
 _SILENCE_SECONDS: Final = 1.0
 _CONNECTIONS: Final = 20
+
+# What is written on a connection that was reset raises RuntimeError in uvloop.
+_FAILURES: Final = (RedisError, OSError, RuntimeError)
+_RETRIED: Final[Any] = (RedisConnectionError, RedisTimeoutError, RuntimeError)
 
 _log = structlog.get_logger("newel.redis")
 
@@ -179,7 +185,7 @@ class RedisLink:
                 async with self._client.pubsub() as channel:
                     await channel.subscribe(self._channel)
                     await self._hear(channel, heard)
-            except (RedisError, OSError, ValueError) as error:  # ValueError: not ours to read
+            except (*_FAILURES, ValueError) as error:  # ValueError: not ours to read
                 if self._is_listening or not is_said:
                     _log.warning("redis_away", error=f"{type(error).__name__}: {error}")
                     is_said = True
@@ -256,7 +262,7 @@ class RedisLink:
         try:
             async with asyncio.timeout(self._wait_seconds):
                 answer = await command()
-        except (RedisError, OSError) as error:
+        except _FAILURES as error:
             self._is_away = True
             self._next_try = time.monotonic() + self._retry_seconds
             raise Unavailable("Redis does not answer.") from error
@@ -277,7 +283,7 @@ def _client(url: str, *, wait_seconds: float) -> Any:
             socket_connect_timeout=wait_seconds,
             protocol=2,  # nothing of RESP3 is used, and proxies speak this one
             # Once, at once: a connection may have died with a server that is back.
-            retry=Retry(NoBackoff(), 1),
+            retry=Retry(NoBackoff(), 1, _RETRIED),
         )
     except ValueError:
         raise ConfigurationError(
