@@ -1,4 +1,4 @@
-"""Run a scenario: ``python -m stress crash``, or ``make stress``; ``--help`` tells the rest."""
+"""Run a scenario: ``python -m stress crash``, or ``make stress``; ``--help`` names the others."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ from rich.progress import Progress as Bar
 
 from newel.errors import ConfigurationError
 from stress.blows import Kind
+from stress.clients import CLIENTS
 from stress.crash import Crash, Progress
 from stress.databases import Backend
 from stress.figures import Result, as_table, show
 from stress.fleet import ROOT
+from stress.rolling import Part, Rolling
 from stress.shop.sabotage import SABOTAGES
 
 PAGE: Final = ROOT / "docs/reliability.md"
@@ -38,17 +40,39 @@ def _options() -> argparse.Namespace:
         description="Break a running service and check that it keeps its promises. Exits with 1 "
         "when it does not.",
     )
-    parser.add_argument("scenario", choices=["crash"])
+    scenarios = parser.add_subparsers(dest="scenario", required=True)
+    _crash_options(scenarios.add_parser("crash", help="kill its processes and its database"))
+    _rolling_options(scenarios.add_parser("rolling", help="replace its processes under load"))
+    return parser.parse_args()
+
+
+def _crash_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--database", choices=BACKENDS, action="append", help="both without it")
     parser.add_argument("--kills", type=_count, help="at random moments; 100 on SQLite, 60")
     parser.add_argument("--syscalls", type=_count, help="at a system call; 60 on SQLite, 30")
-    parser.add_argument("--seed", type=int, default=1, help="decides the blows")
     parser.add_argument("--only", choices=get_args(Kind), action="append", help="what is hit")
-    parser.add_argument("--sabotage", choices=sorted(SABOTAGES), help="a defect to be found")
+    _common_options(parser)
+
+
+def _rolling_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--releases", type=_count, default=10, help="10 without it")
+    parser.add_argument("--only", choices=get_args(Part), action="append", help="what is replaced")
+    parser.add_argument("--clients", type=_count, default=CLIENTS, help=f"{CLIENTS} without it")
+    _common_options(parser)
+
+
+def _common_options(parser: argparse.ArgumentParser) -> None:
+    scenario = parser.prog.rpartition(" ")[2]
+    sabotages = sorted(name for name, one in SABOTAGES.items() if one.scenario == scenario)
+    parser.add_argument(
+        "--seed", type=int, default=1, help="decides what is asked and hit, and when"
+    )
+    parser.add_argument(
+        "--sabotage", choices=sabotages, action="append", help="a defect to be found"
+    )
     parser.add_argument("--folder", type=Path, help="where logs stay; without it they go away")
     parser.add_argument("--json", action="store_true", help="one line of JSON for each database")
     parser.add_argument("--write", action="store_true", help="the table of docs/reliability.md")
-    return parser.parse_args()
 
 
 def _count(text: str) -> int:
@@ -65,11 +89,11 @@ def main() -> int:
     logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
     results: list[Result] = []
     try:
-        for backend in options.database or BACKENDS:
+        for backend in _backends(options):
             results.append(_run(options, backend))
             show(results[-1], as_json=options.json)
         if options.write:
-            write_section("crash", as_table(results), page=PAGE, by="stress")
+            write_section(options.scenario, as_table(results), page=PAGE, by="stress")
     except ConfigurationError as error:
         print(f"error: {error.detail}\nfix:   {error.fix}", file=sys.stderr)
         return 1
@@ -78,15 +102,30 @@ def main() -> int:
     return int(any(one.missed for one in results))
 
 
+def _backends(options: argparse.Namespace) -> Sequence[Backend]:
+    """Return where to run it: several processes need PostgreSQL."""
+    return (options.database or BACKENDS) if options.scenario == "crash" else ("postgresql",)
+
+
 def _run(options: argparse.Namespace, backend: Backend) -> Result:
     with _folder(options.folder) as folder, _bar() as progress:
+        if options.scenario == "rolling":
+            rolling = Rolling(
+                releases=options.releases,
+                seed=options.seed,
+                folder=folder,
+                sabotage=",".join(options.sabotage or ()) or None,
+                only=options.only or (),
+                clients=options.clients,
+            )
+            return asyncio.run(rolling.run(progress))
         crash = Crash(
             database=backend,
             kills=KILLS[backend] if options.kills is None else options.kills,
             syscalls=SYSCALLS[backend] if options.syscalls is None else options.syscalls,
             seed=options.seed,
             folder=folder,
-            sabotage=options.sabotage,
+            sabotage=",".join(options.sabotage or ()) or None,
             only=options.only or (),
         )
         return asyncio.run(crash.run(progress))

@@ -16,7 +16,6 @@ import httpx2
 __all__ = ["CLIENTS", "Acknowledged", "Clients", "Ledger"]
 
 CLIENTS: Final = 10
-_ANSWER_SECONDS: Final = 5.0
 _PATIENCE_SECONDS: Final = 60.0
 """How long a client sends the same request again before it says that nobody answers."""
 
@@ -51,12 +50,15 @@ class Ledger:
     acknowledged: list[Acknowledged] = field(default_factory=list[Acknowledged])
     sent: int = 0
     replayed: int = 0
+    failed: list[str] = field(default_factory=list[str])
+    """Requests without the answer that they asked for, which were sent again."""
+
     different: list[str] = field(default_factory=list[str])
     unexpected: list[str] = field(default_factory=list[str])
 
 
 class Clients:
-    """Ten clients of the shop at ``url``; ``may_go_on`` holds them back while it says no."""
+    """Clients of the shop at ``url``; ``may_go_on`` holds them back while it says no."""
 
     def __init__(
         self,
@@ -66,6 +68,8 @@ class Clients:
         customers: Sequence[UUID],
         purses: Sequence[UUID],
         may_go_on: Callable[[], bool],
+        answer_seconds: float = 5.0,
+        count: int = CLIENTS,
     ) -> None:
         self.ledger = Ledger()
         self._seed = seed
@@ -73,16 +77,17 @@ class Clients:
         self._purses = purses
         self._may_go_on = may_go_on
         self._is_over = False
+        self._count = count
         # A connection each time one was killed: what a pool does with dead ones is not our subject.
-        limits = httpx2.Limits(max_connections=CLIENTS, max_keepalive_connections=CLIENTS)
+        limits = httpx2.Limits(max_connections=count, max_keepalive_connections=count)
         self._http = httpx2.AsyncClient(
-            base_url=f"{url}/api/v1", timeout=_ANSWER_SECONDS, limits=limits, trust_env=False
+            base_url=f"{url}/api/v1", timeout=answer_seconds, limits=limits, trust_env=False
         )
 
     async def run(self) -> None:
         """Send requests until ``stop``; returns when each one has its answer."""
         async with asyncio.TaskGroup() as group:
-            for number in range(CLIENTS):
+            for number in range(self._count):
                 group.create_task(self._client(number))
 
     def stop(self) -> None:
@@ -145,11 +150,13 @@ class Clients:
         while time.monotonic() < end:
             try:
                 answer = await self._http.post(path, json=body, headers=headers)
-            except httpx2.TransportError:  # killed: nobody knows what became of it
+            except httpx2.TransportError as error:  # killed: nobody knows what became of it
+                self.ledger.failed.append(f"{type(error).__name__}: {error}")
                 await asyncio.sleep(_AGAIN_SECONDS)
                 continue
             if answer.status_code == 201:
                 return answer
+            self.ledger.failed.append(f"{answer.status_code}: {answer.text[:300]}")
             if answer.status_code not in {409, 503}:  # its twin is at work; the database is away
                 self.ledger.unexpected.append(f"{answer.status_code}: {answer.text[:300]}")
             await asyncio.sleep(_AGAIN_SECONDS)

@@ -85,6 +85,13 @@ class Monitor:
             found = select(JOBS.c.id).where(JOBS.c.state == "running", mine, JOBS.c.id.in_(begun))
             return list((await connection.scalars(found)).all())
 
+    async def held_by(self, pid: int) -> int:
+        """Return how many jobs the worker with this process id has."""
+        mine = JOBS.c.worker.like(f"%:{pid}:%")
+        counted = select(func.count()).where(JOBS.c.state == "running", mine)
+        async with self._database.engine.connect() as connection:
+            return (await connection.execute(counted)).scalar_one()
+
     async def are_done(self, jobs: list[UUID]) -> bool:
         """Tell whether all of ``jobs`` have ended."""
         async with self._database.engine.connect() as connection:

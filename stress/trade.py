@@ -14,7 +14,7 @@ from uuid import UUID
 from newel.db import Database
 from newel.entity import Entity
 from stress.blows import KILL_FILE
-from stress.clients import Clients
+from stress.clients import CLIENTS, Clients
 from stress.databases import DatabaseUnderTest
 from stress.figures import Figure
 from stress.fleet import ROOT
@@ -56,16 +56,26 @@ def shop_environment(folder: Path, *, url: str, sabotage: str | None) -> dict[st
 
 
 class Trade:
-    """Ten clients of the shop at ``url``, with their goods in ``database``."""
+    """The clients of the shop at ``url``, with their goods in ``database``."""
 
     def __init__(
-        self, database: DatabaseUnderTest, *, monitor: Monitor, url: str, seed: int, folder: Path
+        self,
+        database: DatabaseUnderTest,
+        *,
+        monitor: Monitor,
+        url: str,
+        seed: int,
+        folder: Path,
+        answer_seconds: float = 5.0,
+        clients: int = CLIENTS,
     ) -> None:
         self._database = database
         self._monitor = monitor
         self._url = url
         self._seed = seed
         self._folder = folder
+        self._answer_seconds = answer_seconds
+        self._count = clients
         self._clients: Clients | None = None
 
     @property
@@ -91,6 +101,8 @@ class Trade:
             customers=_ids(customers),
             purses=_ids(purses),
             may_go_on=lambda: self._monitor.open < _MOST_OPEN,
+            answer_seconds=self._answer_seconds,
+            count=self._count,
         )
 
     async def close(self) -> None:

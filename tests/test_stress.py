@@ -27,14 +27,16 @@ ROOT = Path(__file__).resolve().parents[1]
 BACKENDS = ("sqlite", "postgresql")
 
 
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "stress", "crash", *arguments]
+def command(*arguments: str, scenario: str = "crash") -> list[str]:
+    return [sys.executable, "-m", "stress", scenario, *arguments]
 
 
-def crash(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def crash(
+    folder: Path, *arguments: str, scenario: str = "crash", **environment: str
+) -> subprocess.CompletedProcess[str]:
     inherited = {name: value for name, value in os.environ.items() if "COVERAGE" not in name}
     return subprocess.run(
-        command("--folder", str(folder), *arguments),
+        command("--folder", str(folder), *arguments, scenario=scenario),
         cwd=ROOT,
         env=inherited | environment,
         stdin=subprocess.DEVNULL,
@@ -78,9 +80,15 @@ SHORT = {
 }
 
 
+def test_every_defect_is_looked_for() -> None:
+    assert {*SHORT, *RELEASED} == set(SABOTAGES)
+    assert {SABOTAGES[name].scenario for name in SHORT} == {"crash"}
+    assert {SABOTAGES[name].scenario for name in RELEASED} == {"rolling"}
+
+
 @pytest.mark.stress
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("sabotage", sorted(SABOTAGES))
+@pytest.mark.parametrize("sabotage", sorted(SHORT))
 def test_a_planted_defect_is_found(tmp_path: Path, sabotage: str) -> None:
     arguments = ("--database", "sqlite", "--syscalls", "0", *SHORT[sabotage].split())
 
@@ -90,6 +98,36 @@ def test_a_planted_defect_is_found(tmp_path: Path, sabotage: str) -> None:
     _, _, found = done.stdout.rpartition(": ")
     assert SABOTAGES[sabotage].found_by in found
     assert f" with {sabotage}, seed 1: " in done.stdout
+
+
+RELEASED = ("no-drain", "jobs-kept")
+RELEASE = "--releases 1 --only web-1 --only worker-1 --clients 5"
+
+
+@pytest.mark.stress
+@pytest.mark.timeout(300)
+def test_nobody_notices_a_release(tmp_path: Path) -> None:
+    done = crash(tmp_path, *RELEASE.split(), "--json", "--seed", "5", scenario="rolling")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    figures = {one["name"]: one["value"] for one in json.loads(done.stdout)["figures"]}
+    assert figures["processes replaced"] == 2
+    assert figures["acknowledged"] >= 60
+    assert figures["jobs under way when a worker was stopped"] >= 3
+    assert figures["failed requests"] == figures["jobs that a stopped worker kept"] == 0
+
+
+@pytest.mark.stress
+@pytest.mark.timeout(300)
+def test_a_release_that_drops_what_is_under_way_is_found(tmp_path: Path) -> None:
+    planted = [word for name in RELEASED for word in ("--sabotage", name)]
+
+    done = crash(tmp_path, *RELEASE.split(), *planted, scenario="rolling")
+
+    assert done.returncode == 1, done.stdout + done.stderr
+    _, _, found = done.stdout.rpartition(": ")
+    for name in RELEASED:
+        assert SABOTAGES[name].found_by in found
 
 
 @pytest.mark.stress

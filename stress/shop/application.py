@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -16,12 +17,16 @@ from stress.shop import orders, sabotage
 class ShopSettings(Settings):
     """``deliveries`` is the file that handlers write down in what they were called with.
 
-    ``sabotage`` names a defect; ``kill_file``, once it is there, where to be killed in the relay.
+    ``sabotage`` names defects; ``kill_file``, once it is there, where to be killed in the relay;
+    ``carrier_seconds`` is what a carrier takes to answer, ``stop_seconds`` what running jobs have
+    to finish when a worker stops.
     """
 
     deliveries: Path
     kill_file: Path
     sabotage: str = ""
+    carrier_seconds: float = orders.CARRIER_SECONDS
+    stop_seconds: float = 25.0
 
 
 def tables() -> list[Table]:
@@ -39,7 +44,10 @@ def build(settings: ShopSettings) -> FastAPI:
     app = create_app(settings, orders.module, title="shop")
     app.state.shop = orders.Shop
     app.state.deliveries = settings.deliveries
-    if settings.sabotage:
-        sabotage.SABOTAGES[settings.sabotage].plant(app)
+    app.state.carrier_seconds = settings.carrier_seconds
+    limits = app.state.worker_limits
+    app.state.worker_limits = replace(limits, stop_seconds=settings.stop_seconds)
+    for name in filter(None, settings.sabotage.split(",")):
+        sabotage.SABOTAGES[name].plant(app)
     sabotage.kill_in_relay(settings.kill_file)
     return app

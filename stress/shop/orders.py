@@ -125,7 +125,7 @@ def _append(path: Path, line: str) -> None:
 async def pack(run: JobRun, order_id: UUID) -> None:
     """Print a label, once; wait for the carrier; note that it is packed."""
     await run.step("label", label, order_id)
-    await asyncio.sleep(CARRIER_SECONDS)
+    await asyncio.sleep(run.app.state.carrier_seconds)
     run.work.session.add(Effect(kind="packed", order_id=order_id))
 
 

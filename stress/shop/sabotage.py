@@ -9,16 +9,17 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from fastapi import FastAPI
 from sqlalchemy import select, update
 
-from newel import handlers, idempotency, worker
+from newel import handlers, idempotency, serve, worker
 from newel.db import Database
 from newel.events import OUTBOX
 from newel.job_queue import JobQueue, Outcome
@@ -46,6 +47,7 @@ _WINDOW_SECONDS: Final = 0.1
 """How long a defect between two steps is open, so that few kills find it."""
 
 _handlers: Final[Any] = handlers
+_serve: Final[Any] = serve
 _worker: Final[Any] = worker
 
 
@@ -181,15 +183,45 @@ def _no_order(_: FastAPI) -> None:
     _Handler.delivery = delivery
 
 
+# ----------------------------------------------------------------------------- the end of a process
+
+
+def _no_drain(app: FastAPI) -> None:
+    """End when told to stop, in the middle of a request."""
+    told = threading.Event()
+    on_tick = _serve.Server.on_tick
+
+    def handle_exit(*_: Any) -> None:
+        told.set()
+
+    async def end_or_tick(server: Any, counter: int) -> bool:
+        if told.is_set() and app.state.metrics.in_flight:
+            os._exit(0)
+        done: bool = await on_tick(server, counter)
+        return done
+
+    _serve.Server.handle_exit = handle_exit
+    _serve.Server.on_tick = end_or_tick
+
+
+def _jobs_kept(_: FastAPI) -> None:
+    """Leave what does not finish in time to the end of its lease."""
+
+    def cancelled(*_: Any) -> None: ...
+
+    _worker.Worker._cancelled = cancelled
+
+
 # --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sabotage:
-    """A defect: how it is put into the shop, and the figure that has to show it."""
+    """A defect: how it is put into the shop, the figure that has to show it, and the scenario."""
 
     plant: Callable[[FastAPI], None]
     found_by: str
+    scenario: Literal["crash", "rolling"] = "crash"
 
 
 SABOTAGES: Final[Mapping[str, Sabotage]] = {
@@ -201,6 +233,10 @@ SABOTAGES: Final[Mapping[str, Sabotage]] = {
     "no-reaper": Sabotage(plant=_no_reaper, found_by="jobs that did not finish"),
     "relay-marks-first": Sabotage(plant=_relay_marks_first, found_by="events without one effect"),
     "no-order": Sabotage(plant=_no_order, found_by="customers whose events came out of order"),
+    "no-drain": Sabotage(plant=_no_drain, found_by="failed requests", scenario="rolling"),
+    "jobs-kept": Sabotage(
+        plant=_jobs_kept, found_by="jobs that a stopped worker kept", scenario="rolling"
+    ),
 }
 
 
