@@ -55,7 +55,9 @@ class World:
 
 
 @asynccontextmanager
-async def running(database_url: str, tmp_path: Path) -> AsyncGenerator[World]:
+async def running(
+    database_url: str, tmp_path: Path, rules: FileRules = RULES
+) -> AsyncGenerator[World]:
     tmp_path.joinpath("migrations").mkdir()
     settings = Settings(
         _env_file=None,
@@ -69,7 +71,7 @@ async def running(database_url: str, tmp_path: Path) -> AsyncGenerator[World]:
     app = create_app(
         settings,
         accounts.module(User, roles=ROLES),
-        file_routes.module(RULES),
+        file_routes.module(rules),
         clock=FrozenClock(utc_now()),
     )
     async with LifespanManager(app):

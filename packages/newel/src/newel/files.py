@@ -28,8 +28,8 @@ from newel.ids import uuid7
 from newel.jobs import JobRun, job
 from newel.principal import Principal
 from newel.repository import Repository
-from newel.storage import Storage
-from newel.uploads import FileRules, examine
+from newel.storage import Storage, get_storage
+from newel.uploads import FileRules, to_store
 
 __all__ = [
     "FileRepository",
@@ -68,12 +68,6 @@ class FileRepository(Repository[StoredFile]):
     entity: type[StoredFile] = StoredFile
 
 
-def get_storage(connection: HTTPConnection) -> Storage:
-    """Return the application's storage."""
-    storage: Storage = connection.app.state.storage
-    return storage
-
-
 class Files:
     """Stores, reads and removes files in the present unit of work."""
 
@@ -90,8 +84,8 @@ class Files:
     async def add(self, caller: Principal, upload: UploadFile, rules: FileRules) -> StoredFile:
         """Store a file of ``caller``'s.
 
-        Raises ``ContentTooLarge``, ``UnsupportedMediaType`` and, beyond the quota or on a full
-        disk, ``InsufficientStorage``.
+        Raises ``ContentTooLarge``, ``UnsupportedMediaType``, ``Invalid`` for a picture that cannot
+        be read and, beyond the quota or on a full disk, ``InsufficientStorage``.
         """
         return await self.enter(await self.store(caller, upload, rules), rules)
 
@@ -99,12 +93,12 @@ class Files:
         """Store the bytes alone: of several files, before the first row holds up other writers."""
         if caller.id is None:
             raise ValueError("a file belongs to somebody: the caller is nobody")
-        found = await examine(upload, rules)
-        if rules.quota_bytes is not None:  # before a byte is written, and outside of a transaction
-            [row] = await self._work.database.rows(_used_by(caller.id), {})
-            _refuse_beyond(rules.quota_bytes, row[0] + found.size_bytes)
-        key = _new_key(utc_now())
-        await self._storage.put(key, upload.file)
+        async with to_store(upload, rules) as (content, found):
+            if rules.quota_bytes is not None:  # before a byte is written, outside of a transaction
+                [row] = await self._work.database.rows(_used_by(caller.id), {})
+                _refuse_beyond(rules.quota_bytes, row[0] + found.size_bytes)
+            key = _new_key(utc_now())
+            await self._storage.put(key, content)
         return StoredFile(
             owner_id=caller.id,
             name=found.name,

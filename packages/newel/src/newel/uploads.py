@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any, BinaryIO, Final, cast
@@ -19,9 +20,10 @@ import filetype  # pyright: ignore[reportMissingTypeStubs] - it has none
 from fastapi import UploadFile
 
 from newel.errors import ContentTooLarge, UnsupportedMediaType
+from newel.images import IMAGE_TYPES, Images
 from newel.storage import CHUNK_BYTES
 
-__all__ = ["COMMON_TYPES", "Examined", "FileRules", "clean_name", "examine"]
+__all__ = ["COMMON_TYPES", "Examined", "FileRules", "clean_name", "examine", "to_store"]
 
 COMMON_TYPES: Final[Mapping[str, Sequence[str]]] = {
     "image/png": (".png",),
@@ -43,12 +45,16 @@ _MARKUP: Final = (b"<!doctype", b"<html", b"<svg", b"<script", b"<?xml", b"<body
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileRules:
-    """What may be uploaded: types with their extensions, bytes of one file, of one user's all."""
+    """What may be uploaded: types with their extensions, bytes of one file, of one user's all.
+
+    With ``images`` pictures are written anew before they are stored.
+    """
 
     types: Mapping[str, Sequence[str]] = field(default_factory=lambda: COMMON_TYPES)
     max_bytes: int = 10 * 1024 * 1024
     quota_bytes: int | None = None
     most_at_once: int = 20
+    images: Images | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +74,25 @@ async def examine(upload: UploadFile, rules: FileRules) -> Examined:
     """
     name = clean_name(upload.filename or "")
     return await asyncio.to_thread(_examine, upload.file, name, rules)
+
+
+@asynccontextmanager
+async def to_store(
+    upload: UploadFile, rules: FileRules
+) -> AsyncGenerator[tuple[BinaryIO, Examined]]:
+    """Yield the bytes to store of ``upload``, and what they are: its own, or its picture's anew.
+
+    Raises what ``examine`` does and ``Images.write_anew``.
+    """
+    found = await examine(upload, rules)
+    if rules.images is None or found.media_type not in IMAGE_TYPES:
+        yield upload.file, found
+        return
+    anew = await rules.images.write_anew(upload.file, found.media_type)
+    try:
+        yield anew, await asyncio.to_thread(_examine, anew, found.name, rules)
+    finally:
+        anew.close()
 
 
 def _examine(file: BinaryIO, name: str, rules: FileRules) -> Examined:
