@@ -1,24 +1,28 @@
 """What a service stands on is opened as its settings ask, checked, and closed."""
 
-from __future__ import annotations
+# No `from __future__ import annotations`: FastAPI reads those of a route that is made in a test.
 
 import sys
 from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Annotated, Any
 
 import httpx2
 import pytest
-from fastapi import FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from sample_valkey import Valkey, until
 
 from newel.app import create_app
+from newel.auth import public
 from newel.clock import SystemClock
 from newel.db import Database
 from newel.errors import ConfigurationError
 from newel.limits import MemoryLimiter, SharedLimiter
+from newel.modules import Module
 from newel.ports import close_ports, open_ports, secrets_of
 from newel.settings import Settings
+from newel.storage import Storage, get_storage
 
 pytestmark = pytest.mark.anyio
 
@@ -47,6 +51,51 @@ async def test_nothing_is_asked_for_nothing_is_opened(tmp_path: Path) -> None:
     assert set(app.state.checks) == {"database"}
     await close_ports(app)
     assert not (tmp_path / "app.db").exists(), "no I/O before the first question"
+
+
+class TestStorage:
+    """A service that keeps files is ready when it can; one that keeps none is never asked."""
+
+    async def ready(self, tmp_path: Path, storage: str, **state: Any) -> tuple[int, Any]:
+        router = APIRouter(dependencies=[public()])
+
+        @router.get("/papers")
+        async def papers(storage: Annotated[Storage, Depends(get_storage)]) -> None: ...
+
+        app = create_app(settings(tmp_path, storage_url=storage), Module("a", routers=[router]))
+        for name, value in state.items():
+            setattr(app.state, name, value)
+        transport = httpx2.ASGITransport(app)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
+            answer = await client.get("/ready")
+        await close_ports(app)
+        return answer.status_code, answer.json()["checks"].get("storage", {}).get("status")
+
+    async def test_a_folder_that_can_be_written_to_is_ready(self, tmp_path: Path) -> None:
+        assert await self.ready(tmp_path, f"file:{tmp_path}/files") == (200, "ok")
+
+    async def test_one_that_cannot_is_not(self, tmp_path: Path) -> None:
+        tmp_path.joinpath("files").touch()
+        assert await self.ready(tmp_path, f"file:{tmp_path}/files") == (503, "failed")
+
+    async def test_a_bucket_that_is_away_degrades(self, tmp_path: Path) -> None:
+        away = "s3://papers/a?endpoint=http://127.0.0.1:9&region=eu-west-1"
+        assert await self.ready(tmp_path, away) == (200, "degraded")
+
+
+async def test_a_database_without_room_is_not_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = create_app(settings(tmp_path))
+    transport = httpx2.ASGITransport(app)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
+        assert (await client.get("/ready")).status_code == 200
+        full = SimpleNamespace(free=4096)
+        monkeypatch.setattr("newel.ports.shutil.disk_usage", lambda _: full)
+        assert (await client.get("/ready")).status_code == 503
+    async with app.router.lifespan_context(app):
+        pass  # it starts all the same: reads go on
+    await close_ports(app)
 
 
 class _Closed:

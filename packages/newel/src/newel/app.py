@@ -9,7 +9,7 @@ database and its schema) is checked when the lifespan starts.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from typing import Any
@@ -24,16 +24,17 @@ from newel import health, metrics, problems
 from newel.clock import Clock, SystemClock
 from newel.db import Database
 from newel.dependants import plan_dependencies
-from newel.errors import ConfigurationError, Unavailable
+from newel.errors import ConfigurationError, InsufficientStorage, Unavailable
 from newel.events import Audience
 from newel.handlers import Handler
 from newel.logs import configure_logs
 from newel.mail import preview_router
 from newel.middleware import default_middleware
 from newel.modules import Module
-from newel.ports import close_ports, open_ports, secrets_of
+from newel.ports import check_storage, close_ports, open_ports, secrets_of
 from newel.routing import RouteIndex
 from newel.settings import Settings, unsafe_settings
+from newel.storage import get_storage
 from newel.versions import Version, VersionedPaths, prefixes, serve_document
 from newel.worker import Background, working
 
@@ -93,6 +94,8 @@ def create_app(
     for prefix, one in by_prefix.items() if settings.serves_docs else ():
         serve_document(app, prefix, _version_of(app, modules, prefix, one).openapi)
     _refuse_undeclared_routes(app)
+    if any(_depends_on(dependant, get_storage) for _, dependant in _dependants(app)):
+        app.state.checks["storage"] = partial(check_storage, app.state)
     plan_dependencies(app.routes)
     index = RouteIndex(app)
     app.router.middleware_stack = VersionedPaths(index, by_prefix) if by_prefix else index
@@ -228,10 +231,22 @@ def _operation_id(route: APIRoute) -> str:
     return route.name
 
 
-def _refuse_undeclared_routes(app: FastAPI) -> None:
+def _dependants(app: FastAPI) -> Iterator[tuple[object, Dependant]]:
+    """Yield every route that has dependencies, with them."""
     for route in iter_route_contexts(app.routes):
         dependant: Dependant | None = getattr(route, "dependant", None)
-        if dependant is not None and access_of(dependant) is None:
+        if dependant is not None:
+            yield route, dependant
+
+
+def _depends_on(dependant: Dependant, call: Callable[..., Any]) -> bool:
+    inner = dependant.dependencies
+    return dependant.call is call or any(_depends_on(each, call) for each in inner)
+
+
+def _refuse_undeclared_routes(app: FastAPI) -> None:
+    for route, dependant in _dependants(app):
+        if access_of(dependant) is None:
             path: Any = getattr(route, "path", "?")
             raise ConfigurationError(
                 f"the route {path} ({getattr(route, 'name', '?')}) does not say who may call it",
@@ -260,5 +275,5 @@ async def _check_schema(app: FastAPI) -> None:
     """Refuse to start on another schema; start without a database, not ready until it is there."""
     try:
         await app.state.checks["database"]()
-    except Unavailable:
+    except (Unavailable, InsufficientStorage):
         structlog.get_logger("newel.app").warning("database_unavailable_at_start")

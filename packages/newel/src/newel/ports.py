@@ -6,12 +6,14 @@ Each is on ``app.state`` under its name and can be replaced by an object of your
 
 from __future__ import annotations
 
+import asyncio
 import importlib
+import shutil
 from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 from urllib.parse import unquote, urlsplit
 
 from fastapi import FastAPI
@@ -23,7 +25,7 @@ from newel.cache_levels import LevelCache, Store
 from newel.clock import Clock
 from newel.db import Database
 from newel.dispatch import Carrier, open_carrier
-from newel.errors import ConfigurationError, Unavailable
+from newel.errors import ConfigurationError, InsufficientStorage, Unavailable
 from newel.health import Check, Degraded
 from newel.limits import MemoryLimiter, Rate, SharedLimiter, Tally
 from newel.mail import open_mailer
@@ -31,11 +33,15 @@ from newel.passwords import Passwords
 from newel.publisher import check_broker
 from newel.revisions import ensure_current
 from newel.settings import Settings
-from newel.storage import open_storage
+from newel.storage import LocalStorage, open_storage
 from newel.tokens import AccessTokens, KeyRing
 from newel.worker import WorkerLimits
 
-__all__ = ["close_ports", "open_ports", "secrets_of"]
+__all__ = ["check_storage", "close_ports", "open_ports", "secrets_of"]
+
+_ROOM_BYTES: Final = 1_048_576
+_STORAGE_SECONDS: Final = 1.5
+"""Less than what ``/ready`` waits for a check."""
 
 
 def open_ports(app: FastAPI, settings: Settings, *, clock: Clock) -> None:
@@ -171,6 +177,20 @@ async def _check_carrier(carrier: Carrier) -> None:
         raise Degraded("JetStream does not answer: workers look in the table.") from error
 
 
+async def check_storage(state: State) -> None:
+    """Raise ``Unavailable`` for a folder that cannot be written to, as on a full disk.
+
+    ``Degraded`` for a bucket that does not answer: only routes that want a file do without it.
+    """
+    try:
+        async with asyncio.timeout(_STORAGE_SECONDS):
+            await state.storage.ping()
+    except (Unavailable, TimeoutError) as error:
+        if isinstance(state.storage, LocalStorage):
+            raise
+        raise Degraded("The storage of files does not answer.") from error
+
+
 class _DatabaseCheck:
     """Ready when the database answers and, once, has been seen with the schema of this code."""
 
@@ -184,3 +204,11 @@ class _DatabaseCheck:
             await ensure_current(self._database, self._migrations)
             self._is_current = True
         await self._database.ping()
+        if self._database.is_sqlite:
+            self._see_room()
+
+    def _see_room(self) -> None:
+        """Raise ``InsufficientStorage`` when the next write may be the one that does not fit."""
+        path = Path(make_url(self._database.url).database or ".")
+        if shutil.disk_usage(path.parent).free < _ROOM_BYTES:
+            raise InsufficientStorage

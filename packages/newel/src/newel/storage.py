@@ -20,10 +20,12 @@ from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 from urllib.parse import urlsplit
 
+from starlette.requests import HTTPConnection
+
 from newel.errors import ConfigurationError, InsufficientStorage, NotFound, Unavailable
 from newel.ids import uuid7
 
-__all__ = ["CHUNK_BYTES", "LocalStorage", "Storage", "open_storage"]
+__all__ = ["CHUNK_BYTES", "LocalStorage", "Storage", "get_storage", "open_storage"]
 
 CHUNK_BYTES: Final = 256 * 1024
 
@@ -52,6 +54,12 @@ class Storage(Protocol):
     async def ping(self) -> None:
         """Return when objects can be stored; raises ``Unavailable``."""
         ...
+
+
+def get_storage(connection: HTTPConnection) -> Storage:
+    """Return the application's storage; a route that depends on it has ``/ready`` look at it."""
+    storage: Storage = connection.app.state.storage
+    return storage
 
 
 def open_storage(url: str) -> Storage:

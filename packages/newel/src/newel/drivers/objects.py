@@ -22,7 +22,9 @@ from newel.errors import NotFound, Unavailable
 __all__ = ["ObjectStorage"]
 
 _CHUNK_BYTES: Final = 256 * 1024
-_RETRIES: Final[Any] = {"max_retries": 3, "retry_timeout": timedelta(seconds=10)}
+_RETRIES: Final[Any] = {"max_retries": 3, "retry_timeout": timedelta(seconds=5)}
+_WAITS: Final[Any] = {"timeout": "60s", "connect_timeout": "2s", "read_timeout": "5s"}
+"""Of a whole transfer, of a connection, and of the next bytes: who is silent is away."""
 
 
 class ObjectStorage:
@@ -34,7 +36,7 @@ class ObjectStorage:
         is_plain = options.get("endpoint", "").startswith("http://")
         self._store: Any = from_url(
             parts._replace(query="").geturl(),
-            client_options={"timeout": "60s", "connect_timeout": "2s", "allow_http": is_plain},
+            client_options={**_WAITS, "allow_http": is_plain},
             retry_config=_RETRIES,
             **options,
         )
