@@ -18,7 +18,6 @@ from uuid import UUID
 from fastapi import Depends, UploadFile
 from sqlalchemy import BigInteger, Select, String, func, select
 from sqlalchemy.orm import Mapped, mapped_column
-from starlette.requests import HTTPConnection
 
 from newel.clock import utc_now
 from newel.db import CurrentWork, Database, Work
