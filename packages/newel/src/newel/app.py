@@ -34,6 +34,7 @@ from newel.modules import Module
 from newel.ports import check_storage, close_ports, open_ports, secrets_of
 from newel.routing import RouteIndex
 from newel.settings import Settings, unsafe_settings
+from newel.telemetry import Traces, open_traces, track_errors
 from newel.storage import get_storage
 from newel.versions import Version, VersionedPaths, prefixes, serve_document
 from newel.worker import Background, working
@@ -50,18 +51,23 @@ def create_app(
     middleware: Sequence[Middleware] | None = None,
     versions: Sequence[Version] = (),
     clock: Clock | None = None,
+    traces: Traces | None = None,
 ) -> FastAPI:
     """Return the application made of ``modules``.
 
     ``middleware`` replaces ``default_middleware(settings)``, outermost first. With ``versions``,
-    each has its own path beside ``api_prefix``. Raises ``ConfigurationError`` for unsafe settings,
-    for a route without ``requires`` or ``public``, and for a second authenticator.
+    each has its own path beside ``api_prefix``. ``traces`` replaces what ``TRACES_URL`` asks for.
+    Raises ``ConfigurationError`` for unsafe settings, for a route without ``requires`` or
+    ``public``, and for a second authenticator.
     """
     for problem in unsafe_settings(settings):
         raise problem
     counted = metrics.RequestMetrics()
+    traces = traces or open_traces(
+        settings.traces_url, ratio=settings.traces_ratio, service=settings.service_name
+    )
     if middleware is None:
-        middleware = default_middleware(settings, metrics=counted)
+        middleware = default_middleware(settings, metrics=counted, traces=traces)
     app = FastAPI(
         title=title or settings.service_name,
         description=description,
@@ -75,8 +81,9 @@ def create_app(
         generate_unique_id_function=_operation_id,
         redirect_slashes=False,
         swagger_ui_oauth2_redirect_url=None,  # the password flow needs none
+        telemetry=traces.of_requests(),
     )
-    open_ports(app, settings, clock=clock or SystemClock())
+    open_ports(app, settings, clock=clock or SystemClock(), traces=traces)
     app.state.metrics = counted
     app.state.background = _background(modules)
     app.state.database.audience = _audience(app)
@@ -261,14 +268,17 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
     configure_logs(
         level=settings.log_level, format=settings.log_format, secrets=list(secrets_of(settings))
     )
-    try:
-        await _check_schema(app)
-        # Tests run jobs when they want to: newel.testing.run_jobs.
-        jobs = nullcontext() if settings.environment == "test" else working(app)
-        async with database.watching(), database.cache.listening(), jobs:
-            yield
-    finally:
-        await close_ports(app)
+    traces: Traces = app.state.traces
+    tracked = track_errors(settings.sentry_dsn, environment=settings.environment)
+    async with traces.sending(), tracked:
+        try:
+            await _check_schema(app)
+            # Tests run jobs when they want to: newel.testing.run_jobs.
+            jobs = nullcontext() if settings.environment == "test" else working(app)
+            async with database.watching(), database.cache.listening(), jobs:
+                yield
+        finally:
+            await close_ports(app)
 
 
 async def _check_schema(app: FastAPI) -> None:

@@ -61,6 +61,7 @@ class Message:
     occurred_at: datetime
     data: Mapping[str, Any]
     request_id: str | None = None
+    traceparent: str | None = None
 
     def body(self) -> bytes:
         """Return it as CloudEvents' structured JSON, which consumers in any language can read."""
@@ -75,6 +76,7 @@ class Message:
                 "sequence": f"{self.position:020d}",  # compares as a text, too
                 "datacontenttype": "application/json",
                 **({"requestid": self.request_id} if self.request_id else {}),
+                **({"traceparent": self.traceparent} if self.traceparent else {}),
                 "data": self.data,
             }
         )
@@ -86,6 +88,7 @@ class Message:
             "message_id": str(self.id),  # FastStream's word
             "type": self.type,
             "aggregate": str(self.aggregate_id),
+            **({"traceparent": self.traceparent} if self.traceparent else {}),
         }
 
 

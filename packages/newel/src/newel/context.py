@@ -1,4 +1,4 @@
-"""What belongs to one request and must reach far places: its id and its deadline.
+"""What belongs to one request and must reach far places: its id, its trace and its deadline.
 
 Context variables, because log lines and outgoing calls need them without being passed them.
 Who is calling is *not* here: that is a value, ``Principal``, and an argument.
@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
+from opentelemetry.trace import get_current_span
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
@@ -25,6 +26,8 @@ __all__ = [
     "remaining_seconds",
     "request_id",
     "route_template",
+    "trace_ids",
+    "traceparent",
 ]
 
 request_id: ContextVar[str | None] = ContextVar("newel_request_id", default=None)
@@ -47,6 +50,22 @@ def remaining_seconds() -> float | None:
     """Return the seconds until the deadline (never negative), or ``None`` without one."""
     end = deadline.get()
     return None if end is None else max(0.0, end - time.monotonic())
+
+
+def trace_ids() -> dict[str, str]:
+    """Return ``trace_id`` and ``span_id`` as a trace shows them; nothing when it is not sampled."""
+    span = get_current_span().get_span_context()
+    if not span.trace_flags.sampled:
+        return {}
+    return {"trace_id": f"{span.trace_id:032x}", "span_id": f"{span.span_id:016x}"}
+
+
+def traceparent() -> str | None:
+    """Return what names the present span to other processes (W3C), sampled or not."""
+    span = get_current_span().get_span_context()
+    if not span.is_valid:
+        return None
+    return f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}"
 
 
 def route_template(scope: Scope) -> str | None:

@@ -41,6 +41,7 @@ from newel.pool import FairPool, watch
 from newel.principal import Principal
 from newel.scope import SCOPED, Scope, ScopedSession, SystemScope
 from newel.statements import Statements
+from newel.telemetry import traced
 
 __all__ = [
     "UNWATCHED",
@@ -238,7 +239,8 @@ class Work(Unit):
         """Commit (or, on an exception, roll back) and give the connection back."""
         try:
             if self._session is not None:
-                await _end(self._session, commit=kind is None)
+                with traced("commit" if kind is None else "roll back"):
+                    await _end(self._session, commit=kind is None)
         finally:
             if kind is None:
                 for forget in self._after_commit:

@@ -63,6 +63,8 @@ async def _findings(root: Path) -> AsyncGenerator[Finding]:
         yield await _broker(app, settings)
     if app.state.carrier is not None:
         yield await _carrier(app)
+    if app.state.traces.export is not None:
+        yield await _traces(app)
     if app.state.redis is not None or settings.environment == "production":
         yield await _redis(app)
     async for finding in _database(app, settings):
@@ -137,6 +139,15 @@ async def _carrier(app: FastAPI) -> Finding:
     finally:
         await app.state.carrier.close()
     return Finding(name="jobs", status="ok", detail="JetStream answers")
+
+
+async def _traces(app: FastAPI) -> Finding:
+    try:
+        await app.state.traces.export.ping()
+    except AppError as error:
+        fix = "start the collector, or correct TRACES_URL; until then spans are lost"
+        return Finding(name="traces", status="warn", detail=error.detail, fix=fix)
+    return Finding(name="traces", status="ok", detail="the collector answers")
 
 
 async def _redis(app: FastAPI) -> Finding:

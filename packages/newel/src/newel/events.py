@@ -42,7 +42,7 @@ from sqlalchemy import Sequence as DatabaseSequence
 from sqlalchemy.orm import Mapped, mapped_column
 
 from newel.clock import utc_now
-from newel.context import request_id
+from newel.context import request_id, traceparent
 from newel.entity import Entity
 from newel.ids import uuid7
 from newel.principal import Principal, dump_principal
@@ -139,6 +139,7 @@ class OutboxEvent(Entity):
     payload: Mapped[dict[str, Any]] = mapped_column(JSON)
     caller: Mapped[str | None] = mapped_column(Text, default=None)
     request_id: Mapped[str | None] = mapped_column(String(64), default=None)
+    traceparent: Mapped[str | None] = mapped_column(String(55), default=None)
     occurred_at: Mapped[datetime] = mapped_column(default_factory=utc_now)
     published_at: Mapped[datetime | None] = mapped_column(default=None)
     topic: Mapped[str | None] = mapped_column(String(128), default=None)
@@ -186,6 +187,7 @@ def event_row(
         "payload": _adapter(type(event)).dump_python(event, mode="json"),
         "caller": None if caller is None else dump_principal(caller),
         "request_id": request_id.get(),
+        "traceparent": traceparent(),
         "occurred_at": now,
         "published_at": None if is_handled else now,
         "topic": topic_of(type(event)),

@@ -51,6 +51,7 @@ class Handler(Generic[E]):
             "concurrency_key": f"{self.job.name}:{row.aggregate_id}",
             "place": row.position,
             "request_id": row.request_id,
+            "traceparent": row.traceparent,
         }
 
 

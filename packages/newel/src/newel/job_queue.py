@@ -74,6 +74,7 @@ class Claimed(NamedTuple):
     arguments: str
     caller: str | None
     request_id: str | None
+    traceparent: str | None
     run_at: datetime
     concurrency_key: str | None
     attempt: int

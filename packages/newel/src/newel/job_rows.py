@@ -128,6 +128,7 @@ class JobRow(Entity):
     owner_id: Mapped[UUID | None]
     tenant_id: Mapped[UUID | None]
     request_id: Mapped[str | None] = mapped_column(String(64))
+    traceparent: Mapped[str | None] = mapped_column(String(55))
     run_at: Mapped[datetime]
     unique_key: Mapped[str | None]
     concurrency_key: Mapped[str | None]

@@ -42,7 +42,7 @@ from sqlalchemy.orm import Session
 from typing_extensions import TypedDict  # pydantic refuses the one of Python 3.11
 
 from newel.clock import utc_now
-from newel.context import request_id
+from newel.context import request_id, traceparent
 from newel.db import Work
 from newel.depends import resolve
 from newel.ids import uuid7
@@ -166,6 +166,7 @@ class Job(Generic[P, R]):
             "owner_id": None if caller is None else caller.id,
             "tenant_id": None if caller is None else caller.tenant_id,
             "request_id": request_id.get(),
+            "traceparent": traceparent(),
             "run_at": self.run_at or now,
             "max_attempts": 1 + self.retries,
             "created_at": now,

@@ -31,7 +31,7 @@ from pydantic import SecretStr
 from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, WrappedLogger
 
-from newel.context import request_id
+from newel.context import request_id, trace_ids
 
 __all__ = ["LogFormat", "LogLevel", "configure_logs", "log_request"]
 
@@ -53,7 +53,7 @@ _MIN_SECRET_LENGTH: Final = 8
 
 _REDACTED: Final = "[redacted]"
 _CUT: Final = "..."
-_FIRST: Final = ("timestamp", "level", "logger", "event", "request_id")
+_FIRST: Final = ("timestamp", "level", "logger", "event", "request_id", "trace_id", "span_id")
 
 _NAMES: Final = (
     r"(?:passw(?:or)?d|passphrase|secret|token|authorization|cookie|credential"
@@ -161,7 +161,8 @@ _access_of_logging: Final = logging.getLogger(_ACCESS_LOGGER)
 
 def _sole_listener() -> _LineHandler | None:
     """Return the handler of ``configure_logs`` if the line of a request would end there alone."""
-    handlers = logging.root.handlers
+    # Who wants errors alone, such as an error tracker, does not listen to this.
+    handlers = [handler for handler in logging.root.handlers if handler.level <= logging.INFO]
     if len(handlers) != 1 or _access_of_logging.handlers or structlog.contextvars.get_contextvars():
         return None
     handler = handlers[0]
@@ -203,6 +204,7 @@ def _add_context(_logger: WrappedLogger, _method: str, event: EventDict) -> Even
     present = request_id.get()
     if present is not None:
         event["request_id"] = present
+    event.update(trace_ids())
     stack = event.pop("stack_info", None) or event.pop("stack", None)
     if stack:
         event["stack"] = _Trace(stack)

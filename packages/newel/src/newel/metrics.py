@@ -92,11 +92,13 @@ async def metrics(request: Request) -> Response:
     gauges: dict[str, Mapping[Any, int]] = {"newel_database_connections": database.connections()}
     with suppress(Unavailable):  # the rest is wanted most when the database is away
         gauges["newel_jobs"] = await count_all_open(database)
+    export = state.traces.export
     text, media_type = prometheus.render(
         state.metrics.series,
         buckets=BUCKETS,
         in_flight=state.metrics.in_flight,
         gauges=gauges,
+        counters={} if export is None else {"newel_spans": export.counts()},
         accept=request.headers.get("accept", ""),
     )
     return Response(text, media_type=media_type)

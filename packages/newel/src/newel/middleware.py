@@ -35,6 +35,7 @@ from newel.metrics import RequestMetrics
 from newel.problems import MEDIA_TYPE, problem_response
 from newel.revalidation import NotModified
 from newel.settings import Settings
+from newel.telemetry import Traces
 
 __all__ = [
     "REDOC_POLICY",
@@ -49,16 +50,20 @@ __all__ = [
 
 _log = structlog.get_logger("newel.middleware")
 
-_STARTS: Final = frozenset({"http.response.start", "websocket.http.response.start"})
 _SLOWEST_BYTES_PER_SECOND: Final = 16 * 1024
+_STARTS: Final = frozenset({"http.response.start", "websocket.http.response.start"})
 
 
 def default_middleware(
-    settings: Settings, *, metrics: RequestMetrics | None = None
+    settings: Settings, *, metrics: RequestMetrics | None = None, traces: Traces | None = None
 ) -> list[Middleware]:
-    """Return what every request passes through, outermost first; ``metrics`` counts them."""
+    """Return what every request passes through, outermost first.
+
+    ``metrics`` counts them, ``traces`` makes spans of what they do.
+    """
+    proxies = settings.trusted_proxies
     chain = [
-        Middleware(RequestContext, trusted_proxies=settings.trusted_proxies, metrics=metrics),
+        Middleware(RequestContext, trusted_proxies=proxies, metrics=metrics, traces=traces),
         Middleware(
             SecurityHeaders,
             https_only=settings.environment == "production",
@@ -109,10 +114,12 @@ class RequestContext:
         *,
         trusted_proxies: Sequence[str] = (),
         metrics: RequestMetrics | None = None,
+        traces: Traces | None = None,
     ) -> None:
         self.app = app
         self.trusted_proxies = trusted_proxies
         self.metrics: RequestMetrics | None = metrics
+        self.traces: Traces = traces or Traces()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -145,7 +152,8 @@ class RequestContext:
         metrics = self.metrics = self.metrics or _metrics_of(scope)
         metrics.in_flight += 1
         try:
-            await self.app(scope, receive, answer)
+            with self.traces.here():
+                await self.app(scope, receive, answer)
         finally:
             metrics.in_flight -= 1
             self._account(metrics, scope, identity, status or 500, time.perf_counter() - began)
@@ -171,6 +179,7 @@ class RequestContext:
             duration_ms=round(seconds * 1000, 2),
             client_ip=context.client_ip(scope, self.trusted_proxies),
             user_id=None if user is None else str(user),
+            **context.trace_ids(),
         )
 
 

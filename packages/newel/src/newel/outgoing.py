@@ -33,9 +33,11 @@ from typing import Any, Final, Literal, cast
 
 import httpcore2
 import httpx2
+from opentelemetry.trace import SpanKind
 
-from newel.context import remaining_seconds
+from newel.context import remaining_seconds, traceparent
 from newel.errors import GatewayTimeout, UpstreamError
+from newel.telemetry import note, traced
 
 __all__ = [
     "Destinations",
@@ -171,6 +173,11 @@ class Destinations:
     ports: Container[int]
     hosts: AbstractSet[str] | None = None
     networks: Sequence[Network] | None = None
+
+    @property
+    def are_named(self) -> bool:
+        """Whether hosts or networks are listed: not just any of the internet."""
+        return self.hosts is not None or self.networks is not None
 
     def check(self, url: httpx2.URL | str) -> None:
         """Raise ``OutgoingError`` for a URL that may not be called, as far as it shows itself.
@@ -390,19 +397,11 @@ class _Transport(httpx2.AsyncBaseTransport):
         self._destinations.check(request.url)
         # httpx2 hands the extensions on to the request that follows a redirect.
         ends_at: float = request.extensions.setdefault(_DEADLINE, self._deadline())
-        url = request.url
-        call = httpcore2.Request(
-            request.method,
-            httpcore2.URL(
-                scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
-            ),
-            headers=request.headers.raw,
-            content=request.stream,
-            extensions=request.extensions,
-        )
-        with _classes():
+        said = {"http.request.method": request.method, "server.address": request.url.host}
+        with traced(request.method, kind=SpanKind.CLIENT, attributes=said), _classes():
             async with asyncio.timeout_at(ends_at):
-                answer = await self._pool.handle_async_request(call)
+                answer = await self._pool.handle_async_request(self._call(request))
+            note({"http.response.status_code": answer.status})
         response = _Response(
             answer.status,
             headers=answer.headers,
@@ -410,6 +409,21 @@ class _Transport(httpx2.AsyncBaseTransport):
         )
         response.max_bytes = self._max_response_bytes
         return response
+
+    def _call(self, request: httpx2.Request) -> httpcore2.Request:
+        url, headers, present = request.url, list(request.headers.raw), traceparent()
+        # To whom the service chose; where users choose, nobody else's logs get our ids.
+        if present is not None and self._destinations.are_named:
+            headers.append((b"traceparent", present.encode()))
+        return httpcore2.Request(
+            request.method,
+            httpcore2.URL(
+                scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
+            ),
+            headers=headers,
+            content=request.stream,
+            extensions=request.extensions,
+        )
 
     async def aclose(self) -> None:
         await self._pool.aclose()

@@ -34,6 +34,7 @@ from newel.publisher import check_broker
 from newel.revisions import ensure_current
 from newel.settings import Settings
 from newel.storage import LocalStorage, open_storage
+from newel.telemetry import Traces
 from newel.tokens import AccessTokens, KeyRing
 from newel.worker import WorkerLimits
 
@@ -44,9 +45,12 @@ _STORAGE_SECONDS: Final = 1.5
 """Less than what ``/ready`` waits for a check."""
 
 
-def open_ports(app: FastAPI, settings: Settings, *, clock: Clock) -> None:
+def open_ports(
+    app: FastAPI, settings: Settings, *, clock: Clock, traces: Traces | None = None
+) -> None:
     """Put on ``app.state`` what ``settings`` ask for; nothing is connected to yet.
 
+    Statements become spans of ``traces``.
     Raises ``ConfigurationError`` for a driver that is not installed and a URL that names none.
     """
     keys = KeyRing(settings.secret_key, previous=settings.secret_key_previous)
@@ -61,6 +65,8 @@ def open_ports(app: FastAPI, settings: Settings, *, clock: Clock) -> None:
     )
     state = app.state
     state.settings = settings
+    state.traces = traces or Traces()
+    state.traces.watch(database.engine.sync_engine, database.reading_engine.sync_engine)
     state.clock = clock
     state.keys = keys
     state.access_tokens = AccessTokens(
@@ -135,8 +141,10 @@ def secrets_of(settings: Settings) -> Iterator[str]:
         password = None if url is None else make_url(url).password
         if password:
             yield password
-    for url in (settings.mail_url, settings.broker_url or "", settings.jobs_url or ""):
-        if password := urlsplit(url).password:
+    if settings.sentry_dsn is not None:
+        yield settings.sentry_dsn.get_secret_value()
+    for url in (settings.mail_url, settings.broker_url, settings.jobs_url, settings.traces_url):
+        if password := urlsplit(url or "").password:
             yield from {password, unquote(password)}
 
 

@@ -39,7 +39,7 @@ from starlette.websockets import WebSocket, WebSocketState
 from newel import revalidation
 from newel.clock import utc_now
 from newel.console import error_page
-from newel.context import request_id
+from newel.context import request_id, trace_ids
 from newel.errors import (
     AppError,
     BadRequest,
@@ -99,6 +99,7 @@ class Problem(BaseModel):
     instance: str = Field(description="The path that was asked for")
     error: str = Field(description="The kind of error, for machines")
     request_id: str | None = Field(description="Names this request in the log")
+    trace_id: str | None = Field(None, description="Names its trace, if it is sampled")
     timestamp: datetime = Field(description="When it happened")
     errors: list[ProblemField] = Field(description="The refused fields, at most 50")
 
@@ -183,6 +184,7 @@ def _response(error: _Error, instance: str) -> Response:
         "instance": quote(_clean(instance[:1024]), safe="/:@!$&'()*+,;=~-._"),
         "error": error.code,
         "request_id": request_id.get(),
+        **{name: value for name, value in trace_ids().items() if name == "trace_id"},
         "timestamp": utc_now().isoformat(),
         "errors": [
             {"pointer": e.pointer, "code": e.code, "message": _clean(e.message)}

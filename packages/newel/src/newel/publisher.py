@@ -18,6 +18,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import structlog
+from opentelemetry.trace import SpanKind
 from sqlalchemy import (
     Column,
     ColumnElement,
@@ -41,12 +42,14 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from newel.broker import Broker, Message, full_topic
+from newel.context import traceparent
 from newel.db import Database
 from newel.entity import Entity, UTCDateTime
 from newel.events import OUTBOX, event_type
 from newel.health import Degraded
 from newel.job_rows import from_now
 from newel.jobs import Backoff
+from newel.telemetry import Traces
 
 __all__ = ["Publisher", "check_broker", "watch_backlog"]
 
@@ -114,7 +117,16 @@ class Publisher:
     Of several that run, one at a time sends; ``name`` tells them apart.
     """
 
-    def __init__(self, database: Database, broker: Broker, *, name: str, service: str) -> None:
+    def __init__(
+        self,
+        database: Database,
+        broker: Broker,
+        *,
+        name: str,
+        service: str,
+        traces: Traces | None = None,
+    ) -> None:
+        self._traces = traces or Traces()
         self._database = database
         self._broker = broker
         self._name = name
@@ -152,12 +164,21 @@ class Publisher:
                     return
                 try:
                     async with asyncio.timeout(SEND_SECONDS):
-                        await self._broker.publish(self._message(row))
+                        await self._publish(row)
                 except Exception as error:  # noqa: BLE001 - whatever it is, it was not sent
                     done.refused[row.aggregate_id] = error
                     return
             done.sent.append(row.id)
             done.moved.add(row.aggregate_id)
+
+    async def _publish(self, row: Row[*tuple[Any, ...]]) -> None:
+        """Publish one event, in the trace of the request that recorded it."""
+        if row.traceparent is None:
+            await self._broker.publish(self._message(row))
+            return
+        name = f"publish {event_type(row.name)}"
+        with self._traces.follow(name, parent=row.traceparent, kind=SpanKind.PRODUCER):
+            await self._broker.publish(self._message(row))
 
     def _message(self, row: Row[*tuple[Any, ...]]) -> Message:
         return Message(
@@ -170,6 +191,7 @@ class Publisher:
             occurred_at=row.occurred_at,
             data=row.payload,
             request_id=row.request_id,
+            traceparent=traceparent() or row.traceparent,
         )
 
     async def _answers(self) -> bool:

@@ -109,6 +109,9 @@ class Settings(BaseSettings):
     openapi_url: str = "/api/openapi.json"
 
     metrics_token: SecretStr | None = None
+    traces_url: str | None = None
+    traces_ratio: Annotated[float, Field(ge=0, le=1)] = 0.1
+    sentry_dsn: SecretStr | None = None
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "console"] = "json"
@@ -141,7 +144,7 @@ class Settings(BaseSettings):
         connections = self.database_pool_size + self.database_max_overflow
         return self.max_in_flight or 4 * connections
 
-    @field_validator("redis_url", mode="before")
+    @field_validator("redis_url", "traces_url", "sentry_dsn", mode="before")
     @classmethod
     def _blank_is_unset(cls, value: Any) -> Any:
         return None if value == "" else value  # compose.yaml cannot leave a variable out

@@ -38,6 +38,7 @@ from newel.job_rows import JobState
 from newel.jobs import GiveUp, Job, JobRun, LeaseLost, TryAgain
 from newel.publisher import Publisher, watch_backlog
 from newel.schedules import Schedule, tick
+from newel.telemetry import Traces, note_error
 
 __all__ = ["Background", "Worker", "WorkerLimits", "working"]
 
@@ -101,6 +102,7 @@ class Worker:
         self._queue = JobQueue(
             self._database, worker=self.name, lease_seconds=self.limits.lease_seconds
         )
+        self._traces: Traces = getattr(app.state, "traces", None) or Traces()
         carrier: Carrier | None = getattr(app.state, "carrier", None)
         self.dispatch: Dispatch = dispatch_by(self._queue, carrier)
         declared = {job.queue for job in background.jobs.values()}
@@ -232,19 +234,14 @@ class Worker:
 
     async def _attempt(self, declared: Job[..., Any], claimed: Claimed, run: JobRun) -> None:
         request_id.set(claimed.request_id)  # of this task alone
+        said = {"newel.job.id": str(claimed.id), "newel.job.attempt": claimed.attempt}
+        span = partial(self._traces.follow, f"job {claimed.name}", attributes=said)
         try:
             async with self._slots:
-                async with asyncio.timeout(declared.timeout_seconds), run.held:
-                    result = await declared.run(run, claimed.arguments)
-                done = Outcome(claimed.id, claimed.attempt, "done", result)
-                if not await run.commit(done):
-                    self._end(claimed, "done", result=result)
-        except LeaseLost:
-            _log.warning("lease_lost", job=claimed.name, job_id=str(claimed.id))
+                with span(parent=claimed.traceparent):
+                    await self._run(declared, claimed, run)
         except asyncio.CancelledError:
             self._cancelled(claimed, run)
-        except Exception as error:  # noqa: BLE001 - whatever a job raises is its failure
-            self._failed(declared, claimed, error)
         finally:
             await run.abandon()
             self._attempts.pop(claimed.id, None)
@@ -252,6 +249,18 @@ class Worker:
             self._slot.set()
             if claimed.concurrency_key is not None:
                 self._notice()
+
+    async def _run(self, declared: Job[..., Any], claimed: Claimed, run: JobRun) -> None:
+        try:
+            async with asyncio.timeout(declared.timeout_seconds), run.held:
+                result = await declared.run(run, claimed.arguments)
+            if not await run.commit(Outcome(claimed.id, claimed.attempt, "done", result)):
+                self._end(claimed, "done", result=result)
+        except LeaseLost:
+            _log.warning("lease_lost", job=claimed.name, job_id=str(claimed.id))
+        except Exception as error:  # noqa: BLE001 - whatever a job raises is its failure
+            note_error(error)
+            self._failed(declared, claimed, error)
 
     def _cancelled(self, claimed: Claimed, run: JobRun) -> None:
         if run.cancel_requested:
@@ -435,7 +444,8 @@ def _publisher(app: FastAPI, name: str) -> Publisher | None:
     if broker is None:
         return None
     service: str = app.state.settings.service_name
-    return Publisher(app.state.database, broker, name=name, service=service)
+    traces: Traces | None = getattr(app.state, "traces", None)
+    return Publisher(app.state.database, broker, name=name, service=service, traces=traces)
 
 
 @asynccontextmanager

@@ -70,6 +70,9 @@ VARIABLES: Final = (
     Variable("REDOC_URL", "`/api/redoc`", "ReDoc"),
     Variable("OPENAPI_URL", "`/api/openapi.json`", "the OpenAPI document"),
     Variable("METRICS_TOKEN", "", "what reads `/metrics`; without it nobody does in production"),
+    Variable("TRACES_URL", "", "OpenTelemetry collector: `http://host:4318`"),
+    Variable("TRACES_RATIO", "`0.1`", "which part of the requests is traced"),
+    Variable("SENTRY_DSN", "", "where errors are told"),
     Variable("LOG_LEVEL", "`INFO`", "`DEBUG`, `INFO`, `WARNING` or `ERROR`"),
     Variable("LOG_FORMAT", "`json`", "or `console`, for people"),
 )

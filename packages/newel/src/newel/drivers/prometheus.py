@@ -11,7 +11,12 @@ from itertools import accumulate
 from typing import Any, Protocol
 
 from prometheus_client import GCCollector, PlatformCollector, ProcessCollector
-from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector, CollectorRegistry
 
@@ -34,17 +39,23 @@ def render(
     buckets: Sequence[float],
     in_flight: int,
     gauges: Mapping[str, Mapping[Any, float]],
+    counters: Mapping[str, Mapping[Any, float]],
     accept: str,
 ) -> tuple[bytes, str]:
     """Return the text and its media type for a client that accepts ``accept``.
 
-    ``gauges`` are values by their state, by the metric's name. The process's own CPU, memory, file
-    descriptors and garbage collections are added.
+    ``gauges`` and ``counters`` are values by their state, by the metric's name. The process's own
+    CPU, memory, file descriptors and garbage collections are added.
     """
     families: list[Metric] = [_histogram(durations, buckets)]
     says = "Requests and websockets that are being answered."
     families.append(GaugeMetricFamily("http_requests_in_flight", says, value=in_flight))
-    families += [_gauge(name, by_state) for name, by_state in gauges.items()]
+    says = "How many there are, by state."
+    for name, by_state in gauges.items():
+        families.append(_by_state(GaugeMetricFamily(name, says, labels=["state"]), by_state))
+    says = "How many there were, by what became of them."
+    for name, by_state in counters.items():
+        families.append(_by_state(CounterMetricFamily(name, says, labels=["state"]), by_state))
     registry = CollectorRegistry()
     registry.register(_Collected(families))
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
@@ -74,8 +85,9 @@ def _histogram(
     return family
 
 
-def _gauge(name: str, by_state: Mapping[str, float]) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(name, "How many there are, by state.", labels=["state"])
+def _by_state(
+    family: GaugeMetricFamily | CounterMetricFamily, by_state: Mapping[str, float]
+) -> Metric:
     for state, value in by_state.items():
         family.add_metric([state], value)
     return family

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Literal, TypeVar, cast
 
 import structlog
+from opentelemetry.trace import SpanKind
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -23,6 +24,7 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from newel.errors import ConfigurationError, Unavailable
+from newel.telemetry import traced
 
 __all__ = ["RedisLink"]
 
@@ -31,6 +33,7 @@ T = TypeVar("T")
 _TOKEN_MILLISECONDS: Final = 86_400_000
 _SILENCE_SECONDS: Final = 1.0
 _CONNECTIONS: Final = 20
+_REDIS: Final = {"db.system.name": "redis"}
 
 # What is written on a connection that was reset raises RuntimeError in uvloop.
 _FAILURES: Final = (RedisError, OSError, RuntimeError)
@@ -132,7 +135,7 @@ class RedisLink:
     async def ping(self) -> None:
         """Ask for a sign of life, whatever was found before; raises ``Unavailable``."""
         self._next_try = 0.0
-        await self._call(self._client.ping)
+        await self._call("ping", self._client.ping)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -146,7 +149,7 @@ class RedisLink:
         """See ``cache_levels.Store``."""
         arguments = [secrets.token_hex(6), _TOKEN_MILLISECONDS, turn, _milliseconds(turn_seconds)]
         state, tokens, value, left = await self._call(
-            lambda: self._look(keys=self._keys(key, tags), args=arguments)
+            "look", lambda: self._look(keys=self._keys(key, tags), args=arguments)
         )
         return state.decode(), tokens, value, left / 1000
 
@@ -162,7 +165,7 @@ class RedisLink:
     ) -> None:
         """See ``cache_levels.Store``."""
         arguments = [tokens, value, _milliseconds(expire_seconds), turn]
-        await self._call(lambda: self._keep(keys=self._keys(key, tags), args=arguments))
+        await self._call("keep", lambda: self._keep(keys=self._keys(key, tags), args=arguments))
 
     async def forget(self, tags: Sequence[str]) -> None:
         """See ``cache_levels.Store``."""
@@ -175,7 +178,7 @@ class RedisLink:
                 commands.publish(self._channel, json.dumps([self._sender, *tags]))
                 await commands.execute()
 
-        await self._call(send)
+        await self._call("forget", send)
 
     async def listen(self, heard: Callable[[Sequence[str] | None], None]) -> None:
         """See ``cache_levels.Store``."""
@@ -231,27 +234,30 @@ class RedisLink:
         """See ``limits.Tally``."""
         arguments = [rate, step_us, full_us, cost]
         allowed, used_us = await self._call(
-            lambda: self._hit(keys=[self._limit(key)], args=arguments)
+            "hit", lambda: self._hit(keys=[self._limit(key)], args=arguments)
         )
         return bool(allowed), int(used_us)
 
     async def reset(self, key: str) -> None:
         """See ``limits.Tally``."""
-        await self._call(lambda: self._client.delete(self._limit(key)))
+        await self._call("reset", lambda: self._client.delete(self._limit(key)))
 
     def _limit(self, key: str) -> str:
         return f"{self._prefix}limit:{key}"
 
     # -------------------------------------------------------------------------------- the breaker
 
-    async def _call(self, command: Callable[[], Awaitable[T]]) -> T:
+    async def _call(self, name: str, command: Callable[[], Awaitable[T]]) -> T:
         """Run ``command`` in bounded time; raise ``Unavailable``, at once while it is away.
+
+        ``name`` is what a trace says of it: no key, since those hold addresses and callers.
 
         Who waits for a connection waits for us and not for Redis: that is no sign of its absence,
         and many at once must not let each process count by itself.
         """
-        async with self._free:
-            return await self._try(command)
+        with traced(f"redis {name}", kind=SpanKind.CLIENT, attributes=_REDIS):
+            async with self._free:
+                return await self._try(command)
 
     async def _try(self, command: Callable[[], Awaitable[T]]) -> T:
         if self._is_away:
