@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sample_schema import schema
 from sqlalchemy import (
     JSON,
     Boolean,
@@ -31,12 +32,10 @@ from sqlalchemy import (
     Uuid,
     false,
     func,
-    inspect,
     text,
     true,
 )
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.engine import Connection
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 from sqlalchemy.types import TypeDecorator, TypeEngine, UserDefinedType
@@ -173,31 +172,6 @@ async def execute(url: str, *statements: str, **values: Any) -> list[Any]:
             return rows
     finally:
         await engine.dispose()
-
-
-async def schema(url: str) -> dict[str, Any]:
-    """Return all there is to see of a database's schema, in a comparable form."""
-
-    def read(connection: Connection) -> dict[str, Any]:
-        found = inspect(connection)
-        return {
-            name: {
-                "columns": sorted((c["name"], str(c["type"]), c["nullable"], c["default"])
-                                  for c in found.get_columns(name)),
-                "primary key": found.get_pk_constraint(name),
-                "foreign keys": sorted(map(str, found.get_foreign_keys(name))),
-                "indexes": sorted(map(str, found.get_indexes(name))),
-                "checks": sorted(map(str, found.get_check_constraints(name))),
-            }
-            for name in found.get_table_names()
-        }  # fmt: skip
-
-    engine = create_async_engine(url, poolclass=NullPool)
-    async with engine.connect() as connection:
-        found = await connection.run_sync(read)
-    await engine.dispose()
-    found.pop("alembic_version", None)
-    return found
 
 
 async def fill(url: str, agents: int = 3) -> None:
