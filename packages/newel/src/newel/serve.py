@@ -1,5 +1,6 @@
 """``newel serve``: uvicorn, run by program, that starts only on the right schema and stops cleanly.
 
+With ``--workers`` or ``WEB_CONCURRENCY`` it is several processes: see ``newel.workers``.
 ``newel worker`` runs the service's jobs in a process of their own, without serving.
 
 On SIGTERM or Ctrl-C the service says *not ready* (``/ready`` is 503), goes on for
@@ -13,24 +14,45 @@ import asyncio
 import errno
 import gc
 import math
+import os
 import signal
 import socket
+import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Final
 
 import structlog
 import typer
 import uvicorn
 from fastapi import FastAPI
 
+from newel.connections import ConnectionConfig
 from newel.errors import ConfigurationError, Unavailable
+from newel.logs import configure_logs
+from newel.ports import secrets_of
 from newel.project import Project
 from newel.revisions import ensure_current
 from newel.settings import Settings
+from newel.workers import READY, Workers, inherited
 
 __all__ = ["Server", "run", "serve", "work", "worker"]
+
+_BACKLOG: Final = 2048
+_IDLE_SECONDS: Final = 75
+"""Longer than proxies keep a connection (60 seconds at most): else they ask when it has ended."""
+
+_UNREAD_MILLISECONDS: Final = 20_000
+"""How long a client may leave unread, or its network undelivered, what it was sent."""
+
+_LAST_ANSWERS_SECONDS: Final = 1.0
+"""How long a replaced process goes on, so that no client's next request meets a closed door."""
+
+_JOBS_SECONDS: Final = 40.0
+"""How long a process may take at its end besides: jobs have 25 seconds."""
 
 _log = structlog.get_logger("newel.serve")
 
@@ -39,26 +61,31 @@ class Server(uvicorn.Server):
     """uvicorn's server with a drain: not ready first, then no new connections, then the end."""
 
     def __init__(
-        self, app: FastAPI, listener: socket.socket, *, drain_seconds: float = 0.0
+        self,
+        app: FastAPI,
+        listener: socket.socket,
+        *,
+        drain_seconds: float = 0.0,
+        on_ready: Callable[[], None] | None = None,
     ) -> None:
-        super().__init__(_config(app))
+        self._bounds = _config(app)
+        super().__init__(self._bounds)
         self._app = app
         self._listener = listener
         self._drain_seconds = drain_seconds
+        self._on_ready = on_ready
         self._stop_at: float | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and log where.
+        """Start, and tell that it serves.
 
         What lives by now lives until the end: the garbage collector need not look at it again.
         """
         await super().startup(sockets)
         gc.collect()
         gc.freeze()
-        host, port = self._listener.getsockname()[:2]
-        address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        docs = None if self._app.docs_url is None else f"{address}{self._app.docs_url}"
-        _log.info("serving", url=address, docs=docs, stop="Ctrl-C")
+        if self._on_ready is not None:
+            self._on_ready()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Start the drain; on a second Ctrl-C stop at once.
@@ -69,10 +96,14 @@ class Server(uvicorn.Server):
         if self._stop_at is not None and sig == signal.SIGINT:
             self.force_exit = self.should_exit = True
             return
-        self._app.state.draining = True
         # Somebody at a terminal does not wait for a load balancer.
-        wait = 0.0 if sig == signal.SIGINT else self._drain_seconds
-        self._stop_at = time.monotonic() + wait
+        self.drain(0.0 if sig == signal.SIGINT else self._drain_seconds)
+
+    def drain(self, seconds: float) -> None:
+        """Say *not ready*, end connections with their next answer, and stop in so many seconds."""
+        if self._stop_at is None:
+            self._app.state.draining = self._bounds.draining = True
+            self._stop_at = time.monotonic() + seconds
 
     async def on_tick(self, counter: int) -> bool:
         """Tell whether it is time to stop; uvicorn asks ten times a second."""
@@ -85,7 +116,7 @@ def _listen(host: str, port: int) -> socket.socket:
     """Return a socket bound to ``host`` and ``port``; a ``ConfigurationError`` says why not."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=2048)
+        listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
         raise ConfigurationError(
             f"Port {port} on {host} cannot be used: {_reason(error)}",
@@ -93,6 +124,9 @@ def _listen(host: str, port: int) -> socket.socket:
             if error.errno == errno.EADDRINUSE
             else "choose another --host or --port",
         ) from None
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections inherit it
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNREAD_MILLISECONDS)
+    return listener
 
 
 def _reason(error: OSError) -> str:
@@ -103,6 +137,14 @@ def _reason(error: OSError) -> str:
 
 async def run(app: FastAPI, *, host: str, port: int, drain_seconds: float = 0.0) -> None:
     """Serve ``app`` until SIGTERM or Ctrl-C; raises ``ConfigurationError`` instead of starting."""
+    await _check(app)
+    with _listen(host, port) as listener:
+        say = partial(_say_where, app, listener)
+        server = Server(app, listener, drain_seconds=drain_seconds, on_ready=say)
+        await server.serve(sockets=[listener])
+
+
+async def _check(app: FastAPI) -> None:
     settings: Settings = app.state.settings
     if settings.role == "worker":
         raise ConfigurationError(
@@ -110,19 +152,71 @@ async def run(app: FastAPI, *, host: str, port: int, drain_seconds: float = 0.0)
         )
     with suppress(Unavailable):  # it may start before its database, and comes up not ready
         await ensure_current(app.state.database, settings.migrations)
-    with _listen(host, port) as listener:
-        await Server(app, listener, drain_seconds=drain_seconds).serve(sockets=[listener])
 
 
-def _config(app: FastAPI) -> uvicorn.Config:
+def _say_where(app: FastAPI, listener: socket.socket) -> None:
+    host, port = listener.getsockname()[:2]
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    docs = None if app.docs_url is None else f"{address}{app.docs_url}"
+    processes = app.state.settings.web_concurrency
+    _log.info("serving", url=address, docs=docs, processes=processes, stop="Ctrl-C")
+
+
+async def _run_as_worker(app: FastAPI, *, channel: int, drain_seconds: float) -> None:
+    """Serve on the socket that comes by ``channel``, until told to stop or nobody is there."""
+    end, listener = inherited(channel)
+
+    def say() -> None:
+        end.send(READY)
+        _log.info("process_serves", process=os.getpid())
+
+    def hear() -> None:
+        asyncio.get_running_loop().remove_reader(end)
+        if end.recv(1) == b"":
+            signal.raise_signal(signal.SIGTERM)
+        else:
+            server.drain(max(drain_seconds, _LAST_ANSWERS_SECONDS))
+
+    server = Server(app, listener, drain_seconds=drain_seconds, on_ready=say)
+    with end, listener:
+        await _check(app)
+        asyncio.get_running_loop().add_reader(end, hear)
+        await server.serve(sockets=[listener])
+
+
+async def _run_workers(app: FastAPI, *, host: str, port: int, drain_seconds: float) -> int:
     settings: Settings = app.state.settings
-    return uvicorn.Config(
+    configure_logs(
+        level=settings.log_level, format=settings.log_format, secrets=list(secrets_of(settings))
+    )
+
+    def command(channel: int) -> list[str]:
+        # -P: nothing is imported from the working directory by accident.
+        newel = [sys.executable, "-P", "-m", "newel", "serve"]
+        return [*newel, "--channel", str(channel), "--drain-seconds", str(drain_seconds)]
+
+    with _listen(host, port) as listener:
+        stop_seconds = drain_seconds + settings.request_timeout_seconds + _JOBS_SECONDS
+        workers = Workers(
+            command, listener, count=settings.web_concurrency, stop_seconds=stop_seconds
+        )
+        return await workers.run(on_ready=partial(_say_where, app, listener))
+
+
+def _config(app: FastAPI) -> ConnectionConfig:
+    settings: Settings = app.state.settings
+    return ConnectionConfig(
         app,
+        header_seconds=settings.header_timeout_seconds,
+        most=settings.max_connections,
+        websocket_bytes=settings.websocket_max_bytes,
         lifespan="on",
         log_config=None,  # the service's own logs are set up by its lifespan
         access_log=False,  # so is its access log, with request ids
         proxy_headers=False,  # the client's address comes from TRUSTED_PROXIES alone
         server_header=False,
+        backlog=_BACKLOG,
+        timeout_keep_alive=_IDLE_SECONDS,
         timeout_graceful_shutdown=math.ceil(settings.request_timeout_seconds) + 1,
     )
 
@@ -134,12 +228,24 @@ def serve(
         float,
         typer.Option(min=0, help="How long to go on, not ready, after SIGTERM."),
     ] = 0.0,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; without it WEB_CONCURRENCY.")
+    ] = None,
+    channel: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Run the service until SIGTERM or Ctrl-C; it starts on a schema it matches, or not at all."""
+    if workers is not None:
+        os.environ["WEB_CONCURRENCY"] = str(workers)  # for its settings, and those of the processes
     app = Project.find().load_app()
-    loop = _config(app).get_loop_factory()
-    with asyncio.Runner(loop_factory=loop) as runner:
-        runner.run(run(app, host=host, port=port, drain_seconds=drain_seconds))
+    settings: Settings = app.state.settings
+    if channel is None and settings.web_concurrency > 1:
+        running = _run_workers(app, host=host, port=port, drain_seconds=drain_seconds)
+        raise typer.Exit(asyncio.run(running))
+    with asyncio.Runner(loop_factory=_config(app).get_loop_factory()) as runner:
+        if channel is None:
+            runner.run(run(app, host=host, port=port, drain_seconds=drain_seconds))
+        else:
+            runner.run(_run_as_worker(app, channel=channel, drain_seconds=drain_seconds))
 
 
 async def work(app: FastAPI) -> None:

@@ -1,0 +1,241 @@
+"""Workers: processes that serve on one socket, replaced when they die and, on SIGHUP, in turn.
+
+    await Workers(command, listener, count=4, stop_seconds=60).run()
+
+Each is ``newel serve`` again, in an interpreter of its own, with a channel to this process: by it
+the socket goes there and "ready" comes back, and who finds its other end closed stops.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Final
+
+import structlog
+
+__all__ = ["READY", "RETIRE", "Workers", "inherited"]
+
+READY: Final = b"1"
+"""What a process says when it serves."""
+
+RETIRE: Final = b"0"
+"""What a process is told when another one has taken its place."""
+
+_START_SECONDS: Final = 60.0
+_LAST_WORDS_SECONDS: Final = 5.0
+_SHORT_LIFE_SECONDS: Final = 60.0
+_PAUSE_SECONDS: Final = (0.5, 30.0)
+_log = structlog.get_logger("newel.workers")
+
+
+def inherited(channel: int) -> tuple[socket.socket, socket.socket]:
+    """Return a worker's end of the channel with that number, and the socket to serve on."""
+    end = socket.socket(fileno=channel)
+    _, [listener], _, _ = socket.recv_fds(end, 1, 1)
+    return end, socket.socket(fileno=listener)
+
+
+class Workers:
+    """``count`` processes that serve on ``listener``; ``command`` gets the channel's number.
+
+    A process that dies is started again, after a pause that grows while it dies soon. SIGHUP
+    replaces them one by one, each when its successor serves. SIGTERM and Ctrl-C stop all; who is
+    there ``stop_seconds`` later is killed.
+    """
+
+    def __init__(
+        self,
+        command: Callable[[int], Sequence[str]],
+        listener: socket.socket,
+        *,
+        count: int,
+        stop_seconds: float,
+    ) -> None:
+        self._command = command
+        self._listener = listener
+        self._count = count
+        self._stop_seconds = stop_seconds
+        self._places: list[_Place] = []
+        self._stopping = asyncio.Event()
+        self._restarting = asyncio.Event()
+
+    async def run(self, *, on_ready: Callable[[], None]) -> int:
+        """Serve until a signal; return the exit code: the first process's if it does not start."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop, number)
+        loop.add_signal_handler(signal.SIGHUP, self._restarting.set)
+        self._places = [_Place(self._command, self._listener) for _ in range(self._count)]
+        first, *others = self._places
+        if not await first.start():  # it has said why
+            code = await first.end(self._stop_seconds)
+            return 0 if self._stopping.is_set() else max(code, 1)
+        await asyncio.gather(*(place.start() for place in others))
+        tasks = [asyncio.create_task(place.keep()) for place in self._places]
+        tasks.append(asyncio.create_task(self._restart_when_asked()))
+        if not self._stopping.is_set():
+            on_ready()
+        await self._stopping.wait()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(place.end(self._stop_seconds) for place in self._places))
+        return 0
+
+    def _stop(self, number: signal.Signals) -> None:
+        """Pass a signal on; a second Ctrl-C reaches them too."""
+        self._stopping.set()
+        # Else whoever connects now would wait for an answer that nobody gives.
+        self._listener.close()
+        for place in self._places:
+            place.send(number)
+
+    async def _restart_when_asked(self) -> None:
+        while True:
+            await self._restarting.wait()
+            self._restarting.clear()
+            _log.info("restarting", processes=self._count)
+            for place in self._places:
+                if not await place.replace():
+                    break
+
+
+class _Process:
+    """A process and the channel to it."""
+
+    def __init__(self, process: asyncio.subprocess.Process, channel: socket.socket) -> None:
+        self.id = process.pid
+        self.began = time.monotonic()
+        self._process = process
+        self._channel = channel
+
+    @classmethod
+    async def start(
+        cls, command: Callable[[int], Sequence[str]], listener: socket.socket
+    ) -> _Process:
+        ours, theirs = socket.socketpair()
+        ours.settimeout(0)
+        with theirs:
+            socket.send_fds(ours, [b"."], [listener.fileno()])
+            number = theirs.fileno()
+            process = await asyncio.create_subprocess_exec(
+                *command(number),
+                stdin=asyncio.subprocess.DEVNULL,
+                pass_fds=[number],
+                start_new_session=True,  # Ctrl-C comes here, and is passed on
+            )
+        return cls(process, ours)
+
+    async def is_ready(self) -> bool:
+        """Wait until it serves, or does not."""
+        with suppress(TimeoutError, OSError):
+            async with asyncio.timeout(_START_SECONDS):
+                return await asyncio.get_running_loop().sock_recv(self._channel, 1) == READY
+        return False
+
+    async def ended(self) -> int:
+        """Wait for its end; return its exit code."""
+        code = await self._process.wait()
+        self._channel.close()
+        return code
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal; asyncio's own way takes the exit code from who waits for it."""
+        if self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.id, number)
+
+    def retire(self) -> None:
+        """Tell it that another one has its place."""
+        with suppress(OSError):
+            self._channel.send(RETIRE)
+
+
+class _Place:
+    """The place of one process, which others have after it."""
+
+    def __init__(self, command: Callable[[int], Sequence[str]], listener: socket.socket) -> None:
+        self._command = command
+        self._listener = listener
+        self._process: _Process | None = None
+        self._retired: set[_Process] = set()
+        self._changing = asyncio.Lock()
+        self._pause_seconds = 0.0
+
+    async def start(self) -> bool:
+        """Start a process in this place; tell whether it serves. One that does not is killed."""
+        self._process = await _Process.start(self._command, self._listener)
+        return await self._is_good(self._process)
+
+    async def _is_good(self, process: _Process) -> bool:
+        if await process.is_ready():
+            return True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WORDS_SECONDS):
+                await process.ended()
+        process.send(signal.SIGKILL)
+        return False
+
+    async def keep(self) -> None:
+        """Start another one whenever the process of this place has died."""
+        while True:
+            process = self._present
+            code = await process.ended()
+            async with self._changing:
+                if process is not self._process:
+                    continue  # it was replaced
+                least, most = _PAUSE_SECONDS
+                is_old = time.monotonic() - process.began > _SHORT_LIFE_SECONDS
+                self._pause_seconds = (
+                    0.0 if is_old else min(max(least, 2 * self._pause_seconds), most)
+                )
+                _log.error(
+                    "process_died", process=process.id, code=code, again_in=self._pause_seconds
+                )
+                await asyncio.sleep(self._pause_seconds)
+                await self.start()
+
+    async def replace(self) -> bool:
+        """Start a successor and, when it serves, retire who is here; tell whether that was done."""
+        async with self._changing:
+            successor = await _Process.start(self._command, self._listener)
+            self._retired.add(successor)  # to be ended too, should we be stopped here
+            old = self._present
+            if not await self._is_good(successor):
+                _log.error("restart_given_up", process=successor.id, kept=old.id)
+                return False
+            self._process = successor
+            self._retired = {old}
+            old.retire()
+        await old.ended()
+        _log.info("process_replaced", old=old.id, process=successor.id)
+        return True
+
+    @property
+    def _present(self) -> _Process:
+        if self._process is None:
+            raise RuntimeError("nothing was started here")
+        return self._process
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to whoever is here."""
+        for process in (self._process, *self._retired):
+            if process is not None:
+                process.send(number)
+
+    async def end(self, seconds: float) -> int:
+        """Wait until nobody is here, and kill who takes longer; return the exit code."""
+        self.send(signal.SIGTERM)
+        everybody = [one for one in (self._process, *self._retired) if one is not None]
+        ends = [asyncio.create_task(one.ended()) for one in everybody]
+        if not ends:
+            return 0
+        await asyncio.wait(ends, timeout=seconds)
+        self.send(signal.SIGKILL)
+        return (await asyncio.gather(*ends))[0]

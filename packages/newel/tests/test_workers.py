@@ -1,0 +1,280 @@
+"""``newel.workers``: one socket, several processes, none of which anybody misses."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import psutil
+import pytest
+from sample_runs import Service, error_lines, make_service, wait_until
+from structlog.testing import capture_logs
+
+from newel import workers
+from newel.workers import Workers
+
+CHILD = """
+import os, select, signal, socket, sys, time
+end = socket.socket(fileno=int(sys.argv[1]))
+_, [number], _, _ = socket.recv_fds(end, 1, 1)
+listener = socket.socket(fileno=number)
+mode = open(sys.argv[2]).read()
+if mode == "broken":
+    sys.exit(3)
+if mode == "stubborn":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+else:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+end.send(b"1")
+if mode == "dying":
+    sys.exit(4)
+while True:
+    ready, _, _ = select.select([end, listener], [], [])
+    if end in ready:
+        sys.exit(0)
+    try:
+        client, _ = listener.accept()
+    except BlockingIOError:
+        continue
+    client.sendall(str(os.getpid()).encode())
+    client.close()
+"""
+
+
+class Crew:
+    """Workers of a few lines of Python each, which answer with their process id."""
+
+    def __init__(self, folder: Path, *, stop_seconds: float) -> None:
+        self.mode = folder / "mode"
+        self.mode.write_text("good")
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.address = self.listener.getsockname()
+        self.ready = asyncio.Event()
+        self.workers = Workers(self.command, self.listener, count=2, stop_seconds=stop_seconds)
+
+    def command(self, channel: int) -> list[str]:
+        return [sys.executable, "-S", "-c", CHILD, str(channel), str(self.mode)]
+
+    async def run(self) -> int:
+        with self.listener:
+            return await self.workers.run(on_ready=self.ready.set)
+
+    async def ask(self) -> int:
+        reader, writer = await asyncio.open_connection(*self.address)
+        answer = await reader.read()
+        writer.close()
+        return int(answer)
+
+
+def processes() -> set[int]:
+    """Return who is there of us."""
+    return {one.pid for one in psutil.Process().children() if is_ours(one)}
+
+
+def is_ours(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):  # it has just ended, or nobody has asked for its code yet
+        return CHILD in process.cmdline()
+    return False
+
+
+async def until(holds: Callable[[], object]) -> None:
+    async with asyncio.timeout(30):
+        while not holds():  # noqa: ASYNC110 - it happens in other processes
+            await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def at_work(folder: Path, *, stop_seconds: float = 30) -> AsyncGenerator[Crew]:
+    crew = Crew(folder, stop_seconds=stop_seconds)
+    running = asyncio.create_task(crew.run())
+    try:
+        async with asyncio.timeout(40):
+            await crew.ready.wait()
+            yield crew
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert await running == 0
+    finally:
+        running.cancel()
+        for process in psutil.Process().children():
+            if is_ours(process):
+                process.kill()
+    assert processes() == set()
+
+
+@pytest.mark.anyio
+async def test_all_serve_on_one_socket_and_end_together(tmp_path: Path) -> None:
+    async with at_work(tmp_path) as crew:
+        both = processes()
+        assert len(both) == 2
+        assert {await crew.ask() for _ in range(5)} <= both
+    with pytest.raises(ConnectionRefusedError):
+        await crew.ask()
+
+
+@pytest.mark.anyio
+async def test_who_dies_is_replaced(tmp_path: Path) -> None:
+    async with at_work(tmp_path) as crew:
+        before = processes()
+        victim = min(before)
+        with capture_logs() as logs:
+            os.kill(victim, signal.SIGKILL)
+            await until(lambda: len(processes() - {victim}) == 2)
+        assert await crew.ask() in processes()
+    [line] = [line for line in logs if line["event"] == "process_died"]
+    assert (line["process"], line["code"]) == (victim, -signal.SIGKILL)
+
+
+@pytest.mark.anyio
+async def test_who_dies_again_and_again_is_given_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "_PAUSE_SECONDS", (0.01, 0.05))
+    with capture_logs() as logs:
+        async with at_work(tmp_path) as crew:
+            crew.mode.write_text("dying")
+            os.kill(min(processes()), signal.SIGKILL)
+            await until(lambda: len(logs) >= 6)
+            crew.mode.write_text("good")
+    pauses = [line["again_in"] for line in logs if line["event"] == "process_died"]
+    assert pauses[:5] == [0.01, 0.02, 0.04, 0.05, 0.05]
+
+
+@pytest.mark.anyio
+async def test_a_restart_replaces_each_when_its_successor_serves(tmp_path: Path) -> None:
+    async with at_work(tmp_path) as crew:
+        before = processes()
+        least = 2
+        with capture_logs() as logs:
+            os.kill(os.getpid(), signal.SIGHUP)
+            while len([line for line in logs if line["event"] == "process_replaced"]) < 2:
+                assert await crew.ask()
+                least = min(least, len(processes()))
+        assert least == 2, "one was stopped before another one served"
+        assert not processes() & before
+        assert len(processes()) == 2
+
+
+@pytest.mark.anyio
+async def test_a_restart_that_fails_leaves_everybody_in_place(tmp_path: Path) -> None:
+    async with at_work(tmp_path) as crew:
+        before = processes()
+        crew.mode.write_text("broken")
+        with capture_logs() as logs:
+            os.kill(os.getpid(), signal.SIGHUP)
+            await until(lambda: any(line["event"] == "restart_given_up" for line in logs))
+        await until(lambda: processes() == before)
+        assert await crew.ask() in before
+        crew.mode.write_text("good")
+        os.kill(os.getpid(), signal.SIGHUP)
+        await until(lambda: len(processes()) == 2 and not processes() & before)
+
+
+@pytest.mark.anyio
+async def test_who_does_not_stop_is_killed(tmp_path: Path) -> None:
+    async with at_work(tmp_path, stop_seconds=0.5) as crew:
+        crew.mode.write_text("stubborn")
+        before = processes()
+        os.kill(os.getpid(), signal.SIGHUP)
+        await until(lambda: len(processes()) == 2 and not processes() & before)
+
+
+@pytest.mark.anyio
+async def test_the_first_one_that_fails_is_the_end(tmp_path: Path) -> None:
+    crew = Crew(tmp_path, stop_seconds=5)
+    crew.mode.write_text("broken")
+
+    assert await crew.run() == 3
+    assert not crew.ready.is_set()
+
+
+def test_a_process_ends_with_who_started_it(tmp_path: Path) -> None:
+    program = (
+        "import asyncio, sys, pathlib; sys.path.insert(0, sys.argv[1]); import test_workers\n"
+        "crew = test_workers.Crew(pathlib.Path(sys.argv[2]), stop_seconds=5)\n"
+        "asyncio.run(crew.run())"
+    )
+    here = str(Path(__file__).parent)
+    command = [sys.executable, "-c", program, here, str(tmp_path)]
+    with psutil.Popen(command) as parent:
+        wait_until(lambda: len(parent.children()) == 2, seconds=40)
+        children = parent.children()
+        parent.kill()
+    _, alive = psutil.wait_procs(children, timeout=30)
+    assert not alive
+
+
+# ----------------------------------------------------------------------------------- with a service
+
+REDIS = {"REDIS_URL": "redis://127.0.0.1:1/0"}  # nobody is there: each does without it
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Service:
+    return make_service(tmp_path_factory.mktemp("workers") / "service")
+
+
+def test_clients_notice_nothing_of_a_restart(two: Service) -> None:
+    with two.serving("--workers", "2", LOG_LEVEL="INFO", API_LIMIT="100000/minute", **REDIS) as run:
+        serves = [line["process"] for line in run.log if line["event"] == "process_serves"]
+        assert len(serves) == 2
+        assert run.log[-1]["processes"] == 2
+        run.process.send_signal(signal.SIGHUP)
+        failed, answers = 0, 0
+        with httpx2.Client(base_url=run.url, timeout=30) as client:
+            replaced = iter_events(run, "process_replaced", times=2)
+            while not replaced():
+                answer = client.get("/api/v1/notes")
+                answers += 1
+                failed += answer.status_code != 200
+        assert failed == 0
+        assert answers > 10
+        victims = [psutil.Process(line["process"]) for line in run.log if "old" in line]
+        assert not {one.pid for one in victims} & set(serves)
+        run.process.send_signal(signal.SIGTERM)
+        assert run.process.wait(60) == 0
+        _, alive = psutil.wait_procs(victims, timeout=10)
+        assert not alive
+
+
+def iter_events(running: Any, event: str, *, times: int) -> Callable[[], bool]:
+    """Return what tells whether so many lines with this event were logged."""
+    lines = running.lines()
+
+    def are_there() -> bool:
+        while not running._lines.empty():
+            next(lines)
+        return sum(line["event"] == event for line in running.log) >= times
+
+    return are_there
+
+
+def test_several_that_cannot_start_say_why_once(two: Service, tmp_path: Path) -> None:
+    empty = f"sqlite+aiosqlite:///{tmp_path}/empty.db"
+    done = two.run("serve", "--port", "0", "--workers", "2", DATABASE_URL=empty, **REDIS)
+
+    assert done.returncode == 1
+    assert error_lines(done.stderr)[0] == "The database has no tables yet, the code wants 0001"
+
+
+def test_several_count_in_one_place_or_not_at_all(two: Service) -> None:
+    done = two.run("serve", "--port", "0", "--workers", "2")
+
+    assert done.returncode == 1
+    assert "WEB_CONCURRENCY=2 without REDIS_URL" in error_lines(done.stderr)[0]
+
+
+def test_the_command_line_runs_without_a_path(two: Service) -> None:
+    command = two.command("routes", "--json")
+    command["args"] = [sys.executable, "-m", "newel", "routes", "--json"]
+    with psutil.Popen(**command, stdout=-1) as process:
+        found = json.loads(process.stdout.read())
+    assert found
