@@ -32,10 +32,11 @@ from newel.mail import preview_router
 from newel.middleware import default_middleware
 from newel.modules import Module
 from newel.ports import check_storage, close_ports, open_ports, secrets_of
+from newel.rooms import RoomKinds
 from newel.routing import RouteIndex
 from newel.settings import Settings, unsafe_settings
-from newel.telemetry import Traces, open_traces, track_errors
 from newel.storage import get_storage
+from newel.telemetry import Traces, open_traces, track_errors
 from newel.versions import Version, VersionedPaths, prefixes, serve_document
 from newel.worker import Background, working
 
@@ -63,7 +64,9 @@ def create_app(
     for problem in unsafe_settings(settings):
         raise problem
     counted = metrics.RequestMetrics()
-    traces = traces or _traces(settings)
+    traces = traces or open_traces(
+        settings.traces_url, ratio=settings.traces_ratio, service=settings.service_name
+    )
     if middleware is None:
         middleware = default_middleware(settings, metrics=counted, traces=traces)
     app = FastAPI(
@@ -71,7 +74,9 @@ def create_app(
         description=description,
         version=version,
         lifespan=_lifespan,
-        **_addresses_of_docs(settings),
+        docs_url=settings.docs_url if settings.serves_docs else None,
+        redoc_url=settings.redoc_url if settings.serves_docs else None,
+        openapi_url=settings.openapi_url if settings.serves_docs else None,
         openapi_tags=[{"name": m.name, "description": m.description} for m in modules],
         middleware=list(middleware),
         generate_unique_id_function=_operation_id,
@@ -82,8 +87,12 @@ def create_app(
     open_ports(app, settings, clock=clock or SystemClock(), traces=traces)
     app.state.metrics = counted
     app.state.background = _background(modules)
+    app.state.room_kinds = RoomKinds(app, [room for module in modules for room in module.rooms])
     app.state.database.audience = _audience(app)
-    _include_own(app, settings)
+    app.include_router(health.router)
+    app.include_router(metrics.router)
+    if settings.environment == "development":
+        app.include_router(preview_router())
     by_prefix = prefixes(versions, settings.api_prefix)
     _refuse_unknown_versions(modules, versions)
     for module in modules:
@@ -110,24 +119,6 @@ def access_of(dependant: Dependant) -> tuple[str, ...] | None:
         if inner is not None:
             found = (*(found or ()), *inner)
     return found
-
-
-def _traces(settings: Settings) -> Traces:
-    url, ratio = settings.traces_url, settings.traces_ratio
-    return open_traces(url, ratio=ratio, service=settings.service_name)
-
-
-def _addresses_of_docs(settings: Settings) -> Mapping[str, Any]:
-    names = ("docs_url", "redoc_url", "openapi_url")
-    return {name: getattr(settings, name) if settings.serves_docs else None for name in names}
-
-
-def _include_own(app: FastAPI, settings: Settings) -> None:
-    """Add the routes that every service has."""
-    app.include_router(health.router)
-    app.include_router(metrics.router)
-    if settings.environment == "development":
-        app.include_router(preview_router())
 
 
 def _background(modules: Sequence[Module]) -> Background:
@@ -286,7 +277,12 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
             await _check_schema(app)
             # Tests run jobs when they want to: newel.testing.run_jobs.
             jobs = nullcontext() if settings.environment == "test" else working(app)
-            async with database.watching(), database.cache.listening(), jobs:
+            async with (
+                database.watching(),
+                database.cache.listening(),
+                database.rooms.running(),
+                jobs,
+            ):
                 yield
         finally:
             await close_ports(app)

@@ -29,7 +29,9 @@ __all__ = [
     "ACCESS_COOKIE",
     "LOGGED_IN",
     "Authenticator",
+    "OfferedToken",
     "current_caller",
+    "is_known_origin",
     "limit",
     "public",
     "refuse_cross_site",
@@ -77,6 +79,9 @@ class Bearer(SecurityBase):
 _BEARER = Bearer()
 """One object, so that FastAPI reads the token once a request."""
 
+OfferedToken = Annotated[str | None, Depends(_BEARER)]
+"""The access token that came with a request or handshake, not looked at yet."""
+
 
 def refuse_cross_site(connection: HTTPConnection) -> None:
     """Raise ``Forbidden`` for a cookie that another site's page sends along (CSRF, websockets too).
@@ -90,6 +95,16 @@ def refuse_cross_site(connection: HTTPConnection) -> None:
         raise Forbidden("Log-in by cookie is accepted from this service's own pages only.")
 
 
+def is_known_origin(connection: HTTPConnection) -> bool:
+    """Tell whether a page of this service or of CORS_ORIGINS is calling, or no page at all.
+
+    A browser names the origin of every websocket, and lets any page open one anywhere.
+    """
+    origin = connection.headers.get("origin")
+    known = connection.app.state.cors_origins
+    return origin is None or "*" in known or origin in known or _is_own(connection, origin)
+
+
 def _is_own(connection: HTTPConnection, origin: str | None) -> bool:
     """Tell whether ``origin`` names the host that was called; no browser leaves it out."""
     scheme, separator, host = (origin or "").partition("://")
@@ -98,9 +113,7 @@ def _is_own(connection: HTTPConnection, origin: str | None) -> bool:
     )
 
 
-async def _identify(
-    connection: HTTPConnection, token: Annotated[str | None, Depends(_BEARER)]
-) -> Principal | Unauthorized:
+async def _identify(connection: HTTPConnection, token: OfferedToken) -> Principal | Unauthorized:
     """Return who the token says is calling, or what is wrong with it: looked up once a request."""
     if token is None:
         return ANYONE

@@ -23,6 +23,7 @@ from uuid import UUID
 
 import structlog
 from fastapi import Depends
+from pydantic import BaseModel
 from sqlalchemy import Row, Select, event, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import ORMExecuteState, Session, UOWTransaction
@@ -39,6 +40,8 @@ from newel.events import Audience, Event, event_row, topic_of, write_events
 from newel.outbox import Bell, Enqueueable, record, write_recorded
 from newel.pool import FairPool, watch
 from newel.principal import Principal
+from newel.room_delivery import Rooms, Spoken
+from newel.room_log import Position
 from newel.scope import SCOPED, Scope, ScopedSession, SystemScope
 from newel.statements import Statements
 from newel.telemetry import traced
@@ -123,6 +126,8 @@ class Work(Unit):
         self._session: AsyncSession | None = None
         self._after_commit: list[Callable[[], None]] = []
         self._forgotten: dict[str, None] = {}
+        self._spoken: list[Spoken] = []
+        self.said_at: Position | None = None
 
     @property
     def cache(self) -> Cache:
@@ -232,6 +237,25 @@ class Work(Unit):
         """
         self._forgotten.update(dict.fromkeys(tags))
 
+    def broadcast(self, room: str, message: BaseModel, *, but: str = "") -> None:
+        """Say ``message``, which has a ``type``, in ``room`` after the commit, or never.
+
+        It is from the unit's caller, and in a room of the caller's tenant; the connection ``but``
+        does not get it. The answer waits for it; a kill between the two loses it. Raises
+        ``ValueError`` for what is no room or no message.
+        """
+        if self.read_only:
+            raise ReadOnlyUnit(_READ_ONLY)
+        caller = self.caller
+        spoken = self.database.rooms.spoken(
+            room,
+            message,
+            tenant_id=None if caller is None else caller.tenant_id,
+            sender=None if caller is None else caller.id,
+            but=but,
+        )
+        self._spoken.append(spoken)
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -247,6 +271,8 @@ class Work(Unit):
                     forget()
                 if self._forgotten:
                     await self.database.cache.forget(*self._forgotten)
+                for spoken in self._spoken:
+                    self.said_at = await self.database.rooms.say(spoken)
 
 
 class _PassedBy:
@@ -304,12 +330,14 @@ class Database:
         pool_recycle_seconds: int = 3600,
         pool_wait_seconds: float = 2.0,
         cache: LevelCache | None = None,
+        rooms: Rooms | None = None,
     ) -> None:
         self.url = url
         self.statements: Statements = Statements()
         self.bell: Bell = Bell()
         self.audience: Audience = Audience()
         self.cache: LevelCache = cache or LevelCache()
+        self.rooms: Rooms = rooms or Rooms()
         self.watched: list[type[Entity]] = [Cached]
         pool = {
             "pool_size": pool_size,

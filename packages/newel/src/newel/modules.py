@@ -11,6 +11,7 @@ from fastapi import APIRouter, FastAPI, params
 from newel.auth import Authenticator
 from newel.handlers import Handler
 from newel.jobs import Job
+from newel.rooms import Room
 from newel.schedules import Schedule
 
 __all__ = ["Module"]
@@ -25,7 +26,8 @@ class Module:
     ``root_routers`` are mounted without the prefix, for addresses that a standard fixes.
     ``authenticator`` builds what turns tokens into principals; one module of a service has it.
     ``jobs``, ``handlers`` and ``schedules`` are what it does in the background: a worker runs no
-    job that no module names. ``versions`` of the API that it is part of: none named, each.
+    job that no module names. ``rooms`` are those that clients may join. ``versions`` of the API
+    that it is part of: none named, each.
     """
 
     name: str
@@ -37,5 +39,6 @@ class Module:
     jobs: Sequence[Job[..., Any]] = ()
     handlers: Sequence[Handler[Any]] = ()
     schedules: Sequence[Schedule] = ()
+    rooms: Sequence[Room] = ()
     versions: Sequence[str] = ()
     authenticator: Callable[[FastAPI], Authenticator] | None = None

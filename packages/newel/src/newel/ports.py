@@ -32,6 +32,8 @@ from newel.mail import open_mailer
 from newel.passwords import Passwords
 from newel.publisher import check_broker
 from newel.revisions import ensure_current
+from newel.room_delivery import Rooms
+from newel.room_log import Presence, RoomLog
 from newel.settings import Settings
 from newel.storage import LocalStorage, open_storage
 from newel.telemetry import Traces
@@ -62,6 +64,7 @@ def open_ports(
         pool_recycle_seconds=settings.database_pool_recycle_seconds,
         pool_wait_seconds=settings.database_pool_wait_seconds,
         cache=LevelCache(redis),
+        rooms=_open_rooms(redis, clock=clock),
     )
     state = app.state
     state.settings = settings
@@ -78,6 +81,7 @@ def open_ports(
         clock=clock,
     )
     state.database = database
+    state.rooms = database.rooms
     checks: dict[str, Check] = {"database": _DatabaseCheck(database, settings.migrations)}
     state.checks = checks
     state.passwords = Passwords()
@@ -168,6 +172,18 @@ def _open_redis(url: str | None, *, name: str) -> _Redis | None:
         ) from None
     redis: _Redis = driver.RedisLink(url, name=name)
     return redis
+
+
+class _RoomLog(RoomLog, Presence, Protocol):
+    """What processes share of rooms."""
+
+
+def _open_rooms(redis: _Redis | None, *, clock: Clock) -> Rooms:
+    if redis is None:
+        return Rooms(clock=clock)
+    driver: Any = importlib.import_module("newel.drivers.redis_rooms")
+    log: _RoomLog = driver.RedisRooms(redis)
+    return Rooms(log, log, clock=clock)
 
 
 async def _check_redis(redis: _Redis) -> None:

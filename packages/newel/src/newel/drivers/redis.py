@@ -11,7 +11,7 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any, Final, Literal, TypeVar, cast
 
 import structlog
@@ -33,11 +33,11 @@ T = TypeVar("T")
 _TOKEN_MILLISECONDS: Final = 86_400_000
 _SILENCE_SECONDS: Final = 1.0
 _CONNECTIONS: Final = 20
-_REDIS: Final = {"db.system.name": "redis"}
 
 # What is written on a connection that was reset raises RuntimeError in uvloop.
 _FAILURES: Final = (RedisError, OSError, RuntimeError)
 _RETRIED: Final[Any] = (RedisConnectionError, RedisTimeoutError, RuntimeError)
+_REDIS: Final = {"db.system.name": "redis"}
 
 _log = structlog.get_logger("newel.redis")
 
@@ -141,6 +141,58 @@ class RedisLink:
         """Close every connection."""
         await self._client.aclose()
 
+    # ------------------------------------------------------------------------ for other drivers
+
+    @property
+    def client(self) -> Any:
+        """redis-py's client, for commands inside of ``call``."""
+        return self._client
+
+    def key(self, name: str) -> str:
+        """Return ``name`` as a key or channel of this service's."""
+        return f"{self._prefix}{name}"
+
+    def script(self, text: str) -> Callable[..., Awaitable[Any]]:
+        """Return what runs a Lua script: ``await link.call(lambda: run(keys=..., args=...))``."""
+        script: Callable[..., Awaitable[Any]] = self._client.register_script(text)
+        return script
+
+    async def call(self, name: str, command: Callable[[], Awaitable[T]]) -> T:
+        """Run ``command`` in bounded time; raises ``Unavailable``, at once while Redis is away."""
+        return await self._call(name, command)
+
+    async def hear(
+        self,
+        channel: str,
+        take: Callable[[bytes], None],
+        *,
+        began: Callable[[], None],
+        ended: Callable[[], None],
+    ) -> None:
+        """Until cancelled, ``take`` what is published on ``channel``.
+
+        ``began`` is called whenever it begins to hear (what was said before is lost), ``ended``
+        whenever it does not any more.
+        """
+        is_said = False
+        while True:
+            try:
+                async with self._client.pubsub() as heard:
+                    await heard.subscribe(channel)
+                    async for data in _messages(heard):
+                        is_said = False
+                        if data is None:
+                            began()
+                        else:
+                            take(data)
+            except (*_FAILURES, ValueError) as error:  # ValueError: not ours to read
+                if not is_said:
+                    _log.warning("redis_away", error=f"{type(error).__name__}: {error}")
+                    is_said = True
+            finally:
+                ended()
+            await asyncio.sleep(self._retry_seconds)
+
     # ---------------------------------------------------------------------------------- the cache
 
     async def look(
@@ -182,39 +234,21 @@ class RedisLink:
 
     async def listen(self, heard: Callable[[Sequence[str] | None], None]) -> None:
         """See ``cache_levels.Store``."""
-        is_said = False
-        while True:
-            try:
-                async with self._client.pubsub() as channel:
-                    await channel.subscribe(self._channel)
-                    await self._hear(channel, heard)
-            except (*_FAILURES, ValueError) as error:  # ValueError: not ours to read
-                if self._is_listening or not is_said:
-                    _log.warning("redis_away", error=f"{type(error).__name__}: {error}")
-                    is_said = True
-            finally:
-                self._is_listening = False
-            await asyncio.sleep(self._retry_seconds)
 
-    async def _hear(self, channel: Any, heard: Callable[[Sequence[str] | None], None]) -> None:
-        asked = False
-        while True:
-            message = await channel.get_message(timeout=_SILENCE_SECONDS)
-            if message is None:
-                if asked:
-                    raise TimeoutError("the server is silent")
-                await channel.ping()
-                asked = True
-                continue
-            asked = False
-            if message["type"] == "subscribe":
-                heard(None)  # what was said before is lost
-                self._is_listening = True
-                _log.info("redis_connected")
-            elif message["type"] == "message":
-                sender, *tags = json.loads(message["data"])
-                if sender != self._sender:
-                    heard(tags)
+        def began() -> None:
+            heard(None)
+            self._is_listening = True
+            _log.info("redis_connected")
+
+        def take(data: bytes) -> None:
+            sender, *tags = json.loads(data)
+            if sender != self._sender:
+                heard(tags)
+
+        def ended() -> None:
+            self._is_listening = False
+
+        await self.hear(self._channel, take, began=began, ended=ended)
 
     def _keys(self, key: str, tags: Sequence[str]) -> list[str]:
         return [
@@ -276,6 +310,20 @@ class RedisLink:
         return answer
 
 
+async def _messages(channel: Any) -> AsyncGenerator[bytes | None]:
+    """Yield what is published; ``None`` when it begins, also again. ``TimeoutError`` of silence."""
+    asked = False
+    while True:
+        message = await channel.get_message(timeout=_SILENCE_SECONDS)
+        if message is None:
+            if asked:
+                raise TimeoutError("the server is silent")
+            await channel.ping()
+        asked = message is None
+        if message is not None and message["type"] in {"subscribe", "message"}:
+            yield None if message["type"] == "subscribe" else message["data"]
+
+
 def _client(url: str, *, wait_seconds: float) -> Any:
     """Return redis-py's client, as ``Any``: its annotations are partly missing."""
     scheme, separator, rest = url.partition("://")
@@ -283,7 +331,7 @@ def _client(url: str, *, wait_seconds: float) -> Any:
     try:
         pool = cast("Any", BlockingConnectionPool).from_url(
             f"{spelled}{separator}{rest}",
-            max_connections=_CONNECTIONS + 1,  # one hears what others forget
+            max_connections=_CONNECTIONS + 2,  # two listen: to what is forgotten, and said in rooms
             timeout=wait_seconds,
             socket_timeout=wait_seconds,
             socket_connect_timeout=wait_seconds,

@@ -1,0 +1,202 @@
+"""One connection that hears rooms: a bounded queue, and one writer that nobody waits for.
+
+What is put is sent in the next turn of the event loop, together with what else is there by then: a
+burst is one frame. A connection that takes less than is said in its rooms is closed, and never
+holds up a room: more than 256 KiB waiting, or a send that takes two seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol
+
+from starlette.types import Send
+
+__all__ = [
+    "QUEUE_BYTES",
+    "SEND_SECONDS",
+    "Allowance",
+    "Closed",
+    "RoomConnection",
+    "RoomQueue",
+    "Wire",
+]
+
+QUEUE_BYTES: Final = 262_144
+"""How much may wait for one connection."""
+
+SEND_SECONDS: Final = 2.0
+"""How long one send may take."""
+
+_FRAME_BYTES: Final = 65_536
+_CLOSE_SECONDS: Final = 1.0
+
+
+class Closed(Exception):
+    """A connection is over: the close code, and why."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        self.code = code
+        self.reason = reason
+        super().__init__(reason)
+
+
+class Wire(Protocol):
+    """What ``newel serve`` knows of a websocket and ASGI does not; ``connections.WIRE``."""
+
+    def write(self, text: str) -> bool:
+        """Send ``text`` if that takes no waiting; ``False``: it was not sent."""
+        ...
+
+    def abort(self) -> None:
+        """Give the connection up, and what was not read of it."""
+        ...
+
+
+class Allowance:
+    """How many messages a client may send: ``burst`` at once, ``per_second`` in the long run."""
+
+    def __init__(
+        self,
+        *,
+        per_second: float = 20.0,
+        burst: int = 100,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._per_second = per_second
+        self._burst = float(burst)
+        self._left = float(burst)
+        self._monotonic = monotonic
+        self._at = monotonic()
+
+    def take(self) -> bool:
+        """Count a message; ``False`` if it is one too many."""
+        now = self._monotonic()
+        self._left = min(self._burst, self._left + (now - self._at) * self._per_second)
+        self._at = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
+class RoomQueue:
+    """What waits for one connection; a ``Receiver``. ``closed`` ends with why it was closed."""
+
+    def __init__(self, user: str) -> None:
+        self.id: str = secrets.token_hex(8)
+        self.user = user
+        self.closed: asyncio.Future[Closed] = asyncio.get_running_loop().create_future()
+        self.waiting_bytes = 0
+        self.awake: asyncio.Event = asyncio.Event()
+        self._frames: list[str] = []
+        self._limit_bytes = QUEUE_BYTES
+
+    def put(self, frame: str) -> None:
+        """See ``Receiver``; too much closes the connection, and is forgotten at once."""
+        if self.closed.done():
+            return
+        self.waiting_bytes += len(frame)
+        if self.waiting_bytes > self._limit_bytes:
+            self.close(4008, "too slow")
+            return
+        self._frames.append(frame)
+        self.wake()
+
+    def put_missed(self, frames: Sequence[str]) -> None:
+        """See ``Receiver``: what was missed is no sign of a slow reader."""
+        self._limit_bytes += sum(map(len, frames))
+        for frame in frames:
+            self.put(frame)
+
+    def wake(self) -> None:
+        """Tell whoever sends that something is there."""
+        self.awake.set()
+
+    def close(self, code: int, reason: str) -> None:
+        """End the connection; what waits for it is forgotten."""
+        if not self.closed.done():
+            self.closed.set_result(Closed(code, reason))
+            self._frames.clear()
+            self.waiting_bytes = 0
+
+    def take(self) -> list[str]:
+        """Return what waits, as much as one frame holds, and forget it."""
+        frames = self._frames
+        if self.waiting_bytes <= _FRAME_BYTES:
+            self._frames, self.waiting_bytes = [], 0
+            self._limit_bytes = QUEUE_BYTES
+            return frames
+        count = size = 0
+        while count < len(frames) and (count == 0 or size + len(frames[count]) <= _FRAME_BYTES):
+            size += len(frames[count])
+            count += 1
+        self._frames = frames[count:]
+        self.waiting_bytes -= size
+        return frames[:count]
+
+
+class RoomConnection(RoomQueue):
+    """A websocket's queue and its writer; ``wire`` is what its server offers, if it does."""
+
+    def __init__(self, user: str, send: Send, *, wire: Wire | None = None) -> None:
+        super().__init__(user)
+        self._send = send
+        self._wire = wire
+        self._loop = asyncio.get_running_loop()
+        self._is_due = False
+        self._is_writing = False
+
+    def wake(self) -> None:
+        """Send with the next turn of the loop, for what else is put in this one."""
+        if not self._is_due and not self._is_writing:
+            self._is_due = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._is_due = False
+        if self._is_writing or self.closed.done():
+            return
+        if self._wire is not None:
+            while self._frames:
+                frames = self.take()
+                if not self._wire.write(_joined(frames)):
+                    self._frames[:0] = frames
+                    self.waiting_bytes += sum(map(len, frames))
+                    break
+            else:
+                return
+        self._is_writing = True
+        self.awake.set()
+
+    async def write(self) -> None:
+        """Send what cannot be sent at once; raises ``Closed`` when a send takes too long."""
+        while True:
+            await self.awake.wait()
+            self.awake.clear()
+            while self._frames:
+                text = _joined(self.take())
+                try:
+                    async with asyncio.timeout(SEND_SECONDS):
+                        await self._send({"type": "websocket.send", "text": text})
+                except TimeoutError:
+                    raise Closed(4008, "too slow") from None
+            self._is_writing = False
+
+    async def end(self, why: Closed) -> None:
+        """Say why it is over, if that can still be said."""
+        message: dict[str, Any] = {"code": why.code, "reason": why.reason}
+        try:
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await self._send({"type": "websocket.close", **message})
+        except (TimeoutError, OSError, RuntimeError):  # RuntimeError: it was closed already
+            if self._wire is not None:
+                self._wire.abort()
+
+
+def _joined(frames: list[str]) -> str:
+    """Return one message as it is, several as an array of them."""
+    return frames[0] if len(frames) == 1 else f"[{','.join(frames)}]"

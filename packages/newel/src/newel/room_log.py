@@ -1,0 +1,197 @@
+"""What was said in rooms, for a while: numbered, kept for who resumes, heard by every process.
+
+Each room has an *epoch*, a random name, and in it the messages have the *offsets* 1, 2, 3... Who
+knows both can tell whether something is missing, and what. When a log has to begin anew it takes
+another epoch, so that nobody takes an old offset for one of the new messages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+__all__ = [
+    "HISTORY_MESSAGES",
+    "HISTORY_SECONDS",
+    "Entry",
+    "Heard",
+    "MemoryLog",
+    "Position",
+    "Presence",
+    "Replay",
+    "RoomLog",
+]
+
+HISTORY_MESSAGES: Final = 1000
+"""How many messages of a room are kept."""
+
+HISTORY_SECONDS: Final = 300.0
+"""How long a message is kept."""
+
+_HISTORY_BYTES: Final = 4 * 1_048_576
+_ROOM_SECONDS: Final = 86_400.0
+_SWEEP_EVERY: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where in a room somebody is: everything up to ``offset`` of ``epoch`` was seen."""
+
+    epoch: str
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A message: a JSON object without its offset, and who does not get it (``""``: all do)."""
+
+    offset: int
+    text: str
+    but: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """What a log still has after an offset, in order, and where it ends."""
+
+    top: Position
+    entries: Sequence[Entry]
+
+    def since(self, position: Position) -> Sequence[Entry] | None:
+        """Return exactly what came after ``position``; ``None`` when that cannot be said."""
+        if position.epoch != self.top.epoch or position.offset > self.top.offset:
+            return None
+        missed = [entry for entry in self.entries if entry.offset > position.offset]
+        return missed if len(missed) == self.top.offset - position.offset else None
+
+
+Heard = Callable[[str, str, Entry], None]
+"""Called with a room, its epoch and what was said in it; an entry of offset 0: begun anew."""
+
+
+class RoomLog(Protocol):
+    """Numbers what is said, keeps it for a while, and lets every process hear it.
+
+    Each method raises ``Unavailable`` in bounded time when it cannot do its work.
+    """
+
+    async def append(self, room: str, text: str, *, but: str = "") -> Position:
+        """Number a message and keep it; who listens hears it, here too."""
+        ...
+
+    async def read(self, room: str, *, after: int) -> Replay:
+        """Return what is kept after the offset ``after``, and the end of the room."""
+        ...
+
+    async def renew(self, room: str) -> None:
+        """Begin the room anew, since something of it was lost: another epoch, nothing kept."""
+        ...
+
+    async def listen(self, heard: Heard, *, lost: Callable[[], None]) -> None:
+        """Until cancelled, tell what is said anywhere; ``lost``: some of it may have been missed.
+
+        ``lost`` is called whenever it begins to hear, also for the first time.
+        """
+        ...
+
+
+class Presence(Protocol):
+    """Who is in which room of the other processes. Each method raises ``Unavailable``."""
+
+    async def mark(self, present: Iterable[tuple[str, str]], *, seconds: float) -> None:
+        """Note that users are in rooms (pairs of a room and a user) for the next ``seconds``."""
+        ...
+
+    async def unmark(self, room: str, user: str) -> None:
+        """Note that a user has left a room by this process."""
+        ...
+
+    async def present(self, room: str) -> Sequence[str]:
+        """Return the users who are in a room, each once."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class _History:
+    epoch: str
+    offset: int = 0
+    kept: deque[tuple[float, Entry]] = field(default_factory=deque[tuple[float, Entry]])
+    bytes: int = 0
+    used_at: float = 0.0
+
+    def drop(self, *, before: float) -> None:
+        """Forget what is too old or too much."""
+        kept = self.kept
+        while kept and (
+            len(kept) > HISTORY_MESSAGES or self.bytes > _HISTORY_BYTES or kept[0][0] < before
+        ):
+            self.bytes -= len(kept.popleft()[1].text)
+
+
+class MemoryLog:
+    """A ``RoomLog`` of one process; 4 MiB a room at most. ``monotonic`` returns seconds."""
+
+    def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._rooms: dict[str, _History] = {}
+        self._heard: Heard | None = None
+        self._appended = 0
+
+    async def append(self, room: str, text: str, *, but: str = "") -> Position:
+        """See ``RoomLog``."""
+        now = self._monotonic()
+        history = self._history(room, now)
+        history.offset += 1
+        entry = Entry(history.offset, text, but)
+        history.kept.append((now, entry))
+        history.bytes += len(text)
+        history.drop(before=now - HISTORY_SECONDS)
+        self._sweep(now)
+        if self._heard is not None:
+            self._heard(room, history.epoch, entry)
+        return Position(history.epoch, entry.offset)
+
+    async def read(self, room: str, *, after: int) -> Replay:
+        """See ``RoomLog``."""
+        now = self._monotonic()
+        history = self._history(room, now)
+        history.drop(before=now - HISTORY_SECONDS)
+        entries = [entry for _, entry in history.kept if entry.offset > after]
+        return Replay(Position(history.epoch, history.offset), entries)
+
+    async def renew(self, room: str) -> None:
+        """See ``RoomLog``."""
+        self._rooms.pop(room, None)
+        if self._heard is not None:
+            self._heard(room, self._history(room, self._monotonic()).epoch, Entry(0, ""))
+
+    async def listen(self, heard: Heard, *, lost: Callable[[], None]) -> None:
+        """See ``RoomLog``."""
+        self._heard = heard
+        lost()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self._heard = None
+
+    def _history(self, room: str, now: float) -> _History:
+        history = self._rooms.get(room)
+        if history is None:
+            history = self._rooms[room] = _History(secrets.token_hex(6))
+        history.used_at = now
+        return history
+
+    def _sweep(self, now: float) -> None:
+        """Forget what is old; after a day without a message a room begins anew."""
+        self._appended += 1
+        if self._appended % _SWEEP_EVERY:
+            return
+        for name, history in list(self._rooms.items()):
+            history.drop(before=now - HISTORY_SECONDS)
+            if history.used_at < now - _ROOM_SECONDS:
+                del self._rooms[name]

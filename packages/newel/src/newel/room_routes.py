@@ -1,0 +1,486 @@
+"""Rooms over websockets and server-sent events; ``docs/rooms.md`` is the protocol.
+
+    app = create_app(Settings(), users, chat.module, room_routes.module())
+
+Who is calling is proved by a ticket that is good once, by the handshake's own credentials, or by
+the first message; never by a token in the address. It is looked at again while the connection
+lasts, so that nobody hears a room long after log-out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import json
+import time
+from collections.abc import AsyncGenerator
+from typing import Annotated, Any, Final
+
+import structlog
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, WebSocket
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from pydantic import BaseModel, Field, ValidationError
+from starlette.requests import HTTPConnection
+from starlette.websockets import WebSocketDisconnect
+
+from newel.auth import (
+    LOGGED_IN,
+    Authenticator,
+    OfferedToken,
+    is_known_origin,
+    requires,
+)
+from newel.connections import WIRE
+from newel.context import client_ip
+from newel.errors import (
+    AppError,
+    Conflict,
+    Forbidden,
+    Invalid,
+    NotFound,
+    TooManyRequests,
+    Unauthorized,
+    Unavailable,
+)
+from newel.limits import Limiter, Rate
+from newel.modules import Module
+from newel.principal import Principal
+from newel.room_connections import Allowance, Closed, RoomConnection, RoomQueue
+from newel.room_delivery import MAX_MESSAGE_BYTES, Rooms
+from newel.room_log import Position
+from newel.rooms import RoomKinds
+from newel.tokens import KeyRing, Sealer
+
+__all__ = ["RoomMembers", "RoomTicket", "module"]
+
+TICKET_SECONDS: Final = 30
+_AUTH_SECONDS: Final = 5.0
+_LOOK_SECONDS: Final = 4.0
+_HANDLER_SECONDS: Final = 30.0
+_MAX_ROOMS: Final = 100
+_MAX_NAMED: Final = 1000
+_ONCE: Final = Rate(1, 2.0 * TICKET_SECONDS)
+
+_log = structlog.get_logger("newel.rooms")
+_router: Final = APIRouter(prefix="/rooms", tags=["rooms"])
+
+RoomName = Annotated[str, Path(max_length=128)]
+Caller = Annotated[Principal, requires()]
+
+
+class RoomTicket(BaseModel):
+    """What opens one websocket: ``/rooms/ws?ticket=...``."""
+
+    ticket: str
+    expires_in_seconds: int
+
+
+class RoomMembers(BaseModel):
+    """Who is in a room: the ids of its users, at most 1,000, and how many there are."""
+
+    members: list[str]
+    member_count: int
+
+
+class _Position(BaseModel):
+    epoch: Annotated[str, Field(max_length=64)]
+    offset: Annotated[int, Field(ge=0, le=2**53)]
+
+
+class _ClientMessage(BaseModel):
+    """One frame of a client."""
+
+    type: Annotated[str, Field(min_length=1, max_length=64)]
+    room: Annotated[str, Field(max_length=128)] = ""
+    data: dict[str, Any] = Field(default_factory=dict[str, Any])
+    id: Annotated[str, Field(max_length=64)] | None = None
+
+
+# ------------------------------------------------------------------------------------- tickets
+
+
+class _Tickets:
+    """Access tokens, encrypted, for 30 seconds and one use.
+
+    That it was used is counted by the limiter: in Redis when there is one, for all processes.
+    """
+
+    def __init__(self, connection: HTTPConnection) -> None:
+        keys: KeyRing = connection.app.state.keys
+        self._sealer = Sealer(keys, "ws-ticket")
+        self._limiter: Limiter = connection.app.state.limiter
+        self._clock = connection.app.state.clock
+
+    def issue(self, token: str) -> str:
+        ends = self._clock.now().timestamp() + TICKET_SECONDS
+        sealed = self._sealer.seal(json.dumps([token, ends]).encode(), context=b"room")
+        return base64.urlsafe_b64encode(sealed).decode()
+
+    async def redeem(self, ticket: str) -> str:
+        """Return the token; raises ``Unauthorized``."""
+        try:
+            opened = self._sealer.open(base64.urlsafe_b64decode(ticket), context=b"room")
+        except ValueError:
+            raise Unauthorized("The ticket is not valid.") from None
+        token, ends = json.loads(opened)
+        used = await self._limiter.hit(f"ticket:{hashlib.sha256(opened).hexdigest()}", _ONCE)
+        if not used.allowed or self._clock.now().timestamp() >= ends:
+            raise Unauthorized("The ticket was used, or is too old.")
+        return token
+
+
+@_router.post("/tickets", status_code=201, response_model=RoomTicket, summary="Get a ticket")
+async def create_room_ticket(request: Request, token: OfferedToken, _caller: Caller) -> RoomTicket:
+    """Give out what opens one websocket within 30 seconds."""
+    return RoomTicket(
+        ticket=_Tickets(request).issue(token or ""), expires_in_seconds=TICKET_SECONDS
+    )
+
+
+# ----------------------------------------------------------------------------------- websockets
+
+
+class _Handshake:
+    """Lets in only this service's own pages and listed ones, and strangers not too often.
+
+    Who is calling is found out after it is accepted: a browser sees no reason of a refusal.
+    """
+
+    __newel_access__ = (LOGGED_IN,)
+
+    async def __call__(
+        self,
+        socket: WebSocket,
+        token: OfferedToken,
+        ticket: Annotated[str | None, Query(max_length=4096)] = None,
+    ) -> None:
+        if not is_known_origin(socket):
+            raise Forbidden("Websockets are accepted from this service's own pages only.")
+        if token is None and ticket is None:
+            state = socket.app.state
+            who = f"rooms ip:{client_ip(socket.scope, state.trusted_proxies)}"
+            used = await state.limiter.hit(who, state.api_rate)
+            if not used.allowed:
+                raise TooManyRequests(retry_after_seconds=used.retry_after_seconds)
+
+
+@_router.websocket("/ws", dependencies=[Depends(_Handshake())])
+async def speak_and_listen(
+    socket: WebSocket,
+    token: OfferedToken,
+    ticket: Annotated[str | None, Query(max_length=4096)] = None,
+) -> None:
+    """Join rooms, speak in them and hear what is said."""
+    await socket.accept()
+    kinds: RoomKinds = socket.app.state.room_kinds
+    try:
+        token, caller = await _identify(socket, token, ticket)
+        with kinds.connecting(caller.user_id):
+            await _Dialogue(socket, caller, token).hold()
+    except TooManyRequests as error:
+        await socket.close(4429, error.code)
+    except Closed as closed:
+        await socket.close(closed.code, closed.reason)
+    except WebSocketDisconnect:
+        return
+
+
+async def _identify(
+    socket: WebSocket, token: str | None, ticket: str | None
+) -> tuple[str, Principal]:
+    """Find out who is calling; raises ``Closed``."""
+    authenticator: Authenticator = socket.app.state.authenticator
+    try:
+        if ticket is not None:
+            token = await _Tickets(socket).redeem(ticket)
+        elif token is None:
+            token = await _first_message(socket)
+        caller = await authenticator.authenticate(token)
+    except Unauthorized as error:
+        raise Closed(4401, error.code) from None
+    socket.state.principal = caller
+    return token, caller
+
+
+async def _first_message(socket: WebSocket) -> str:
+    try:
+        async with asyncio.timeout(_AUTH_SECONDS):
+            message = _parsed(await socket.receive())
+    except TimeoutError:
+        raise Closed(4408, "no auth in time") from None
+    if message.type != "auth":
+        raise Closed(4401, "unauthorized")
+    return str(message.data.get("token", ""))
+
+
+def _parsed(received: Any) -> _ClientMessage:
+    """Return a client's frame; raises ``Closed``, and ``WebSocketDisconnect`` at its end."""
+    if received["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect(received["code"])
+    text: str | None = received.get("text")
+    if text is None:
+        raise Closed(4400, "text frames only")
+    if len(text) > MAX_MESSAGE_BYTES or len(text.encode()) > MAX_MESSAGE_BYTES:
+        raise Closed(4009, "too big")
+    try:
+        return _ClientMessage.model_validate_json(text)
+    except ValidationError:
+        raise Closed(4400, "not a message") from None
+
+
+class _Dialogue:
+    """One websocket whose caller is known: what they say, and what they are told."""
+
+    def __init__(self, socket: WebSocket, caller: Principal, token: str) -> None:
+        self._socket = socket
+        self._caller = caller
+        self._token = token
+        self._rooms: Rooms = socket.app.state.rooms
+        self._kinds: RoomKinds = socket.app.state.room_kinds
+        self._authenticator: Authenticator = socket.app.state.authenticator
+        self._allowance = Allowance()
+        self._joined: set[str] = set()
+        self._connection = RoomConnection(
+            str(caller.user_id),
+            socket.send,
+            wire=socket.scope.get("extensions", {}).get(WIRE),
+        )
+
+    async def hold(self) -> None:
+        """Talk until either side ends it; raises what it ended by."""
+        connection = self._connection
+        self._welcome()
+        tasks = [
+            asyncio.ensure_future(work)
+            for work in (self._read(), connection.write(), self._look_again(), connection.closed)
+        ]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            connection.close(1011, "over")
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            for room in list(self._joined):
+                await self._leave(room)
+        ended = done.pop()
+        error = ended.exception() or ended.result()
+        if isinstance(error, Closed):
+            await connection.end(error)
+        elif isinstance(error, BaseException):
+            raise error
+
+    def _welcome(self) -> None:
+        data = {"user_id": self._connection.user, "connection_id": self._connection.id}
+        self._connection.put(self._rooms.frame("welcome", data))
+
+    async def _read(self) -> None:
+        while True:
+            message = _parsed(await self._socket.receive())
+            if not self._allowance.take():
+                raise Closed(4009, "too many messages")
+            try:
+                async with asyncio.timeout(_HANDLER_SECONDS):
+                    await self._answer(message)
+            except (AppError, TimeoutError) as error:
+                self._refuse(message, error)
+            except (Closed, WebSocketDisconnect):
+                raise
+            except Exception as error:  # noqa: BLE001 - one bad message, not the connection
+                _log.error("room_message_failed", type=message.type, exc_info=error)
+                self._refuse(message, AppError())
+
+    async def _answer(self, message: _ClientMessage) -> None:
+        match message.type:
+            case "ping":
+                self._connection.put(self._rooms.frame("pong", {}))
+            case "auth":
+                await self._renew(str(message.data.get("token", "")))
+            case "join":
+                await self._join(message)
+            case "leave":
+                await self._leave(message.room)
+                self._connection.put(self._rooms.frame("left", {}, room=message.room))
+            case _:
+                await self._say(message)
+
+    async def _join(self, message: _ClientMessage) -> None:
+        since = _since(message.data)
+        await self._kinds.check(self._caller, message.room)
+        if len(self._joined | {message.room}) > _MAX_ROOMS:
+            raise Conflict(f"A connection joins at most {_MAX_ROOMS} rooms.")
+        self._joined.add(message.room)
+        await self._rooms.join(
+            self._connection, message.room, tenant_id=self._caller.tenant_id, since=since
+        )
+
+    async def _leave(self, room: str) -> None:
+        self._joined.discard(room)
+        await self._rooms.leave(self._connection, room, tenant_id=self._caller.tenant_id)
+
+    async def _say(self, message: _ClientMessage) -> None:
+        if message.room not in self._joined:
+            raise NotFound("room")
+        at = await self._kinds.receive(
+            self._caller, message.room, message.type, message.data, sender=self._connection.id
+        )
+        if message.id is not None:
+            data = {"id": message.id, "epoch": at and at.epoch, "offset": at and at.offset}
+            self._connection.put(self._rooms.frame("sent", data, room=message.room))
+
+    def _refuse(self, message: _ClientMessage, error: AppError | TimeoutError) -> None:
+        known = Unavailable() if isinstance(error, TimeoutError) else error
+        if known.status == 500:  # its detail was written for the operator
+            known = AppError()
+        data = {
+            "error": known.code,
+            "detail": known.detail,
+            "id": message.id,
+            "errors": [
+                {"pointer": one.pointer, "code": one.code, "message": one.message}
+                for one in known.errors
+            ],
+        }
+        self._connection.put(self._rooms.frame("error", data, room=message.room or None))
+
+    # ----------------------------------------------------------------------------- who it still is
+
+    async def _renew(self, token: str) -> None:
+        """Go on with another token of the same user."""
+        await self._become(token)
+        self._welcome()
+
+    async def _look_again(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            try:
+                await self._become(self._token)
+            except Unavailable:  # the database is away: nobody is found out, nor anybody new
+                _log.info("room_caller_unchecked", user_id=self._connection.user)
+
+    async def _become(self, token: str) -> None:
+        """Take what ``token`` says of the caller now; leave the rooms that are not theirs now."""
+        try:
+            caller = await self._authenticator.authenticate(token)
+        except Unauthorized as error:
+            raise Closed(4401, error.code) from None
+        if (caller.id, caller.tenant_id) != (self._caller.id, self._caller.tenant_id):
+            raise Closed(4401, "another user")
+        is_changed, self._token, self._caller = caller != self._caller, token, caller
+        for room in list(self._joined) if is_changed else ():
+            try:
+                await self._kinds.check(caller, room)
+            except NotFound as error:
+                await self._leave(room)
+                self._refuse(_ClientMessage(type="join", room=room), error)
+
+
+def _since(data: dict[str, Any]) -> Position | None:
+    if not data:
+        return None
+    try:
+        position = _Position.model_validate(data)
+    except ValidationError:
+        raise Invalid("Resume with the epoch and the offset that you saw last.") from None
+    return Position(position.epoch, position.offset)
+
+
+# ------------------------------------------------------------------------------ listening, looking
+
+
+async def _admitted(request: Request, room: RoomName, caller: Caller) -> Principal:
+    """Answer 404 before the stream begins."""
+    kinds: RoomKinds = request.app.state.room_kinds
+    await kinds.check(caller, room)
+    return caller
+
+
+Admitted = Annotated[Principal, Depends(_admitted)]
+
+
+async def _counted(request: Request, caller: Caller) -> AsyncGenerator[None]:
+    """Answer 429 to one connection too many."""
+    kinds: RoomKinds = request.app.state.room_kinds
+    with kinds.connecting(caller.user_id):
+        yield
+
+
+@_router.get("/{room}/members", response_model=RoomMembers, summary="List who is in a room")
+async def read_room_members(request: Request, room: RoomName, caller: Admitted) -> RoomMembers:
+    """Tell who is in a room."""
+    rooms: Rooms = request.app.state.rooms
+    members = await rooms.members(room, tenant_id=caller.tenant_id)
+    return RoomMembers(members=list(members)[:_MAX_NAMED], member_count=len(members))
+
+
+@_router.get(
+    "/{room}/events",
+    response_class=EventSourceResponse,
+    summary="Listen to a room",
+    dependencies=[Depends(_counted)],
+)
+async def listen_to_room(
+    request: Request,
+    room: RoomName,
+    caller: Admitted,
+    token: OfferedToken,
+    last_event_id: Annotated[str | None, Header(max_length=128)] = None,
+) -> AsyncGenerator[ServerSentEvent]:
+    """Send what is said in a room, from the position `Last-Event-ID` on."""
+    rooms: Rooms = request.app.state.rooms
+    queue, epoch = RoomQueue(str(caller.user_id)), ""
+    await rooms.join(queue, room, tenant_id=caller.tenant_id, since=_position(last_event_id))
+    try:
+        look_at = time.monotonic() + _LOOK_SECONDS
+        while not (request.app.state.draining or queue.closed.done()):
+            for frame in queue.take():
+                epoch, offset = _place(json.loads(frame), epoch)
+                id = None if offset is None else f"{epoch}:{offset}"
+                yield ServerSentEvent(raw_data=frame, id=id)
+            if time.monotonic() > look_at:
+                look_at = time.monotonic() + _LOOK_SECONDS
+                if not await _is_still_admitted(request, room, token or ""):
+                    return  # the browser opens it again, and is told why then
+            await _wait(queue)
+    finally:
+        await rooms.leave(queue, room, tenant_id=caller.tenant_id)
+
+
+async def _is_still_admitted(request: Request, room: str, token: str) -> bool:
+    authenticator: Authenticator = request.app.state.authenticator
+    kinds: RoomKinds = request.app.state.room_kinds
+    try:
+        await kinds.check(await authenticator.authenticate(token), room)
+    except (Unauthorized, NotFound):
+        return False
+    except Unavailable:  # the database is away: nobody is found out, nor anybody new
+        return True
+    return True
+
+
+async def _wait(queue: RoomQueue) -> None:
+    """Wait until something is there, or for a second."""
+    try:
+        async with asyncio.timeout(1.0):
+            await queue.awake.wait()
+    except TimeoutError:
+        return
+    queue.awake.clear()
+
+
+def _place(said: dict[str, Any], epoch: str) -> tuple[str, int | None]:
+    """Return where in the room a message is, knowing the epoch before it."""
+    if said["type"] == "joined":
+        return said["data"]["epoch"] or "", said["data"]["offset"]
+    return epoch, said.get("offset")
+
+
+def _position(last_event_id: str | None) -> Position | None:
+    epoch, _, offset = (last_event_id or "").partition(":")
+    return Position(epoch, int(offset)) if epoch and offset.isascii() and offset.isdigit() else None
+
+
+def module() -> Module:
+    """Return the module with the routes of rooms."""
+    return Module("rooms", description="What is said, as it is said", routers=[_router])

@@ -1,0 +1,214 @@
+"""Rooms as a service declares them: their names, who may join, and what may be said.
+
+    chat = room("chat:{id}", Said | Typing, may_join=is_member, on_message=say, exclude_sender=True)
+    module = Module("chat", rooms=[chat])
+
+A client that has joined hears what is said; what it says itself is checked, handed to
+``on_message``, and what that returns is said in the room once its unit of work is committed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeVar
+from uuid import UUID
+
+from fastapi import FastAPI
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import to_json
+
+from newel.db import Database, Work
+from newel.depends import resolve
+from newel.errors import ConfigurationError, Invalid, NotFound, TooManyRequests
+from newel.principal import Principal
+from newel.room_delivery import is_room_name
+from newel.validation import field_errors
+
+__all__ = ["MAX_CONNECTIONS", "Room", "RoomKinds", "Visit", "anyone", "room"]
+
+T = TypeVar("T")
+
+_PART: Final = re.compile(r"\{([a-z_][a-z0-9_]*)\}")
+MAX_CONNECTIONS: Final = 20
+"""How many connections a user may have with one process."""
+
+_VALUE: Final = "[A-Za-z0-9_.~-]{1,64}"
+
+
+class Visit:
+    """A room while it is joined or spoken in: its name, the values in it, a unit of work."""
+
+    def __init__(
+        self, app: FastAPI, name: str, values: Mapping[str, str], work: Work, stack: AsyncExitStack
+    ) -> None:
+        self.app = app
+        self.name = name
+        self.values = values
+        self.work = work
+        self._stack = stack
+
+    async def resolve(self, dependency: Callable[..., T]) -> T:
+        """Return ``dependency`` as a route would get it, on ``work``."""
+        return await self._stack.enter_async_context(resolve(self.app, dependency, work=self.work))
+
+
+MayJoin = Callable[[Principal, Visit], Awaitable[bool]]
+OnMessage = Callable[[Principal, Visit, Any], Awaitable[BaseModel | None]]
+
+
+async def anyone(caller: Principal, visit: Visit) -> bool:  # noqa: ARG001 - the signature
+    """Let everybody join who is logged in: ``may_join=anyone``."""
+    return True
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Room:
+    """A kind of rooms; made by ``room``."""
+
+    pattern: str
+    may_join: MayJoin | str
+    messages: TypeAdapter[Any] | None
+    on_message: OnMessage | None
+    exclude_sender: bool
+
+    def values_of(self, name: str) -> dict[str, str] | None:
+        """Return what ``name`` has in the places of the pattern; ``None``: another kind of room."""
+        found = re.fullmatch(_regex(self.pattern), name)
+        return None if found is None else found.groupdict()
+
+    async def admits(self, caller: Principal, visit: Visit) -> bool:
+        """Tell whether ``caller`` may join."""
+        if isinstance(self.may_join, str):
+            return caller.can(self.may_join)
+        return await self.may_join(caller, visit)
+
+    def parse(self, kind: str, data: Mapping[str, Any]) -> Any:
+        """Return a client's message as its model; raises ``Invalid``."""
+        if self.messages is None:
+            raise Invalid("Nobody speaks in this room but the service.")
+        try:
+            return self.messages.validate_json(to_json({**data, "type": kind}))
+        except ValidationError as error:
+            found = [
+                {**one, "loc": ("body", *one["loc"])}
+                for one in error.errors(include_url=False, include_input=False)
+            ]
+            raise Invalid(errors=field_errors(found, body={**data, "type": kind})) from None
+
+
+def room(
+    pattern: str,
+    messages: Any = None,
+    *,
+    may_join: MayJoin | str,
+    on_message: OnMessage | None = None,
+    exclude_sender: bool = False,
+) -> Room:
+    """Declare a kind of rooms: ``"chat:{id}"``, each value of letters, digits and ``_ . ~ -``.
+
+    ``messages`` is what clients may send: a pydantic model, or a union of several, each with
+    ``type: Literal["..."]``; ``on_message`` gets it and returns what is said in the room, or
+    ``None``. Without both, clients only listen. ``may_join`` is asked for each join, or it is a
+    permission. Raises ``ValueError`` for a pattern that cannot be the name of a room.
+    """
+    if not is_room_name(_PART.sub("x", pattern)):
+        raise ValueError(f"{pattern!r} is no name of rooms: write it like 'chat:{{id}}'")
+    if (messages is None) != (on_message is None):
+        raise ValueError("messages and on_message belong together: what is sent, and what is done")
+    return Room(
+        pattern=pattern,
+        may_join=may_join,
+        messages=None if messages is None else TypeAdapter(messages),
+        on_message=on_message,
+        exclude_sender=exclude_sender,
+    )
+
+
+def _regex(pattern: str) -> str:
+    """Return the regular expression of a pattern."""
+    literal = re.split(r"\{[a-z_][a-z0-9_]*\}", pattern)
+    names = _PART.findall(pattern)
+    parts = [re.escape(literal[0])]
+    for name, text in zip(names, literal[1:], strict=True):
+        parts.append(f"(?P<{name}>{_VALUE}){re.escape(text)}")
+    return "".join(parts)
+
+
+class RoomKinds:
+    """The kinds of rooms of a service, and how its clients visit them."""
+
+    def __init__(self, app: FastAPI, kinds: Iterable[Room]) -> None:
+        self._app = app
+        self._kinds = list(kinds)
+        self._connected: Counter[UUID] = Counter()
+        patterns = [kind.pattern for kind in self._kinds]
+        for pattern in patterns:
+            if patterns.count(pattern) > 1:
+                raise ConfigurationError(
+                    f"There are two kinds of rooms that are called {pattern}",
+                    fix="give one of them another name",
+                )
+
+    def find(self, name: str) -> tuple[Room, dict[str, str]]:
+        """Return the kind of the room ``name``, and the values in it; raises ``NotFound``."""
+        for kind in self._kinds:
+            if (values := kind.values_of(name)) is not None:
+                return kind, values
+        raise NotFound("room")
+
+    @contextmanager
+    def connecting(self, user_id: UUID) -> Generator[None]:
+        """Count a connection of a user inside the block; raises ``TooManyRequests`` above 20."""
+        if self._connected[user_id] >= MAX_CONNECTIONS:
+            raise TooManyRequests(
+                f"A user has at most {MAX_CONNECTIONS} connections.", retry_after_seconds=60
+            )
+        self._connected[user_id] += 1
+        try:
+            yield
+        finally:
+            self._connected[user_id] -= 1
+            if not self._connected[user_id]:
+                del self._connected[user_id]
+
+    async def check(self, caller: Principal, name: str) -> None:
+        """Raise ``NotFound`` unless ``caller`` may join ``name``: in the same words as if none."""
+        kind, values = self.find(name)
+        async with self._visit(caller, name, values, mode="read") as visit:
+            if not await kind.admits(caller, visit):
+                raise NotFound("room")
+
+    async def receive(
+        self, caller: Principal, name: str, kind: str, data: Mapping[str, Any], *, sender: str
+    ) -> Any:
+        """Hand a message of ``caller`` to the room's ``on_message``; what it returns is said.
+
+        ``sender`` names the connection. Returns the number of what was said, ``None`` without one.
+        """
+        declared, values = self.find(name)
+        message = declared.parse(kind, data)
+        assert declared.on_message is not None  # noqa: S101 - `parse` refuses it else
+        async with self._visit(caller, name, values, mode="write") as visit:
+            said = await declared.on_message(caller, visit, message)
+            if said is not None:
+                but = sender if declared.exclude_sender else ""
+                visit.work.broadcast(name, said, but=but)
+        return visit.work.said_at if said is not None else None
+
+    @asynccontextmanager
+    async def _visit(
+        self, caller: Principal, name: str, values: Mapping[str, str], *, mode: _Mode
+    ) -> AsyncGenerator[Visit]:
+        database: Database = self._app.state.database
+        unit = database.read(caller) if mode == "read" else database.write(caller)
+        async with unit as work:
+            await work.admit(caller)
+            async with AsyncExitStack() as stack:
+                yield Visit(self._app, name, values, work, stack)
+
+
+_Mode = Literal["read", "write"]

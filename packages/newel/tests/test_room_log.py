@@ -1,0 +1,217 @@
+"""What was said in rooms is numbered and kept: one contract in a process and over Valkey."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from uuid import uuid4
+
+import pytest
+from sample_valkey import Valkey, until
+
+from newel import room_log
+from newel.drivers import redis_rooms
+from newel.drivers.redis import RedisLink
+from newel.drivers.redis_rooms import RedisRooms
+from newel.errors import Unavailable
+from newel.room_log import HISTORY_MESSAGES, Entry, MemoryLog, Position, Replay, RoomLog
+
+pytestmark = pytest.mark.anyio
+
+
+class Ears:
+    """Hears a log."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, str, Entry]] = []
+        self.lost = 0
+
+    def hear(self, room: str, epoch: str, entry: Entry) -> None:
+        self.heard.append((room, epoch, entry))
+
+    def lose(self) -> None:
+        self.lost += 1
+
+    @property
+    def texts(self) -> list[str]:
+        return [entry.text for _, _, entry in self.heard]
+
+
+@asynccontextmanager
+async def listening(log: RoomLog) -> AsyncGenerator[Ears]:
+    ears = Ears()
+    task = asyncio.create_task(log.listen(ears.hear, lost=ears.lose))
+    await until(lambda: ears.lost)
+    yield ears
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+@asynccontextmanager
+async def redis_rooms_at(url: str, name: str = "rooms") -> AsyncGenerator[RedisRooms]:
+    link = RedisLink(url, name=name, wait_seconds=5, retry_seconds=0.05)
+    yield RedisRooms(link)
+    await link.close()
+
+
+@pytest.fixture(params=["process", "valkey"])
+async def log(request: pytest.FixtureRequest) -> AsyncGenerator[RoomLog]:
+    if request.param == "process":
+        yield MemoryLog()
+        return
+    valkey: Valkey = request.getfixturevalue("valkey")
+    async with redis_rooms_at(valkey.url) as found:
+        yield found
+
+
+@pytest.fixture
+def name() -> str:
+    return f"/chat:{uuid4()}"
+
+
+class TestContract:
+    async def test_messages_are_numbered_kept_and_heard(self, log: RoomLog, name: str) -> None:
+        async with listening(log) as ears:
+            said = ["a", "ü\n\n", '{"text":"c"}']
+            positions = [await log.append(name, text, but=f"but {text[0]}") for text in said]
+            await until(lambda: len(ears.heard) == 3)
+
+        assert [position.offset for position in positions] == [1, 2, 3]
+        [epoch] = {position.epoch for position in positions}
+        entries = [
+            Entry(number, text, f"but {text[0]}") for number, text in enumerate(said, start=1)
+        ]
+        assert ears.heard == [(name, epoch, entry) for entry in entries]
+        assert await log.read(name, after=0) == Replay(Position(epoch, 3), entries)
+        assert await log.read(name, after=2) == Replay(Position(epoch, 3), entries[2:])
+        assert await log.read(name, after=2**53) == Replay(Position(epoch, 3), [])
+
+    async def test_a_room_in_which_nothing_was_said_has_an_epoch(
+        self, log: RoomLog, name: str
+    ) -> None:
+        replay = await log.read(name, after=0)
+        assert replay.since(Position(replay.top.epoch, 0)) == []
+        assert (await log.append(name, "a")).epoch == replay.top.epoch
+
+    async def test_rooms_are_apart(self, log: RoomLog, name: str) -> None:
+        await log.append(name, "a")
+        other = await log.append(f"{name}:other", "b")
+        assert other.offset == 1
+        assert other.epoch != (await log.read(name, after=0)).top.epoch
+
+    async def test_it_keeps_the_last_thousand(self, log: RoomLog, name: str) -> None:
+        positions = [await log.append(name, str(number)) for number in range(HISTORY_MESSAGES + 5)]
+        replay = await log.read(name, after=0)
+        assert [entry.text for entry in replay.entries] == [str(n) for n in range(5, 1005)]
+        assert replay.since(positions[3]) is None  # one more than is there
+        missed = replay.since(positions[4])
+        assert missed is not None
+        assert len(missed) == HISTORY_MESSAGES
+
+    async def test_what_is_renewed_has_another_epoch(self, log: RoomLog, name: str) -> None:
+        before = await log.append(name, "a")
+        async with listening(log) as ears:
+            await log.renew(name)
+            await until(lambda: ears.heard)
+        replay = await log.read(name, after=0)
+        assert replay.since(before) is None
+        assert replay.entries == []
+        assert ears.heard == [(name, replay.top.epoch, Entry(0, ""))]
+
+
+def test_what_cannot_be_told_is_not_told() -> None:
+    replay = Replay(Position("a", 7), [Entry(6, "six"), Entry(7, "seven")])
+    assert replay.since(Position("a", 5)) == [Entry(6, "six"), Entry(7, "seven")]
+    assert replay.since(Position("a", 7)) == []
+    assert replay.since(Position("a", 4)) is None  # the fifth is gone
+    assert replay.since(Position("a", 8)) is None  # the log has lost some
+    assert replay.since(Position("b", 7)) is None
+
+
+class Clock:
+    seconds = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+async def test_a_process_forgets_what_is_old_or_too_much(name: str) -> None:
+    clock = Clock()
+    log = MemoryLog(monotonic=clock)
+    first = await log.append(name, "a")
+    clock.seconds += 299
+    await log.append(name, "b")
+    assert len((await log.read(name, after=0)).entries) == 2
+    clock.seconds += 2
+    assert [entry.text for entry in (await log.read(name, after=0)).entries] == ["b"]
+    assert (await log.append(name, "c")).epoch == first.epoch
+
+    for _ in range(100):
+        await log.append(name, "x" * 60_000)
+    assert sum(len(entry.text) for entry in (await log.read(name, after=0)).entries) <= 4 << 20
+
+
+async def test_a_process_forgets_rooms(name: str) -> None:
+    clock = Clock()
+    log = MemoryLog(monotonic=clock)
+    before = await log.append(name, "a")
+    clock.seconds += 86_401
+    for _ in range(1000):
+        await log.append("/other", "x")
+    assert (await log.append(name, "b")).epoch != before.epoch
+
+
+async def test_valkey_does_not_read_what_is_old(
+    valkey: Valkey, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with redis_rooms_at(valkey.url) as log:
+        first = await log.append(name, "a")
+        assert (await log.read(name, after=0)).entries
+        monkeypatch.setattr(redis_rooms, "HISTORY_SECONDS", -1)
+        replay = await log.read(name, after=0)
+        assert replay.since(Position(first.epoch, 0)) is None
+        assert replay.since(first) == []
+
+
+async def test_processes_hear_each_other_and_services_do_not(valkey: Valkey, name: str) -> None:
+    async with redis_rooms_at(valkey.url) as one, redis_rooms_at(valkey.url) as two:
+        async with redis_rooms_at(valkey.url, "another") as other, listening(two) as ears:
+            await other.append(name, "of another service")
+            await one.append(name, "a")
+            await two.append(name, "b")
+            await until(lambda: len(ears.heard) == 2)
+        assert ears.texts == ["a", "b"]
+        assert (await two.read(name, after=0)).top.offset == 2
+
+
+async def test_presence_ends_when_it_is_not_said_again(valkey: Valkey, name: str) -> None:
+    async with redis_rooms_at(valkey.url) as one, redis_rooms_at(valkey.url) as two:
+        await one.mark([(name, "ann"), (name, "bob"), (f"{name}:2", "cid")], seconds=30)
+        await two.mark([(name, "ann")], seconds=30)
+        assert sorted(await two.present(name)) == ["ann", "bob"]
+        await one.unmark(name, "ann")
+        assert sorted(await one.present(name)) == ["ann", "bob"]  # she is at the other process
+        await two.unmark(name, "ann")
+        await one.mark([(name, "bob")], seconds=1)
+        async with asyncio.timeout(20):
+            while await one.present(name):  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.05)
+
+
+async def test_without_valkey_everything_says_so(tmp_path: object) -> None:
+    async with redis_rooms_at("unix:///nowhere/socket") as log:
+        for call in (
+            log.append("/a", "b"),
+            log.read("/a", after=0),
+            log.renew("/a"),
+            log.mark([("/a", "b")], seconds=1),
+            log.unmark("/a", "b"),
+            log.present("/a"),
+        ):
+            with pytest.raises(Unavailable):
+                await call
+
+
+def test_the_bounds_are_those_of_the_page() -> None:
+    assert (room_log.HISTORY_MESSAGES, room_log.HISTORY_SECONDS) == (1000, 300.0)
