@@ -64,9 +64,7 @@ def create_app(
     for problem in unsafe_settings(settings):
         raise problem
     counted = metrics.RequestMetrics()
-    traces = traces or open_traces(
-        settings.traces_url, ratio=settings.traces_ratio, service=settings.service_name
-    )
+    traces = traces or _traces(settings)
     if middleware is None:
         middleware = default_middleware(settings, metrics=counted, traces=traces)
     app = FastAPI(
@@ -74,9 +72,7 @@ def create_app(
         description=description,
         version=version,
         lifespan=_lifespan,
-        docs_url=settings.docs_url if settings.serves_docs else None,
-        redoc_url=settings.redoc_url if settings.serves_docs else None,
-        openapi_url=settings.openapi_url if settings.serves_docs else None,
+        **_addresses_of_docs(settings),
         openapi_tags=[{"name": m.name, "description": m.description} for m in modules],
         middleware=list(middleware),
         generate_unique_id_function=_operation_id,
@@ -89,10 +85,7 @@ def create_app(
     app.state.background = _background(modules)
     app.state.room_kinds = RoomKinds(app, [room for module in modules for room in module.rooms])
     app.state.database.audience = _audience(app)
-    app.include_router(health.router)
-    app.include_router(metrics.router)
-    if settings.environment == "development":
-        app.include_router(preview_router())
+    _include_own(app, settings)
     by_prefix = prefixes(versions, settings.api_prefix)
     _refuse_unknown_versions(modules, versions)
     for module in modules:
@@ -119,6 +112,24 @@ def access_of(dependant: Dependant) -> tuple[str, ...] | None:
         if inner is not None:
             found = (*(found or ()), *inner)
     return found
+
+
+def _traces(settings: Settings) -> Traces:
+    url, ratio = settings.traces_url, settings.traces_ratio
+    return open_traces(url, ratio=ratio, service=settings.service_name)
+
+
+def _addresses_of_docs(settings: Settings) -> Mapping[str, Any]:
+    names = ("docs_url", "redoc_url", "openapi_url")
+    return {name: getattr(settings, name) if settings.serves_docs else None for name in names}
+
+
+def _include_own(app: FastAPI, settings: Settings) -> None:
+    """Add the routes that every service has."""
+    app.include_router(health.router)
+    app.include_router(metrics.router)
+    if settings.environment == "development":
+        app.include_router(preview_router())
 
 
 def _background(modules: Sequence[Module]) -> Background:
