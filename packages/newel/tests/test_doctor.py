@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from sample_runs import Service
+from sample_telemetry import collecting
 from sample_valkey import Valkey
 
 
@@ -120,9 +121,22 @@ def test_mail_that_nobody_gets_is_a_warning_in_production(service: Service):
     code, found = examine(service, ENVIRONMENT="production")
     assert (code, found["mail"]["status"]) == (0, "warn")
     assert "MAIL_URL" in found["mail"]["fix"]
-    _, found = examine(service, ENVIRONMENT="production", MAIL_URL="smtp://u:sw0rd@host")
+    mail = {"ENVIRONMENT": "production", "MAIL_URL": "smtp://u:sw0rd@host"}
+    _, found = examine(service, **mail)
+    assert found["mail"]["detail"] == "the links in mails lead to http://localhost:8000"
+    assert "SITE_URL" in found["mail"]["fix"]
+    _, found = examine(service, **mail, SITE_URL="https://app.example.com")
     assert found["mail"]["detail"] == "by smtp"
     assert "sw0rd" not in json.dumps(found)
+
+
+def test_a_proxy_that_nobody_trusts_is_a_warning_in_production(service: Service):
+    assert "proxies" not in examine(service)[1]
+    code, found = examine(service, ENVIRONMENT="production")
+    assert (code, found["proxies"]["status"]) == (0, "warn")
+    assert "TRUSTED_PROXIES" in found["proxies"]["fix"]
+    _, found = examine(service, ENVIRONMENT="production", TRUSTED_PROXIES="10.0.0.0/8")
+    assert found["proxies"]["detail"] == "trusted: 10.0.0.0/8"
 
 
 def test_processes_that_share_nothing_are_a_warning_in_production(service: Service, valkey: Valkey):
@@ -137,6 +151,16 @@ def test_a_redis_that_does_not_answer_is_a_warning(service: Service):
     code, found = examine(service, REDIS_URL="redis://:sw0rd@127.0.0.1:1/0")
     assert (code, found["redis"]["status"]) == (0, "warn")
     assert "sw0rd" not in json.dumps(found)
+
+
+def test_a_collector_that_does_not_answer_is_a_warning(service: Service):
+    assert "traces" not in examine(service)[1]
+    code, found = examine(service, TRACES_URL="http://me:sw0rd@127.0.0.1:1")
+    assert (code, found["traces"]["status"]) == (0, "warn")
+    assert "TRACES_URL" in found["traces"]["fix"]
+    assert "sw0rd" not in json.dumps(found)
+    with collecting() as (_, url):
+        assert examine(service, TRACES_URL=url)[1]["traces"]["detail"] == "the collector answers"
 
 
 def test_no_env_file_is_fine(service: Service):

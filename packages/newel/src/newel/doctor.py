@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 import typer
 from fastapi import FastAPI
@@ -59,6 +60,8 @@ async def _findings(root: Path) -> AsyncGenerator[Finding]:
     settings: Settings = app.state.settings
     for finding in (*_settings(settings), _mail(settings), _migrations(settings)):
         yield finding
+    if settings.environment == "production":
+        yield _proxies(settings)
     if app.state.broker is not None:
         yield await _broker(app, settings)
     if app.state.carrier is not None:
@@ -115,7 +118,27 @@ def _mail(settings: Settings) -> Finding:
             detail="mails are logged and not sent: nobody can reset a password",
             fix="set MAIL_URL to smtp://user:password@host, and MAIL_FROM and SITE_URL",
         )
+    if settings.environment == "production" and urlsplit(settings.site_url).hostname == "localhost":
+        return Finding(
+            name="mail",
+            status="warn",
+            detail=f"the links in mails lead to {settings.site_url}",
+            fix="set SITE_URL to the address of your front end",
+        )
     return Finding(name="mail", status="ok", detail=f"by {scheme}")
+
+
+def _proxies(settings: Settings) -> Finding:
+    """Say whose `X-Forwarded-For` is believed: TLS ends somewhere in front of us."""
+    if not settings.trusted_proxies:
+        return Finding(
+            name="proxies",
+            status="warn",
+            detail="none is trusted: behind one, all callers have its address and share its limits",
+            fix="list the networks of your proxies in TRUSTED_PROXIES",
+        )
+    trusted = ", ".join(settings.trusted_proxies)
+    return Finding(name="proxies", status="ok", detail=f"trusted: {trusted}")
 
 
 async def _broker(app: FastAPI, settings: Settings) -> Finding:
