@@ -24,6 +24,7 @@ from pydantic import BaseModel, Field, ValidationError
 from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocketDisconnect
 
+from newel import room_client
 from newel.auth import (
     LOGGED_IN,
     Authenticator,
@@ -310,14 +311,20 @@ class _Dialogue:
         await self._kinds.check(self._caller, message.room)
         if len(self._joined | {message.room}) > _MAX_ROOMS:
             raise Conflict(f"A connection joins at most {_MAX_ROOMS} rooms.")
+        is_new = await self._kinds.greets(self._caller, message.room)
         self._joined.add(message.room)
         await self._rooms.join(
             self._connection, message.room, tenant_id=self._caller.tenant_id, since=since
         )
+        if is_new:
+            await self._kinds.tell_joined(self._caller, message.room, but=self._connection.id)
 
     async def _leave(self, room: str) -> None:
+        was_in = room in self._joined
         self._joined.discard(room)
         await self._rooms.leave(self._connection, room, tenant_id=self._caller.tenant_id)
+        if was_in:
+            await self._kinds.tell_left(self._caller, room)
 
     async def _say(self, message: _ClientMessage) -> None:
         if message.room not in self._joined:
@@ -483,4 +490,5 @@ def _position(last_event_id: str | None) -> Position | None:
 
 def module() -> Module:
     """Return the module with the routes of rooms."""
-    return Module("rooms", description="What is said, as it is said", routers=[_router])
+    routers = [_router, room_client.router()]
+    return Module("rooms", description="What is said, as it is said", routers=routers)

@@ -14,23 +14,27 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeVar
+from types import UnionType
+from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_origin
 from uuid import UUID
 
+import structlog
 from fastapi import FastAPI
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from pydantic_core import to_json
 
 from newel.db import Database, Work
 from newel.depends import resolve
 from newel.errors import ConfigurationError, Invalid, NotFound, TooManyRequests
 from newel.principal import Principal
-from newel.room_delivery import is_room_name
+from newel.room_delivery import Rooms, is_room_name
 from newel.validation import field_errors
 
 __all__ = ["MAX_CONNECTIONS", "Room", "RoomKinds", "Visit", "anyone", "room"]
 
 T = TypeVar("T")
+
+_log = structlog.get_logger("newel.rooms")
 
 _PART: Final = re.compile(r"\{([a-z_][a-z0-9_]*)\}")
 MAX_CONNECTIONS: Final = 20
@@ -58,6 +62,7 @@ class Visit:
 
 MayJoin = Callable[[Principal, Visit], Awaitable[bool]]
 OnMessage = Callable[[Principal, Visit, Any], Awaitable[BaseModel | None]]
+OnMember = Callable[[Principal, Visit], Awaitable[BaseModel | None]]
 
 
 async def anyone(caller: Principal, visit: Visit) -> bool:  # noqa: ARG001 - the signature
@@ -74,6 +79,8 @@ class Room:
     messages: TypeAdapter[Any] | None
     on_message: OnMessage | None
     exclude_sender: bool
+    on_join: OnMember | None
+    on_leave: OnMember | None
 
     def values_of(self, name: str) -> dict[str, str] | None:
         """Return what ``name`` has in the places of the pattern; ``None``: another kind of room."""
@@ -107,13 +114,17 @@ def room(
     may_join: MayJoin | str,
     on_message: OnMessage | None = None,
     exclude_sender: bool = False,
+    on_join: OnMember | None = None,
+    on_leave: OnMember | None = None,
 ) -> Room:
     """Declare a kind of rooms: ``"chat:{id}"``, each value of letters, digits and ``_ . ~ -``.
 
     ``messages`` is what clients may send: a pydantic model, or a union of several, each with
     ``type: Literal["..."]``; ``on_message`` gets it and returns what is said in the room, or
     ``None``. Without both, clients only listen. ``may_join`` is asked for each join, or it is a
-    permission. Raises ``ValueError`` for a pattern that cannot be the name of a room.
+    permission. What ``on_join`` and ``on_leave`` return is said when a user comes, to the others,
+    and when the last connection of a user is gone, over all processes. Raises ``ValueError`` for a
+    pattern that cannot be the name of a room.
     """
     if not is_room_name(_PART.sub("x", pattern)):
         raise ValueError(f"{pattern!r} is no name of rooms: write it like 'chat:{{id}}'")
@@ -122,10 +133,19 @@ def room(
     return Room(
         pattern=pattern,
         may_join=may_join,
-        messages=None if messages is None else TypeAdapter(messages),
+        messages=None if messages is None else TypeAdapter(_by_type(messages)),
         on_message=on_message,
         exclude_sender=exclude_sender,
+        on_join=on_join,
+        on_leave=on_leave,
     )
+
+
+def _by_type(messages: Any) -> Any:
+    """Tell the models of a union apart by their type alone: an error is about the one meant."""
+    if get_origin(messages) in {Union, UnionType}:
+        return Annotated[messages, Field(discriminator="type")]
+    return messages
 
 
 def _regex(pattern: str) -> str:
@@ -198,6 +218,45 @@ class RoomKinds:
                 but = sender if declared.exclude_sender else ""
                 visit.work.broadcast(name, said, but=but)
         return visit.work.said_at if said is not None else None
+
+    async def greets(self, caller: Principal, name: str) -> bool:
+        """Tell whether the others hear of it when ``caller`` joins: by no other connection yet."""
+        kind, _ = self.find(name)
+        return kind.on_join is not None and not await self._is_in(caller, name)
+
+    async def tell_joined(self, caller: Principal, name: str, *, but: str) -> None:
+        """Say what ``on_join`` returns, to all but the connection ``but``."""
+        kind, values = self.find(name)
+        if kind.on_join is not None:
+            await self._tell(kind.on_join, caller, name, values, but=but)
+
+    async def tell_left(self, caller: Principal, name: str) -> None:
+        """Say what ``on_leave`` returns, unless ``caller`` is there by another connection."""
+        kind, values = self.find(name)
+        if kind.on_leave is not None and not await self._is_in(caller, name):
+            await self._tell(kind.on_leave, caller, name, values)
+
+    async def _is_in(self, caller: Principal, name: str) -> bool:
+        rooms: Rooms = self._app.state.rooms
+        return str(caller.user_id) in await rooms.members(name, tenant_id=caller.tenant_id)
+
+    async def _tell(
+        self,
+        on_member: OnMember,
+        caller: Principal,
+        name: str,
+        values: Mapping[str, str],
+        *,
+        but: str = "",
+    ) -> None:
+        """Say something of a member; that it failed is logged."""
+        try:
+            async with self._visit(caller, name, values, mode="write") as visit:
+                said = await on_member(caller, visit)
+                if said is not None:
+                    visit.work.broadcast(name, said, but=but)
+        except Exception as error:  # noqa: BLE001 - they are in the room, or gone, all the same
+            _log.error("room_notice_failed", room=name, exc_info=error)
 
     @asynccontextmanager
     async def _visit(
