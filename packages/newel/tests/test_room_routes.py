@@ -18,7 +18,7 @@ from structlog.typing import EventDict
 from websockets.exceptions import InvalidStatus
 
 from newel import room_routes, rooms
-from newel.limits import MemoryLimiter
+from newel.limits import MemoryLimiter, Rate
 from newel.principal import Principal
 
 pytestmark = pytest.mark.anyio
@@ -40,6 +40,16 @@ def token(server: Served) -> str:
 @pytest.fixture
 def chat() -> str:
     return f"chat:{uuid4()}"
+
+
+@asynccontextmanager
+async def once_an_hour(server: Served) -> AsyncGenerator[None]:
+    """Let each caller of the API call once an hour."""
+    state = server.app.state
+    before = state.limiter, state.api_rate
+    state.limiter, state.api_rate = MemoryLimiter(), Rate.parse("1/hour")
+    yield
+    state.limiter, state.api_rate = before
 
 
 class TestWhoComesIn:
@@ -120,14 +130,10 @@ class TestWhoComesIn:
             assert await client.closed() == code
 
     async def test_strangers_are_counted_and_who_has_a_ticket_is_not(
-        self, server: Served, token: str, monkeypatch: pytest.MonkeyPatch
+        self, server: Served, token: str
     ) -> None:
         tickets = [await server.ticket(token) for _ in range(2)]
-        monkeypatch.setattr(server.app.state, "limiter", MemoryLimiter())
-        monkeypatch.setattr(
-            server.app.state, "api_rate", type(server.app.state.api_rate).parse("1/hour")
-        )
-        async with connected(server, token):
+        async with once_an_hour(server), connected(server, token):
             with pytest.raises(InvalidStatus) as refused:
                 async with connected(server, token):
                     pass
@@ -288,7 +294,7 @@ class TestSpeaking:
     @pytest.mark.parametrize(
         ("kind", "data", "pointers"),
         [
-            ("unknown", {"text": "a"}, ["#/type"]),
+            ("unknown", {"text": "a"}, ["#"]),
             ("said", {}, ["#/text"]),
             ("said", {"text": "a", "type": "typing", "x": 1}, ["#/x"]),
             ("said", {"text": 7}, ["#/text"]),
@@ -304,7 +310,7 @@ class TestSpeaking:
             assert (error["type"], error["room"]) == ("error", "chat:1")
             assert error["data"]["error"] == "validation_failed"
             assert error["data"]["id"] == "a1"
-            assert [one["pointer"] for one in error["data"]["errors"]] in (pointers, ["#"])
+            assert [one["pointer"] for one in error["data"]["errors"]] == pointers
             await client.nothing_more()
 
     async def test_who_has_not_joined_does_not_speak(self, server: Served, token: str) -> None:

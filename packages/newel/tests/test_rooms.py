@@ -190,7 +190,8 @@ async def test_a_unit_speaks_after_its_commit_or_never(tmp_path: Path) -> None:
             _ = 1 / 0
     with suppress(Unavailable), commits_fail(database):
         async with database.write(caller) as work:
-            await work.session.execute(sql("SELECT 1"))
+            async with work.as_system("a test writes"):
+                await work.session.execute(sql("SELECT 1"))
             work.broadcast("chat:1", Said(text="not committed"))
     assert said == []
     async with database.write(caller) as work:

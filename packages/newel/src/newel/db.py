@@ -271,8 +271,9 @@ class Work(Unit):
                     forget()
                 if self._forgotten:
                     await self.database.cache.forget(*self._forgotten)
-                for spoken in self._spoken:
-                    self.said_at = await self.database.rooms.say(spoken)
+        if kind is None:  # only what is known to be committed
+            for spoken in self._spoken:
+                self.said_at = await self.database.rooms.say(spoken)
 
 
 class _PassedBy:
