@@ -29,6 +29,7 @@ from sqlalchemy import select, text
 from newel.app import create_app
 from newel.auth import public
 from newel.db import CurrentWork
+from newel.drivers import otlp
 from newel.errors import NotFound
 from newel.events import Event
 from newel.handlers import on
@@ -226,6 +227,7 @@ async def work_off(app: FastAPI) -> None:
 
 
 async def main(database_url: str, traces_url: str) -> None:
+    otlp.CLOSE_SECONDS = 30.0  # type: ignore[misc] # what is left comes, however busy it is here
     app = application(database_url, Path("/nonexistent"), traces_url=traces_url, traces_ratio=0.0)
     async with app.state.traces.sending():
         await work_off(app)

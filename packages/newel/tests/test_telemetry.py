@@ -26,6 +26,7 @@ from sample_jobs import rows
 from sample_telemetry import CANARY, Collector, application, collecting, work_off
 from sample_valkey import Valkey
 
+from newel.drivers import otlp, sentry
 from newel.drivers.otlp import QUEUE_SPANS, OtlpExport
 from newel.drivers.redis import RedisLink
 from newel.errors import ConfigurationError, Unavailable
@@ -39,9 +40,18 @@ SERVER, CLIENT, PRODUCER, CONSUMER = 2, 3, 4, 5
 
 
 @pytest.fixture
-def sink() -> Generator[tuple[Collector, str]]:
+def sink(monkeypatch: pytest.MonkeyPatch) -> Generator[tuple[Collector, str]]:
+    """A collector that answers; what is left at the end comes, however busy the machine is."""
+    for driver in (otlp, sentry):
+        monkeypatch.setattr(driver, "CLOSE_SECONDS", 30.0)
     with collecting() as found:
         yield found
+
+
+@pytest.fixture
+def file_url(tmp_path: Path) -> str:
+    """A database without tables, for what needs none."""
+    return f"sqlite+aiosqlite:///{tmp_path}/service.db"
 
 
 @asynccontextmanager
@@ -122,7 +132,9 @@ async def test_one_request_is_one_tree_over_two_processes(
     sent = {name.lower(): value for name, value in heard.items()}["traceparent"]
     assert sent == f"00-{request.trace_id}-{call.span_id}-{sent[-2:]}"
 
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    said = capsys.readouterr().out
+    assert CANARY not in said
+    lines = [json.loads(line) for line in said.splitlines()]
     [line] = [one for one in lines if one.get("route") == "/api/v1/orders/{order_id}"]
     assert (line["trace_id"], line["span_id"]) == (request.trace_id, request.span_id)
 
@@ -176,20 +188,20 @@ async def test_ids_go_only_to_whom_the_service_has_named(sink: tuple[Collector, 
 # ---------------------------------------------------------------- what is said
 
 
-async def test_a_problem_names_its_trace(database_url: str, tmp_path: Path) -> None:
+async def test_a_problem_names_its_trace(file_url: str, tmp_path: Path) -> None:
     traces, exporter = kept()
-    async with serving(application(database_url, tmp_path, traces=traces)) as client:
+    async with serving(application(file_url, tmp_path, traces=traces)) as client:
         answer = await client.get(f"/orders/{uuid4()}")
     [span] = exporter.get_finished_spans()
     assert answer.json()["trace_id"] == f"{span.context.trace_id:032x}"
     assert "span_id" not in answer.json()
 
 
-async def test_who_calls_may_begin_the_trace(database_url: str, tmp_path: Path) -> None:
+async def test_who_calls_may_begin_the_trace(file_url: str, tmp_path: Path) -> None:
     """By the standard's header, as gateways send it."""
     traces, exporter = kept()
     theirs = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01", "baggage": f"a={CANARY}"}
-    async with serving(application(database_url, tmp_path, traces=traces)) as client:
+    async with serving(application(file_url, tmp_path, traces=traces)) as client:
         answer = await client.get(f"/orders/{uuid4()}", headers=theirs)
     assert answer.json()["trace_id"] == "a" * 32
     [span] = exporter.get_finished_spans()
@@ -251,7 +263,7 @@ async def test_what_is_not_sampled_is_nowhere_and_stays_so(
 async def test_without_the_setting_there_is_nothing(database_url: str, tmp_path: Path) -> None:
     app = application(database_url, tmp_path)
     engine = app.state.database.engine.sync_engine
-    assert not engine.dispatch.before_cursor_execute
+    assert not engine.dialect.dispatch.do_execute
     assert app.state.traces.of_requests() is None
     async with serving(app) as client:
         await client.post(f"/orders/{uuid4()}", json={"note": "x"})
@@ -309,21 +321,25 @@ async def longest_request(app: FastAPI, *, requests: int) -> float:
 
 
 async def test_a_collector_that_is_away_holds_nobody_up(
-    database_url: str, tmp_path: Path, black_hole: str
+    file_url: str, tmp_path: Path, black_hole: str
 ) -> None:
-    app = application(database_url, tmp_path, traces_url=black_hole)
+    app = application(file_url, tmp_path, traces_url=black_hole)
     began = time.monotonic()
-    assert await longest_request(app, requests=20) < 2.5
-    assert time.monotonic() - began < 15, "the end has an end, too"
+    assert await longest_request(app, requests=20) < 4
+    assert time.monotonic() - began < 25, "the end has an end, too"
 
-    exporter = OTLPSpanExporter(f"{black_hole}/v1/traces", timeout=3)
+    exporter = OTLPSpanExporter(f"{black_hole}/v1/traces", timeout=4)
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    blocking = application(database_url, tmp_path, traces=Traces(provider))
-    assert await longest_request(blocking, requests=1) > 2.5, "who waits for it is seen"
+    blocking = application(file_url, tmp_path, traces=Traces(provider))
+    assert await longest_request(blocking, requests=1) >= 4, "who waits for it is seen"
 
 
-async def test_its_queue_is_bounded_and_what_is_lost_is_counted(black_hole: str) -> None:
+async def test_its_queue_is_bounded_and_what_is_lost_is_counted(
+    black_hole: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(otlp, "SEND_SECONDS", 60.0)
+    monkeypatch.setattr(otlp, "CLOSE_SECONDS", 0.1)
     export = OtlpExport(black_hole, ratio=1.0, service="orders")
     tracer = export.provider.get_tracer("test")
     export.start()
@@ -352,7 +368,7 @@ async def test_what_was_sent_is_counted_for_prometheus(
     assert 'newel_spans_total{state="lost"} 1.0' in text
     assert 'newel_spans_total{state="sent"} 1.0' in text
     said = [record.msg["event"] for record in caplog.records if record.name == "newel.drivers.otlp"]
-    assert said == ["traces_away"]
+    assert "traces_away" in said
 
 
 async def test_it_can_be_asked_whether_it_is_there(
@@ -399,11 +415,10 @@ async def test_sentry_is_told_of_500s_and_dead_jobs_without_a_word_of_anybody(
 
 
 async def test_a_storm_of_errors_is_told_in_part(
-    tmp_path: Path, sink: tuple[Collector, str]
+    file_url: str, tmp_path: Path, sink: tuple[Collector, str]
 ) -> None:
     collector, url = sink
-    database_url = f"sqlite+aiosqlite:///{tmp_path}/storm.db"
-    app = application(database_url, tmp_path, sentry_dsn=dsn(url))
+    app = application(file_url, tmp_path, sentry_dsn=dsn(url))
     began = time.monotonic()
     async with serving(app) as client:
         for _ in range(40):
@@ -414,28 +429,27 @@ async def test_a_storm_of_errors_is_told_in_part(
 
 
 async def test_a_sentry_that_is_away_costs_nothing_but_the_event(
-    tmp_path: Path, black_hole: str
+    file_url: str, tmp_path: Path, black_hole: str
 ) -> None:
-    database_url = f"sqlite+aiosqlite:///{tmp_path}/away.db"
     began = time.monotonic()
-    async with serving(application(database_url, tmp_path, sentry_dsn=dsn(black_hole))) as client:
+    async with serving(application(file_url, tmp_path, sentry_dsn=dsn(black_hole))) as client:
         assert (await client.get("/raises")).status_code == 500
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 25
 
 
 @pytest.mark.parametrize("address", ["nonsense", "https://sentry.example.com"])
-async def test_a_dsn_of_nothing_is_refused(tmp_path: Path, address: str) -> None:
-    app = application(f"sqlite+aiosqlite:///{tmp_path}/x.db", tmp_path, sentry_dsn=address)
+async def test_a_dsn_of_nothing_is_refused(file_url: str, tmp_path: Path, address: str) -> None:
+    app = application(file_url, tmp_path, sentry_dsn=address)
     with pytest.raises(ConfigurationError, match="SENTRY_DSN"):
         async with serving(app):
             pass
 
 
 async def test_sentry_that_is_not_installed_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    file_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "newel.drivers.sentry", None)
-    app = application(f"sqlite+aiosqlite:///{tmp_path}/x.db", tmp_path, sentry_dsn="http://k@h/1")
+    app = application(file_url, tmp_path, sentry_dsn="http://k@h/1")
     with pytest.raises(ConfigurationError) as refused:
         async with serving(app):
             pass

@@ -185,6 +185,8 @@ def _replace_handlers(handler: logging.Handler, *, level: LogLevel) -> None:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
+    # It would tell each address that is called, with the keys in it: telemetry has the host.
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
     # The middleware writes the line of a request, with its id. Without a handler uvicorn does not
     # even make its own.
     access = logging.getLogger("uvicorn.access")

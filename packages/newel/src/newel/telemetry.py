@@ -36,7 +36,7 @@ from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, TracerProvid
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from pydantic import SecretStr
 from sqlalchemy import event
-from sqlalchemy.engine import Engine, ExceptionContext
+from sqlalchemy.engine import Engine
 
 from newel.errors import ConfigurationError
 
@@ -161,10 +161,8 @@ class Traces:
         if self._tracer is None:
             return
         for engine in engines:
-            event.listen(engine, "before_cursor_execute", _begin_statement)
-            event.listen(engine, "after_cursor_execute", _end_statement)
-            # First: who translates errors raises, and ends the line of listeners.
-            event.listen(engine, "handle_error", _fail_statement, insert=True)
+            for method in ("do_execute", "do_executemany", "do_execute_no_params"):
+                event.listen(engine, method, _in_a_span(method))
 
 
 def open_traces(url: str | None, *, ratio: float, service: str) -> Traces:
@@ -315,41 +313,34 @@ class _RequestSpans(TracerProvider, Tracer):
 # ----------------------------------------------------------------------------------- statements
 
 
-def _begin_statement(
-    _connection: Any, _cursor: Any, statement: str, _parameters: Any, context: Any, _many: Any
-) -> None:
-    tracer = _tracer.get()
-    if tracer is None or hasattr(context, "newel_span"):  # an engine may share another's events
-        return
-    summary = _summary(statement)
-    context.newel_span = tracer.start_span(
-        summary,
-        kind=SpanKind.CLIENT,
-        attributes={
-            "db.system.name": context.dialect.name,
+def _in_a_span(method: str) -> Callable[..., bool]:
+    """Return a listener for a dialect's ``method`` that does it in a span, where one is wanted.
+
+    With a listener of an engine, such as ``before_cursor_execute``, SQLAlchemy takes a longer way
+    for every statement, traced or not: a third more CPU. With one of a dialect it does not.
+    """
+
+    def execute(cursor: Any, statement: str, *rest: Any) -> bool:
+        tracer = _tracer.get()
+        if tracer is None:
+            return False
+        dialect, summary = rest[-1].dialect, _summary(statement)
+        said = {
+            "db.system.name": dialect.name,
             "db.query.summary": summary,
             "db.query.text": statement[:_MOST_OF_A_STATEMENT],
-        },
-    )
+        }
+        span = tracer.start_span(summary, kind=SpanKind.CLIENT, attributes=said)
+        try:
+            getattr(dialect, method)(cursor, statement, *rest)
+        except BaseException as error:
+            _fail(span, error)
+            raise
+        finally:
+            span.end()
+        return True
 
-
-def _end_statement(
-    _connection: Any, _cursor: Any, _statement: Any, _parameters: Any, context: Any, _many: Any
-) -> None:
-    span = _span_of(context)
-    if span is not None:
-        span.end()
-
-
-def _fail_statement(failure: ExceptionContext) -> None:
-    span = _span_of(failure.execution_context)
-    if span is not None:
-        _fail(span, failure.original_exception)
-        span.end()
-
-
-def _span_of(context: Any) -> Span | None:
-    return None if context is None else context.__dict__.pop("newel_span", None)
+    return execute
 
 
 _AFTER_WITH: Final = re.compile(r"\)\s+((?:SELECT|INSERT|UPDATE|DELETE)\b.*)", re.DOTALL)
