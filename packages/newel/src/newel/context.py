@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
-from opentelemetry.trace import get_current_span
+from opentelemetry.trace import INVALID_SPAN, get_current_span
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
@@ -54,7 +54,10 @@ def remaining_seconds() -> float | None:
 
 def trace_ids() -> dict[str, str]:
     """Return ``trace_id`` and ``span_id`` as a trace shows them; nothing when it is not sampled."""
-    span = get_current_span().get_span_context()
+    current = get_current_span()
+    if current is INVALID_SPAN:  # the usual case, in each line of the log
+        return {}
+    span = current.get_span_context()
     if not span.trace_flags.sampled:
         return {}
     return {"trace_id": f"{span.trace_id:032x}", "span_id": f"{span.span_id:016x}"}
