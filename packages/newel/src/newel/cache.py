@@ -26,7 +26,7 @@ from pydantic import PydanticSchemaGenerationError, TypeAdapter
 
 from newel.principal import Principal
 
-__all__ = ["MISSING_SECONDS", "Cache", "Kept", "Tags", "Unit", "cached"]
+__all__ = ["MISSING_SECONDS", "Cache", "Kept", "PassedBy", "Tags", "Unit", "cached"]
 
 _VALUES: Final = frozenset(
     {UUID, str, int, bool, float, bytes, NoneType, datetime, date, Principal}
@@ -101,6 +101,30 @@ class Unit:
     def seen_by(self) -> Hashable:
         """Whose rows it sees: part of every key that is not public."""
         raise NotImplementedError
+
+
+class PassedBy:
+    """The cache of a unit that writes: it loads anew, and notes what to forget."""
+
+    def __init__(self, forget: Callable[..., None]) -> None:
+        self._forget = forget
+
+    def peek(self, key: Hashable) -> None:  # noqa: ARG002 - the interface
+        """Know of nothing."""
+        return
+
+    async def get_or_set(
+        self,
+        key: Hashable,  # noqa: ARG002 - the interface
+        load: Callable[[], Awaitable[T]],
+        **_: Any,
+    ) -> T:
+        """Return what ``load`` returns."""
+        return await load()
+
+    async def forget(self, *tags: str) -> None:
+        """Note the tags."""
+        self._forget(*tags)
 
 
 def cached(

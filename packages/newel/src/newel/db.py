@@ -11,7 +11,6 @@ import asyncio
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
-    Awaitable,
     Callable,
     Hashable,
     Mapping,
@@ -30,7 +29,7 @@ from sqlalchemy.orm import ORMExecuteState, Session, UOWTransaction
 from sqlalchemy.util import greenlet_spawn
 from starlette.requests import HTTPConnection
 
-from newel.cache import Cache, Unit
+from newel.cache import Cache, PassedBy, Unit
 from newel.cache_levels import LevelCache
 from newel.database_errors import ConnectionLost
 from newel.engines import open_beside, open_engines
@@ -42,6 +41,7 @@ from newel.pool import FairPool, watch
 from newel.principal import Principal
 from newel.room_delivery import Rooms, Spoken
 from newel.room_log import Position
+from newel.rows import Rows, has_listeners, is_plain
 from newel.scope import SCOPED, Scope, ScopedSession, SystemScope
 from newel.statements import Statements
 from newel.telemetry import traced
@@ -90,11 +90,8 @@ def _refuse_to_flush(session: UnitSession, _context: UOWTransaction, _instances:
 
 @event.listens_for(UnitSession, "after_flush")
 def _note_changed_entities(session: UnitSession, _context: UOWTransaction) -> None:
-    work = session.work
-    watched = tuple(work.database.watched)
     for entity in (*session.new, *session.dirty, *session.deleted):
-        if isinstance(entity, watched):
-            work.forget(entity.__tablename__, f"{entity.__tablename__}:{entity.id}")
+        session.work.note_changed(entity)
 
 
 @event.listens_for(UnitSession, "do_orm_execute")
@@ -124,6 +121,7 @@ class Work(Unit):
         self.read_only = read_only
         self.scope: Scope | None = caller
         self._session: AsyncSession | None = None
+        self._rows: Rows | None = None
         self._after_commit: list[Callable[[], None]] = []
         self._forgotten: dict[str, None] = {}
         self._spoken: list[Spoken] = []
@@ -135,7 +133,7 @@ class Work(Unit):
 
         What it reads may not be committed yet, and what it changes must not rest on what is old.
         """
-        return self.database.cache if self.read_only else _PassedBy(self)
+        return self.database.cache if self.read_only else PassedBy(self.forget)
 
     @property
     def seen_by(self) -> Hashable:
@@ -144,10 +142,31 @@ class Work(Unit):
 
     @property
     def session(self) -> AsyncSession:
-        """SQLAlchemy's session; made when it is first asked for, since rows are read without."""
+        """SQLAlchemy's session; made when it is first asked for, since rows need none.
+
+        It has what was done without it: the transaction, and the entities.
+        """
         if self._session is None:
-            self._session = self.database.session(self)
+            session = self.database.session(self)
+            if self._rows is not None:
+                self._rows.hand_over(session.sync_session)
+            self._session = session
         return self._session
+
+    def plain(self, kind: type[Entity]) -> Rows | None:
+        """Return what reads and writes ``kind`` without a session; ``None``: the session does.
+
+        ``Repository`` asks it anew for each thing that it does.
+        """
+        rows = self._without_session()
+        return rows if rows is not None and is_plain(kind) else None
+
+    def _without_session(self) -> Rows | None:
+        if self.read_only or self._session is not None:
+            return None
+        if self._rows is None:
+            self._rows = self.database.without_session()
+        return self._rows if self._rows is not None and self._rows.is_clean else None
 
     @property
     def caller(self) -> Principal | None:
@@ -186,14 +205,17 @@ class Work(Unit):
         """
         if self.read_only and self._session is None:
             return await self.database.rows(statement, parameters)
+        if (rows := self._without_session()) is not None:
+            return await rows.select(statement, parameters)
         found = await self.session.execute(statement, parameters, execution_options=SCOPED)
         return found.all()
 
     async def flush(self) -> None:
         """Send pending changes to the database inside the open transaction."""
-        if self._session is not None:
-            await self._session.flush()
-            await self._session.run_sync(write_recorded)
+        if self._session is not None or (self._rows is not None and not self._rows.is_clean):
+            await greenlet_spawn(_flush, self.session.sync_session)
+        elif self._rows is not None:
+            await greenlet_spawn(self._rows.write_recorded)
 
     def publish(self, event: Event) -> None:
         """Record ``event`` in this transaction: delivered after the commit, or never.
@@ -204,8 +226,12 @@ class Work(Unit):
         if leaves and audience.is_full:
             raise Unavailable("Too many events wait for the message broker.")
         is_handled = audience.handles(type(event))
-        session = self._recording(rings=is_handled or (leaves and audience.has_broker))
-        record(session, write_events, event_row(event, self.caller, is_handled=is_handled))
+        self._recording(rings=is_handled or (leaves and audience.has_broker))
+        row = event_row(event, self.caller, is_handled=is_handled)
+        if (rows := self._without_session()) is not None:
+            rows.record(write_events, row)
+        else:
+            record(self.session.sync_session, write_events, row)
 
     def enqueue(self, job: Enqueueable[P], /, *args: P.args, **kwargs: P.kwargs) -> UUID:
         """Record a call of ``job`` in this transaction: run after the commit, or never.
@@ -213,14 +239,14 @@ class Work(Unit):
         Returns the job's id; it runs as ``caller``. Raises ``ValueError`` for arguments that are
         not of the declared types.
         """
-        return job.record(self._recording(), self.caller, *args, **kwargs)
+        self._recording()
+        return job.record(self.session.sync_session, self.caller, *args, **kwargs)
 
-    def _recording(self, *, rings: bool = True) -> Session:
+    def _recording(self, *, rings: bool = True) -> None:
         if self.read_only:
             raise ReadOnlyUnit(_READ_ONLY)
         if rings and self.database.bell.ring not in self._after_commit:
             self.after_commit(self.database.bell.ring)
-        return self.session.sync_session
 
     def after_commit(self, forget: Callable[[], None]) -> None:
         """Call ``forget`` after the commit: for what this process remembers.
@@ -229,6 +255,11 @@ class Work(Unit):
         and a kill may lose it: what has to happen is an event.
         """
         self._after_commit.append(forget)
+
+    def note_changed(self, entity: Entity) -> None:
+        """Forget what is cached of an entity that was written, when it is of such a kind."""
+        if isinstance(entity, tuple(self.database.watched)):
+            self.forget(entity.__tablename__, f"{entity.__tablename__}:{entity.id}")
 
     def forget(self, *tags: str) -> None:
         """Forget what is cached under ``tags``, in every process, after the commit or never.
@@ -262,9 +293,9 @@ class Work(Unit):
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Commit (or, on an exception, roll back) and give the connection back."""
         try:
-            if self._session is not None:
+            if self._session is not None or self._rows is not None:
                 with traced("commit" if kind is None else "roll back"):
-                    await _end(self._session, commit=kind is None)
+                    await self._end(commit=kind is None)
         finally:
             if kind is None:
                 for forget in self._after_commit:
@@ -275,43 +306,36 @@ class Work(Unit):
             for spoken in self._spoken:
                 self.said_at = await self.database.rooms.say(spoken)
 
+    async def _end(self, *, commit: bool) -> None:
+        """Commit and close in one switch into SQLAlchemy; what goes wrong is rolled back."""
+        is_closed = False
+        try:
+            if commit:
+                await greenlet_spawn(self._commit)
+                is_closed = True
+        finally:
+            if not is_closed:  # shielded, as we may be on our way out because we were cancelled
+                await asyncio.shield(asyncio.create_task(greenlet_spawn(self._close)))
 
-class _PassedBy:
-    """The cache of a unit that writes."""
+    def _commit(self) -> None:
+        if self._rows is not None:
+            self._rows.refuse_after_failure()
+        if (rows := self._without_session()) is not None:
+            rows.commit()
+        else:
+            self.session.sync_session.commit()
+            self._close()
 
-    def __init__(self, work: Work) -> None:
-        self._work = work
-
-    def peek(self, key: Hashable) -> None:  # noqa: ARG002 - the interface
-        return None
-
-    async def get_or_set(
-        self,
-        key: Hashable,  # noqa: ARG002 - the interface
-        load: Callable[[], Awaitable[T]],
-        **_: Any,
-    ) -> T:
-        return await load()
-
-    async def forget(self, *tags: str) -> None:
-        self._work.forget(*tags)
-
-
-async def _end(session: AsyncSession, *, commit: bool) -> None:
-    """Commit and close in one switch into SQLAlchemy; what goes wrong on the way is rolled back."""
-    is_closed = False
-    try:
-        if commit:
-            await greenlet_spawn(_commit_and_close, session.sync_session)
-            is_closed = True
-    finally:
-        if not is_closed:  # shielded, as we may be on our way out because we were cancelled
-            await asyncio.shield(asyncio.create_task(session.close()))
+    def _close(self) -> None:
+        if self._session is not None:
+            self._session.sync_session.close()
+        if self._rows is not None:
+            self._rows.close()
 
 
-def _commit_and_close(session: Session) -> None:
-    session.commit()
-    session.close()
+def _flush(session: Session) -> None:
+    session.flush()
+    write_recorded(session)
 
 
 class Database:
@@ -340,6 +364,7 @@ class Database:
         self.cache: LevelCache = cache or LevelCache()
         self.rooms: Rooms = rooms or Rooms()
         self.watched: list[type[Entity]] = [Cached]
+        self._listened: Final = UnitSession()
         pool = {
             "pool_size": pool_size,
             "max_overflow": max_overflow,
@@ -377,9 +402,22 @@ class Database:
     def session(self, work: Work) -> AsyncSession:
         """Return the session of a unit of work."""
         engine = self._reader if work.read_only else self._writer
-        session = AsyncSession(engine, sync_session_class=UnitSession, expire_on_commit=False)
+        session = AsyncSession(
+            engine,
+            sync_session_class=UnitSession,
+            expire_on_commit=False,
+            join_transaction_mode="control_fully",  # what was begun without it is its own
+        )
         cast("UnitSession", session.sync_session).work = work
         return session
+
+    def without_session(self) -> Rows | None:
+        """Return what a unit that writes begins with; ``None``: with its session.
+
+        Who listens to flushes and commits, or makes sessions of their own, would miss them.
+        """
+        is_ours = type(self).session is Database.session and not has_listeners(self._listened)
+        return Rows(self._writer.sync_engine) if is_ours else None
 
     async def rows(
         self, statement: Select[*tuple[Any, ...]], parameters: Mapping[str, Any]

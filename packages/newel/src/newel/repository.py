@@ -28,7 +28,8 @@ from newel.entity import Entity, SoftDeleted
 from newel.errors import BadRequest, Forbidden, NotFound, StaleVersion
 from newel.pages import CursorQuery, KeysetSlice, PageQuery, Slice
 from newel.reading import Reader, column_of, order_by
-from newel.scope import SCOPED
+from newel.rows import Rows, column_names
+from newel.scope import SCOPED, refuse_foreign
 from newel.tokens import Signer
 
 __all__ = ["Repository"]
@@ -68,9 +69,11 @@ class Repository(Generic[E]):
         if options or _joins(self.entity):
             by_id = select(self.entity).options(*options).where(self.entity.id == id)
             return await self.session.scalar(by_id)
-        statement, scope = self.work.database.statements.scoped(
-            self.entity, self.work.scope, "find", self._by_id
-        )
+        plain, statements = self.work.plain(self.entity), self.work.database.statements
+        if plain is not None:
+            row, scope = statements.scoped(self.entity, self.work.scope, "row", self._row_by_id)
+            return await plain.find(self.entity, id, row, {**scope, "id": id})
+        statement, scope = statements.scoped(self.entity, self.work.scope, "find", self._by_id)
         values = {**scope, "id": id}
         return await self.session.scalar(statement, values, execution_options=SCOPED)
 
@@ -126,32 +129,45 @@ class Repository(Generic[E]):
 
     async def add(self, entity: E) -> E:
         """Insert a row; raises ``Duplicate`` when a unique value is taken."""
-        self.session.add(entity)
-        await self.work.flush()
+        plain = self.work.plain(self.entity)
+        if plain is not None:
+            refuse_foreign(entity, self.work.scope)
+        if plain is None or not await plain.insert(entity):
+            self.session.add(entity)
+            await self.work.flush()
+        self.work.note_changed(entity)
         return entity
 
     async def update(self, entity: E, changes: Mapping[str, Any]) -> E:
         """Change attributes of a row; raises ``Forbidden``, ``Duplicate`` or ``StaleVersion``."""
         self._refuse_foreign(entity)
+        plain = self.work.plain(self.entity)  # before the change, by which it is no longer clean
         for name, value in changes.items():
             setattr(entity, name, value)
-        await self._flush()
+        await self._write(entity, plain)
         return entity
 
     async def delete(self, entity: E) -> None:
         """Delete a row, or hide it when the entity is ``SoftDeleted``."""
         self._refuse_foreign(entity)
+        plain = self.work.plain(self.entity)
         if isinstance(entity, SoftDeleted):
             entity.deleted_at = utc_now()
         else:
+            plain = None
             await self.session.delete(entity)
-        await self._flush()
+        await self._write(entity, plain)
 
-    async def _flush(self) -> None:
+    async def _write(self, entity: E, plain: Rows | None) -> None:
+        """Send what has changed: as a row where that is enough, else all that the session has."""
         try:
-            await self.work.flush()
+            if plain is not None:
+                refuse_foreign(entity, self.work.scope)
+            if plain is None or not await plain.update(entity):
+                await self.work.flush()
         except StaleDataError as error:
             raise StaleVersion from error
+        self.work.note_changed(entity)
 
     def _refuse_foreign(self, entity: E) -> None:
         caller = self.work.caller
@@ -160,6 +176,10 @@ class Repository(Generic[E]):
 
     def _by_id(self, predicates: Sequence[ColumnElement[bool]]) -> Select[*tuple[Any, ...]]:
         return select(self.entity).where(self.entity.id == bindparam("id"), *predicates)
+
+    def _row_by_id(self, predicates: Sequence[ColumnElement[bool]]) -> Select[*tuple[Any, ...]]:
+        columns = (column_of(self.entity, name) for name in column_names(self.entity))
+        return select(*columns).where(self.entity.id == bindparam("id"), *predicates)
 
     def _filtered(self, statement: Select[E] | None, filters: Mapping[str, Any]) -> Select[E]:
         rows = self.select() if statement is None else statement

@@ -40,7 +40,15 @@ from newel.entity import Entity, SoftDeleted
 from newel.errors import Forbidden
 from newel.principal import Principal
 
-__all__ = ["SCOPED", "Scope", "ScopedSession", "SystemScope", "UnscopedQuery", "visible"]
+__all__ = [
+    "SCOPED",
+    "Scope",
+    "ScopedSession",
+    "SystemScope",
+    "UnscopedQuery",
+    "refuse_foreign",
+    "visible",
+]
 
 
 _WORD = re.compile(r"\w+")
@@ -127,16 +135,19 @@ def _filter(state: ORMExecuteState) -> None:
 def _refuse_foreign_rows(
     session: ScopedSession, _context: UOWTransaction, _instances: Sequence[object] | None
 ) -> None:
-    scope = session.scope
-    if isinstance(scope, SystemScope):
-        return
     for entity in (*session.new, *session.dirty, *session.deleted):
-        if not isinstance(entity, Entity) or not _is_guarded(type(entity)):
-            continue
-        if scope is None:
-            raise UnscopedQuery(_no_scope(type(entity).__tablename__))
-        if not entity.is_changeable_by(scope):
-            raise Forbidden(f"This {entity.resource_name()} belongs to somebody else.")
+        if isinstance(entity, Entity):
+            refuse_foreign(entity, session.scope)
+
+
+def refuse_foreign(entity: Entity, scope: Scope | None) -> None:
+    """Raise ``Forbidden`` for a row that ``scope`` may not write; ``UnscopedQuery`` without one."""
+    if isinstance(scope, SystemScope) or not _is_guarded(type(entity)):
+        return
+    if scope is None:
+        raise UnscopedQuery(_no_scope(type(entity).__tablename__))
+    if not entity.is_changeable_by(scope):
+        raise Forbidden(f"This {entity.resource_name()} belongs to somebody else.")
 
 
 def _refuse_unguardable(state: ORMExecuteState, scope: Scope | None) -> None:

@@ -1,0 +1,444 @@
+"""Entities as rows: read and written by constant statements, as long as no session is needed.
+
+A flush of SQLAlchemy's session costs three times the statement that it sends. An entity that is the
+columns of one table and nothing else, and that nobody listens to, needs nothing of what the flush
+does besides. So a unit of work that writes begins without a session: ``Rows`` has its connection.
+``work.session`` makes the session, in the same transaction, and hands all entities over to it; from
+then on it does everything. What is not plain, or was changed by hand, is the session's too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any, Final, TypeVar, cast
+from uuid import UUID
+
+from sqlalchemy import (
+    Column,
+    Connection,
+    CursorResult,
+    Engine,
+    Executable,
+    Insert,
+    Row,
+    Select,
+    Table,
+    Update,
+    bindparam,
+    event,
+    insert,
+    inspect,
+    update,
+)
+from sqlalchemy.exc import InvalidRequestError, PendingRollbackError
+from sqlalchemy.orm import (
+    ColumnProperty,
+    InstanceState,
+    Mapper,
+    Session,
+    SessionTransaction,
+    make_transient,
+    make_transient_to_detached,
+)
+from sqlalchemy.orm.attributes import get_history, instance_state, set_committed_value
+from sqlalchemy.orm.exc import StaleDataError
+from sqlalchemy.sql.elements import ClauseElement
+from sqlalchemy.util import greenlet_spawn
+
+from newel.entity import Entity
+from newel.outbox import Write, record
+
+__all__ = ["Rows", "column_names", "has_listeners", "is_plain"]
+
+_MOST: Final = 50
+"""With more entities than these a session is faster: it knows by itself which were changed."""
+
+_MAPPER_EVENTS: Final = ("before_insert", "after_insert", "before_update", "after_update")
+_INSTANCE_EVENTS: Final = ("load", "refresh", "refresh_flush")
+_SESSION_EVENTS: Final = (
+    *("after_attach", "after_begin", "after_bulk_delete", "after_bulk_update", "after_commit"),
+    *("after_flush", "after_flush_postexec", "after_rollback", "after_soft_rollback"),
+    *("after_transaction_create", "after_transaction_end", "before_attach", "before_commit"),
+    *("before_flush", "deleted_to_detached", "deleted_to_persistent", "detached_to_persistent"),
+    *("do_orm_execute", "loaded_as_persistent", "pending_to_persistent", "pending_to_transient"),
+    *("persistent_to_deleted", "persistent_to_detached", "persistent_to_transient"),
+    "transient_to_pending",
+)
+_OWN_LISTENERS: Final = {"newel.db", "newel.outbox", "newel.scope"}
+
+
+E = TypeVar("E", bound=Entity)
+T = TypeVar("T")
+_Identity = tuple[type[Entity], UUID]
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """What is known of a plain entity: its columns, and its statements."""
+
+    mapper: Mapper[Any]
+    names: tuple[str, ...]
+    defaulted: frozenset[str]
+    """Columns that have a default of their own."""
+    particular: frozenset[str]
+    """Columns for which None is something else than NULL: their default, or the null of JSON."""
+    insert: Insert
+    update: Update
+
+
+class Rows:
+    """The connection of a unit of work that has no session, and the entities it has seen on it.
+
+    Every method that sends a statement raises what the driver's errors mean. It has then rolled
+    back, and ``commit`` is refused: as after a flush that failed.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._connection: Connection | None = None
+        self._entities: dict[_Identity, Entity] = {}
+        self._inserted: list[Entity] = []
+        self._recorded: list[tuple[Write[Any], Any]] = []
+        self._has_failed = False
+        self._is_busy = False
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether there is nothing to do that only a session knows."""
+        return (
+            not self._has_failed
+            and len(self._entities) < _MOST
+            and not any(_state_of(entity).modified for entity in self._entities.values())
+        )
+
+    # Each one switch into SQLAlchemy and back.
+
+    async def find(
+        self,
+        kind: type[E],
+        id: UUID,
+        statement: Select[*tuple[Any, ...]],
+        values: Mapping[str, Any],
+    ) -> E | None:
+        """Return the entity whose columns ``statement`` selects; the same object each time."""
+        rows = await self.select(statement, values)
+        if not rows:
+            return None
+        known = self._entities.get((kind, id))
+        return cast("E", known) if known is not None else self._keep(_loaded(kind, rows[0]))
+
+    async def select(
+        self, statement: Select[*tuple[Any, ...]], values: Mapping[str, Any]
+    ) -> Sequence[Row[*tuple[Any, ...]]]:
+        """Return the rows of a SELECT of columns."""
+        return await greenlet_spawn(lambda: self._execute(statement, values).all())
+
+    async def insert(self, entity: Entity) -> bool:
+        """Insert a new entity; ``False``: it is the session's to do."""
+        values = _new_values(entity)
+        if values is None:
+            return False
+        await greenlet_spawn(self._insert, entity, values)
+        return True
+
+    async def update(self, entity: Entity) -> bool:
+        """Write what has changed in an entity seen before; ``False``: it is the session's to do.
+
+        Raises ``StaleDataError`` when the row has another version by now.
+        """
+        values = _changed_values(entity)
+        if values is None or self._entities.get((type(entity), entity.id)) is not entity:
+            return False
+        await greenlet_spawn(self._update, entity, values)
+        return True
+
+    def record(self, write: Write[T], what: T) -> None:
+        """Have ``write`` called with ``what``, and all else of its kind, before the commit."""
+        self._recorded.append((write, what))
+
+    def write_recorded(self) -> None:
+        """Write now what has been recorded; in a greenlet of SQLAlchemy's."""
+        recorded, self._recorded = self._recorded, []
+        kinds: dict[Write[Any], list[Any]] = {}
+        for write, what in recorded:
+            kinds.setdefault(write, []).append(what)
+        for write, everything in kinds.items():
+            self._trying(partial(self._write, write, everything))
+
+    def commit(self) -> None:
+        """Commit and give the connection back; in a greenlet of SQLAlchemy's."""
+        self.write_recorded()
+        if self._connection is not None:
+            self._connection.commit()
+        self.close()
+
+    def close(self) -> None:
+        """Roll back what was not committed, and give the connection back; in a greenlet."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def refuse_after_failure(self) -> None:
+        """Raise what a session raises when a flush has failed and nobody has rolled back."""
+        self._refuse_beside()
+        if self._has_failed:
+            raise PendingRollbackError(
+                "This unit of work was rolled back by an error: to go on after one, wrap the call "
+                "in `async with work.session.begin_nested():`"
+            )
+
+    def hand_over(self, session: Session) -> None:
+        """Give everything to ``session``: the transaction, the entities, what was recorded.
+
+        It ends with the transaction, so the connection goes back where it was taken from.
+        """
+        self._refuse_beside()
+        if self._connection is not None:
+            session.bind = self._connection
+            session.connection()  # joins the transaction: nothing is sent
+            event.listen(session, "after_transaction_end", self._give_back)
+        elif self._has_failed:
+            session.begin()  # so that there is something to roll back
+            event.listen(session, "after_soft_rollback", self._mend)
+        session.add_all(self._entities.values())
+        for write, what in self._recorded:
+            record(session, write, what)
+        self._recorded.clear()
+
+    def _give_back(self, session: Session, ended: SessionTransaction) -> None:
+        if ended.parent is None and self._connection is not None:
+            session.bind = self._engine
+            self.close()
+
+    def _mend(self, _session: Session, ended: SessionTransaction) -> None:
+        if not ended.nested:
+            self._has_failed = False
+
+    # Inside of the greenlet.
+
+    def _connected(self) -> Connection:
+        if self._connection is None:
+            self._connection = self._engine.connect()
+        return self._connection
+
+    def _execute(self, statement: Executable, values: Mapping[str, Any]) -> CursorResult[Any]:
+        return self._trying(lambda: self._connected().execute(statement, values))
+
+    def _write(self, write: Write[T], everything: Sequence[T]) -> None:
+        write(self._connected(), everything)
+
+    def _trying(self, work: Callable[[], T]) -> T:
+        self._refuse_beside()
+        self._is_busy = True
+        try:
+            return work()
+        except BaseException:
+            self._fail()
+            raise
+        finally:
+            self._is_busy = False
+
+    def _refuse_beside(self) -> None:
+        if self._is_busy:
+            raise InvalidRequestError("a unit of work does one thing at a time: await each call")
+
+    def _insert(self, entity: Entity, values: Mapping[str, Any]) -> None:
+        done = self._execute(_shape_of(type(entity)).insert, values)
+        for name, value in _sent(done.last_inserted_params()).items():
+            if name not in entity.__dict__ or entity.__dict__[name] is not value:
+                set_committed_value(entity, name, value)
+        make_transient_to_detached(entity)
+        self._inserted.append(self._keep(entity))
+
+    def _update(self, entity: Entity, values: Mapping[str, Any]) -> None:
+        if values:
+            done = self._execute(_shape_of(type(entity)).update, values)
+            if done.rowcount != 1:
+                self._fail()
+                raise StaleDataError(f"the row of {type(entity).__name__} has another version")
+            written = _sent(done.last_updated_params())
+            for name in written.keys() - {_ID, _SEEN}:
+                set_committed_value(entity, name, written[name])
+        _settle(entity)
+
+    def _keep(self, entity: E) -> E:
+        self._entities[type(entity), entity.id] = entity
+        return entity
+
+    def _fail(self) -> None:
+        """Roll back, as a flush does: what was inserted is as new as it was."""
+        self._has_failed = True
+        self._entities.clear()
+        self._recorded.clear()
+        for entity in self._inserted:
+            make_transient(entity)
+        self.close()
+
+
+def is_plain(kind: type[Entity]) -> bool:
+    """Tell whether an entity is the columns of one table, and nobody listens to what becomes of it.
+
+    Not plain are relationships, inheritance, expressions and deferred columns, and values that the
+    database makes (server defaults, sequences): they are the session's.
+    """
+    shape = _known_shape(kind)
+    if shape is None:
+        return False
+    mapper: Any = shape.mapper
+    listened = [getattr(mapper.dispatch, name) for name in _MAPPER_EVENTS]
+    listened += [getattr(mapper.class_manager.dispatch, name) for name in _INSTANCE_EVENTS]
+    return not any(listened)
+
+
+def has_listeners(session: Session) -> bool:
+    """Tell whether anybody but the kernel listens to such a session: to flushes, commits ..."""
+    dispatch: Any = session.dispatch
+    found = (listener for name in _SESSION_EVENTS for listener in getattr(dispatch, name))
+    return any(getattr(listener, "__module__", "") not in _OWN_LISTENERS for listener in found)
+
+
+def column_names(kind: type[Entity]) -> Sequence[str]:
+    """Return the columns of a plain entity, in the order in which ``Rows.find`` takes them."""
+    return _shape_of(kind).names
+
+
+@cache
+def _known_shape(kind: type[Entity]) -> _Shape | None:
+    mapper: Mapper[Any] = inspect(kind)
+    table = cast("Table[Any]", mapper.local_table)
+    if not _is_one_table(mapper):
+        return None
+    columns = _plain_columns(mapper)
+    if columns is None or set(columns) != set(table.columns.keys()):
+        return None
+    # SQLAlchemy has no public word for defaults that only the mapped class knows;
+    # test_rows.py fails when this one is renamed.
+    if cast("Any", mapper)._insert_orm_defaults[table]:  # noqa: SLF001 - see above
+        return None
+    defaulted = frozenset(n for n, column in columns.items() if column.default is not None)
+    evaluated = frozenset(n for n, column in columns.items() if column.type.should_evaluate_none)
+    return _Shape(
+        mapper=mapper,
+        names=tuple(columns),
+        defaulted=defaulted,
+        particular=defaulted | evaluated,
+        insert=insert(table),
+        update=update(table).where(
+            table.c.id == bindparam(_ID), table.c.version == bindparam(_SEEN)
+        ),
+    )
+
+
+_ID: Final = "newel_id"
+_SEEN: Final = "newel_version"
+
+
+def _shape_of(kind: type[Entity]) -> _Shape:
+    shape = _known_shape(kind)
+    assert shape is not None  # noqa: S101 - `is_plain` was asked before
+    return shape
+
+
+def _is_one_table(mapper: Mapper[Any]) -> bool:
+    return (
+        isinstance(mapper.local_table, Table)
+        and mapper.inherits is None
+        and len(mapper.self_and_descendants) == 1
+        and mapper.polymorphic_on is None
+        and not mapper.relationships
+        and not mapper.composites
+        and [column.name for column in mapper.primary_key] == ["id"]
+        and getattr(mapper.version_id_col, "name", None) == "version"
+        and callable(mapper.version_id_generator)
+        and mapper.eager_defaults is not True
+    )
+
+
+def _plain_columns(mapper: Mapper[Any]) -> dict[str, Column[Any]] | None:
+    """Return the columns of an entity by name; ``None`` when one is more than a value."""
+    found: dict[str, Column[Any]] = {}
+    for attribute in mapper.column_attrs:
+        column = attribute.columns[0]
+        if not isinstance(column, Column) or not _is_plain_column(attribute, column):
+            return None
+        found[column.name] = column
+    return found
+
+
+def _is_plain_column(attribute: ColumnProperty[Any], column: Column[Any]) -> bool:
+    made_here = all(
+        default is None or default.is_scalar or default.is_callable
+        for default in (column.default, column.onupdate)
+    )
+    made_there = (column.server_default, column.server_onupdate, column.computed, column.identity)
+    return (
+        made_here
+        and not any(made is not None for made in made_there)
+        and len(attribute.columns) == 1
+        and not attribute.deferred
+        and attribute.key == column.key == column.name
+    )
+
+
+def _new_values(entity: Entity) -> Mapping[str, Any] | None:
+    """Return the values of an INSERT, as a flush would; ``None`` when it is the session's."""
+    shape, present = _shape_of(type(entity)), vars(entity)
+    if _state_of(entity).key is not None or present.get("id") is None:
+        return None
+    values: dict[str, Any] = {}
+    for name in shape.names:
+        if name in present or name not in shape.defaulted:
+            values[name] = present.get(name)
+    if any(name in values and values[name] is None for name in shape.particular):
+        return None
+    if any(_is_expression(value) for value in values.values()):
+        return None
+    return {**values, "version": _next_version(shape, None)}
+
+
+def _changed_values(entity: Entity) -> Mapping[str, Any] | None:
+    """Return the values of an UPDATE, empty when nothing has changed; ``None``: the session's."""
+    shape, present = _shape_of(type(entity)), vars(entity)
+    touched = [name for name in shape.names if name not in _state_of(entity).unmodified]
+    changed = {name: present[name] for name in touched if get_history(entity, name).has_changes()}
+    if not changed:
+        return {}
+    if {"id", "version"} & changed.keys() or any(map(_is_expression, changed.values())):
+        return None
+    version = _next_version(shape, entity.version)
+    return {**changed, "version": version, _ID: entity.id, _SEEN: entity.version}
+
+
+def _is_expression(value: object) -> bool:
+    return isinstance(value, ClauseElement) or hasattr(value, "__clause_element__")
+
+
+def _next_version(shape: _Shape, present: int | None) -> int:
+    return cast("Any", shape.mapper.version_id_generator)(present)
+
+
+def _loaded(kind: type[E], row: Row[*tuple[Any, ...]]) -> E:
+    """Return an entity as the session would have loaded it, but that it belongs to no session."""
+    shape = _shape_of(kind)
+    entity: E = cast("Any", shape.mapper.class_manager).new_instance()
+    vars(entity).update(zip(shape.names, row, strict=True))
+    state = _state_of(entity)
+    state.key = shape.mapper.identity_key_from_primary_key((entity.id,))
+    return entity
+
+
+def _sent(parameters: Any) -> Mapping[str, Any]:
+    """Return the values of one statement, those of defaults too."""
+    return cast("Mapping[str, Any]", parameters)  # a list has it only of many
+
+
+def _settle(entity: Entity) -> None:
+    """Take the values of an entity for those of its row."""
+    # Public is only `make_transient_to_detached`, for objects that never had a row.
+    cast("Any", _state_of(entity))._commit_all(vars(entity))  # noqa: SLF001 - see above
+
+
+def _state_of(entity: E) -> InstanceState[E]:
+    return instance_state(entity)
