@@ -84,7 +84,7 @@ Tagged = Annotated[Tagger, Depends()]
 """Sets ``ETag``, and ``Location`` of what is new: ``return tagged.new(agent)``."""
 
 
-def read_if_match(
+async def read_if_match(  # async: FastAPI runs what is none in a thread
     if_match: Annotated[
         str | SkipJsonSchema[None],  # in the API docs it is left out, never null
         Header(

@@ -31,10 +31,11 @@ from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
     MappedAsDataclass,
+    PassiveFlag,
     declared_attr,
     mapped_column,
 )
-from sqlalchemy.orm.attributes import PASSIVE_NO_INITIALIZE, get_history
+from sqlalchemy.orm.attributes import get_history
 from sqlalchemy.sql.elements import conv
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
@@ -270,5 +271,5 @@ def _was(entity: Entity, column: str, wanted: UUID | None) -> bool:
     Without the second half, a caller could take over a row that is merely visible by writing their
     own id into it.
     """
-    history = get_history(entity, column, passive=PASSIVE_NO_INITIALIZE)
+    history = get_history(entity, column, passive=PassiveFlag.PASSIVE_NO_INITIALIZE)
     return wanted is not None and {*history.deleted, getattr(entity, column)} == {wanted}
