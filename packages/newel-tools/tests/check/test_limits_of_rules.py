@@ -49,6 +49,38 @@ def test_bodies_without_examples_are_one_finding_if_they_are_many(reviewed):
     assert what(reviewed, "DOC002", text + models) == ["6 request bodies have no example"]
 
 
+SESSIONS = """
+from fastapi import Depends, FastAPI
+from sqlalchemy import create_engine, text
+from sqlalchemy.orm import Session, sessionmaker
+
+sessions = sessionmaker(create_engine("sqlite://"))
+app = FastAPI()
+
+
+def opened():
+    with sessions() as session:
+        yield session
+"""
+
+
+@pytest.mark.parametrize(
+    ("routes", "said"),
+    [
+        (1, ["`async def read0` waits for a synchronous session in 2 places"]),
+        (6, ["6 coroutines wait for a synchronous session, in 1 files"]),
+    ],
+)
+def test_the_habit_of_synchronous_sessions_is_one_finding(reviewed, routes: int, said: list[str]):
+    written = "".join(
+        f'\n\n@app.get("/{n}")\nasync def read{n}(session: Session = Depends(opened)) -> None:\n'
+        '    session.execute(text("select 1"))\n    session.commit()\n'
+        for n in range(routes)
+    )
+
+    assert what(reviewed, "ASYNC002", SESSIONS + written) == said
+
+
 @pytest.mark.parametrize(
     ("rule", "said"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 from newel_tools.check.finding import Finding
@@ -13,7 +14,8 @@ from newel_tools.facts.source import Function
 
 __all__ = ["RULE"]
 
-_LISTED: Final = 20  # routes that are named with a dependency of all of them
+_FEW: Final = 5  # coroutines that are named one by one
+_LISTED: Final = 20  # routes, or other places, that are named with a finding
 _WAITS: Final = re.compile(
     r"(sqlalchemy\.orm(\.session)?|sqlmodel(\.orm\.session)?)\.Session\."
     r"(execute|exec|query|get|get_one|scalar|scalars|commit|flush|refresh|merge|rollback|bulk_\w+)"
@@ -26,6 +28,8 @@ def find(review: Review) -> Iterator[Finding]:
     for route in review.routes:
         for start in review.starts(route):
             labels.setdefault(start, {})[route.label] = None
+    found: dict[Function, Finding] = {}
+    places: dict[Function, int] = {}
     for function, reach in review.on_loop.items():
         waits = [
             call
@@ -33,15 +37,32 @@ def find(review: Review) -> Iterator[Finding]:
             if not call.is_awaited and _WAITS.fullmatch(call.target or "")
         ]
         for start in dict.fromkeys(reach.starts) if waits else ():
+            places[start] = places.get(start, 0) + len(waits)
             line = waits[0].line if start is function else start.line
-            first, *others = labels[start]
-            yield RULE.found(
-                f"`async def {start.node.name}` waits for a synchronous session",
-                file=start.file,
-                line=line,
-                route=first,
-                also=others[:_LISTED],
-            )
+            if start not in found or start is function:
+                first, *others = labels[start]
+                found[start] = RULE.found("", file=start.file, line=line, route=first, also=others)
+    yield from _said(found, places)
+
+
+def _said(found: dict[Function, Finding], places: dict[Function, int]) -> Iterator[Finding]:
+    """Yield a finding for each coroutine; of many one, with where the others are: it is a habit."""
+    if len(found) > _FEW:
+        first, *others = found.values()
+        yield replace(
+            first,
+            what=f"{len(found)} coroutines wait for a synchronous session, in "
+            f"{len({finding.file for finding in found.values()})} files",
+            also=tuple(f"{other.file}:{other.line} {other.route}" for other in others[:_LISTED]),
+        )
+        return
+    for start, finding in found.items():
+        times = "" if places[start] == 1 else f" in {places[start]} places"
+        yield replace(
+            finding,
+            what=f"`async def {start.node.name}` waits for a synchronous session{times}",
+            also=finding.also[:_LISTED],
+        )
 
 
 RULE = Rule(

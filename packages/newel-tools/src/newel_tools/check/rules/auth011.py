@@ -151,11 +151,22 @@ def _said(node: ast.AST, module: Module) -> str | None:
             if (
                 text is not None
                 and module.text.count(f'"{text}"') + module.text.count(f"'{text}'") == 1
+                and not _is_compared(name, module)
             ):
                 return f"`{name}` has a default: where nobody sets it, everybody knows it"
             return None
         case _:
             return None
+
+
+def _is_compared(name: str, module: Module) -> bool:
+    """Tell whether something is compared with a default, as by a start that refuses it."""
+    return any(
+        isinstance(part, ast.Name) and part.id == name
+        for node in module.nodes
+        if isinstance(node, ast.Compare)
+        for part in ast.walk(node)
+    )
 
 
 def _is_made(keywords: list[ast.keyword]) -> bool:
@@ -273,6 +284,18 @@ class Refusing(BaseSettings):
         if value == "changethis":
             raise ValueError("set a password")
         return value
+
+
+DEV_ADMIN_PASSWORD = "only on this machine"
+
+
+class RefusingByName(BaseSettings):
+    environment: str = "development"
+    admin_password: str = DEV_ADMIN_PASSWORD
+
+    def check(self) -> None:
+        if self.environment == "production" and self.admin_password == DEV_ADMIN_PASSWORD:
+            raise ValueError("set a password")
 
 
 class User(BaseModel):
