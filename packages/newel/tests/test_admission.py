@@ -312,6 +312,24 @@ def test_who_listens_for_the_end_of_the_connection_is_left_in_peace() -> None:
     in_virtual_time(main)
 
 
+def test_who_still_listens_when_the_request_is_over_takes_no_place() -> None:
+    async def main() -> None:
+        listening: list[asyncio.Task[Message]] = []
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            listening.append(asyncio.ensure_future(receive()))
+            await asyncio.sleep(1)
+
+        admission = Admission(app, most=1)
+        client = Client(admission)
+        await client.task
+        client.body.put_nowait({"type": "http.disconnect"})
+        await listening[0]
+        assert admission.in_flight == 0
+
+    in_virtual_time(main)
+
+
 def test_a_request_that_fails_gives_its_place_back() -> None:
     async def main() -> None:
         async def app(scope: Scope, receive: Receive, send: Send) -> None:

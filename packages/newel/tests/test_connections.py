@@ -292,6 +292,14 @@ def test_a_message_in_pieces_is_one(served: Served) -> None:
         assert client.recv(100) == b"\x81\x041002"
 
 
+def test_a_websocket_has_no_deadline_of_a_head(served: Served) -> None:
+    with websocket(served) as client:
+        assert stays_open(client)
+        client.settimeout(20)
+        client.sendall(frame(b"ab", opcode=TEXT, fin=True))
+        assert client.recv(100) == b"\x81\x012"
+
+
 def a_large_message() -> bytes:
     return frame(b"x" * 65_537, opcode=TEXT, fin=True)
 

@@ -59,7 +59,7 @@ class Admission:
         try:
             await self.app(scope, place.receive, place.send)
         finally:
-            place.leave()
+            place.close()
 
     def leave(self) -> None:
         """Give a place back: to who waits longest, if there are no more than may be."""
@@ -113,11 +113,15 @@ class _Place:
             self._is_held = False
             self._admission.leave()
 
+    def close(self) -> None:
+        """Give the place back, for good."""
+        self._has_answered = True
+        self.leave()
+
     async def send(self, message: Message) -> None:
         """Send on; with the body of the answer the work is done."""
         if message["type"] == "http.response.body":
-            self._has_answered = True
-            self.leave()
+            self.close()
         await self._send(message)
 
     async def receive(self) -> Message:

@@ -94,6 +94,8 @@ class HttpConnection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Read on; a timer is there only when a head has not come in one piece."""
         super().data_received(data)
+        if self.transport.get_protocol() is not self:
+            return  # it is a websocket now
         if not self._in_head and self._is_busy:
             return
         if self._timer is None and not self.transport.is_closing():

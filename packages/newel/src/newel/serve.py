@@ -168,7 +168,7 @@ async def _run_as_worker(app: FastAPI, *, channel: int, drain_seconds: float) ->
 
     def say() -> None:
         end.send(READY)
-        _log.info("process_serves", process=os.getpid())
+        _log.info("process_serves")
 
     def hear() -> None:
         asyncio.get_running_loop().remove_reader(end)
@@ -178,6 +178,7 @@ async def _run_as_worker(app: FastAPI, *, channel: int, drain_seconds: float) ->
             server.drain(max(drain_seconds, _LAST_ANSWERS_SECONDS))
 
     server = Server(app, listener, drain_seconds=drain_seconds, on_ready=say)
+    structlog.contextvars.bind_contextvars(process=os.getpid())
     with end, listener:
         await _check(app)
         asyncio.get_running_loop().add_reader(end, hear)
