@@ -81,6 +81,7 @@ def test_database_drivers_and_commands_are_not_loaded_with_the_app() -> None:
     loaded = importing(["newel.app"])["loaded"]
 
     heavy = {"asyncpg", "aiosqlite", "redis", "alembic", "typer", "uvicorn", "faststream", "nats"}
+    heavy |= {"opentelemetry.sdk", "opentelemetry.exporter", "sentry_sdk"}
     assert heavy & set(loaded) == set()
 
 
