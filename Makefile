@@ -20,7 +20,7 @@ demo: $(READY)  ## one sentence to a running service on http://127.0.0.1:8000 (P
 	@$(BIN)/python scripts/demo.py
 
 test: $(READY)  ## the whole suite with coverage, on SQLite and PostgreSQL, and every check, on two cores (ARGS="-x -k word")
-	@$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered $(ARGS)
+	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered $(ARGS)
 
 bench: $(READY)  ## what a request costs, beside other ways to write the service (ARGS=--quick: 80 s)
 	@$(BIN)/python -m benchmarks.bench $(ARGS)

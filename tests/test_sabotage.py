@@ -5,10 +5,7 @@ service's own tests must fail; a fault they let pass is a hole in them.
 """
 
 import re
-import shutil
 from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -140,7 +137,7 @@ def copies(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Callab
     def copy(name: str) -> Any:
         if name not in made:
             found = service(name, "features")
-            made[name] = replace(found, root=Path(shutil.copytree(found.root, folder / name)))
+            made[name] = found.copied(folder / name)
         return made[name]
 
     return copy

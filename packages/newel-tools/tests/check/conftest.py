@@ -1,6 +1,7 @@
 """Reviewing small applications: `reviewed` writes files and returns the report."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -43,6 +44,8 @@ class Zygote:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
+                # What it imports is other people's: to count its lines halves the speed.
+                env={k: v for k, v in os.environ.items() if not k.startswith("COVERAGE_")},
             )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
