@@ -23,7 +23,7 @@ STATE = ROOT / ".benchmarks"
 PEERS_PYTHON = STATE / "peers" / "bin" / "python"
 START_SECONDS = 60.0
 
-Home = Literal["workspace", "peers", "newel"]
+Home = Literal["workspace", "peers", "newel", "program"]
 
 
 class BenchmarkError(Exception):
@@ -37,7 +37,8 @@ class BenchmarkError(Exception):
 class Variant:
     """One way to write the service.
 
-    ``home`` says what runs it: this workspace's environment, the peers' own, or ``newel serve``.
+    ``home`` says what runs it: this workspace's environment, the peers' own, ``newel serve``, or
+    nothing but itself: a program that is told its port.
     """
 
     name: str
@@ -50,6 +51,8 @@ class Variant:
         if self.home == "newel":
             newel = Path(sysconfig.get_path("scripts"), "newel")
             return [str(newel), "serve", "--port", str(port)]
+        if self.home == "program":
+            return [sys.executable, "-m", f"benchmarks.{self.module}", str(port)]
         python = str(PEERS_PYTHON) if self.home == "peers" else sys.executable
         target = f"benchmarks.{self.module}:build"
         return [python, "-m", "benchmarks.uvicorn_server", target, str(port)]
