@@ -56,16 +56,17 @@ class World:
 
 @asynccontextmanager
 async def running(
-    database_url: str, tmp_path: Path, rules: FileRules = RULES
+    database_url: str, tmp_path: Path, rules: FileRules = RULES, storage: Path | None = None
 ) -> AsyncGenerator[World]:
     tmp_path.joinpath("migrations").mkdir()
+    folder = storage or tmp_path / "files"
     settings = Settings(
         _env_file=None,
         secret_key=SECRET,
         environment="test",
         database_url=database_url,
         migrations=tmp_path / "migrations",
-        storage_url=f"file:{tmp_path / 'files'}",
+        storage_url=f"file:{folder}",
         login_limit="1000/minute",
     )
     app = create_app(
@@ -75,7 +76,7 @@ async def running(
         clock=FrozenClock(utc_now()),
     )
     async with LifespanManager(app):
-        yield World(app, tmp_path / "files")
+        yield World(app, folder)
 
 
 def form(content: bytes = PNG, name: str = "photo.png") -> Mapping[str, Any]:

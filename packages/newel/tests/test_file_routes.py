@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import json
+import re
+import subprocess
+import sys
 import tracemalloc
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Generator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import httpx2
@@ -197,3 +204,75 @@ async def test_docs_say_what_a_file_is(world: World) -> None:
     assert {"200", "206", "304", "416"} <= set(
         paths["/api/v1/files/{file_id}/content"]["get"]["responses"]
     )
+
+
+# ----------------------------------------------------------------------- in a process of its own
+
+
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory: pytest.TempPathFactory) -> Generator[tuple[int, dict[str, Any]]]:
+    """The process id of a server whose files may have 10 MB, and what it says of itself."""
+    script = Path(__file__).with_name("sample_upload_server.py")
+    command = [sys.executable, str(script), str(tmp_path_factory.mktemp("served"))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            said = next(line for line in process.stdout if line.startswith('{"port"'))
+            yield process.pid, json.loads(said)
+        finally:
+            process.kill()
+
+
+def most_memory_mb(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    found = re.search(r"VmHWM:\s*([0-9]+)", status)
+    assert found is not None
+    return int(found[1]) / 1024
+
+
+async def upload(said: dict[str, Any], megabytes: int, *, says_its_size: bool) -> int:
+    """Send a text of so many megabytes as it goes; return the status of the answer."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", said["port"])
+    boundary, chunk = "x" * 20, b"a" * 1_000_000
+    begin = (
+        f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\n\r\n'
+    ).encode()
+    end = f"\r\n--{boundary}--\r\n".encode()
+    size = len(begin) + megabytes * len(chunk) + len(end)
+    headers = {
+        "Host": "127.0.0.1",
+        "Content-Type": f"multipart/form-data; boundary={boundary}",
+        **({"Content-Length": size} if says_its_size else {"Transfer-Encoding": "chunked"}),
+        **said["headers"],
+    }
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    writer.write(f"POST /api/v1/files HTTP/1.1\r\n{lines}\r\n".encode())
+
+    async def send() -> None:
+        with suppress(OSError):  # who has answered may stop listening
+            for part in (begin, *[chunk] * megabytes, end):
+                writer.write(part if says_its_size else b"%x\r\n%b\r\n" % (len(part), part))
+                await writer.drain()
+            if not says_its_size:
+                writer.write(b"0\r\n\r\n")
+
+    sending = asyncio.create_task(send())
+    try:
+        status = await asyncio.wait_for(reader.readline(), 60)
+    finally:
+        sending.cancel()
+        writer.close()
+    return int(status.split()[1])
+
+
+@pytest.mark.parametrize("says_its_size", [True, False], ids=["said", "not said"])
+async def test_300_megabytes_for_a_place_of_ten(
+    serving: tuple[int, dict[str, Any]], says_its_size: bool
+) -> None:
+    """A client may lie about the size, or not say it: what is too much is not even received."""
+    pid, said = serving
+    assert await upload(said, 1, says_its_size=says_its_size) == 201
+    before = most_memory_mb(pid)
+    assert await upload(said, 300, says_its_size=says_its_size) == 413
+    assert most_memory_mb(pid) - before <= 30
+    assert await upload(said, 9, says_its_size=says_its_size) == 201

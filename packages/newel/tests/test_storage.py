@@ -81,6 +81,8 @@ async def test_keys_of_one_prefix(kept: Storage) -> None:
         await kept.put(key, io.BytesIO(b"a"))
     assert {key async for key in kept.keys("listed/01")} == {"listed/01/a", "listed/01/b"}
     assert [key async for key in kept.keys("listed/03")] == []
+    everything = {key async for key in kept.keys("")}
+    assert everything >= {"listed/01/a", "listed/01/b", "listed/02/c"}
 
 
 async def test_it_answers(kept: Storage) -> None:

@@ -96,7 +96,7 @@ def module(rules: FileRules | None = None, *, link_minutes: float = 15) -> Modul
             _link_router(timedelta(minutes=link_minutes)),
         ],
         jobs=[remove_content, sweep_files],
-        schedules=[schedule("23 * * * *", sweep_files)],
+        schedules=[schedule("23 4 * * *", sweep_files)],
     )
 
 

@@ -4,25 +4,29 @@
         stored = await self.files.add(caller, upload, PHOTOS)    # Files, in a service of yours
 
 The bytes are on the disk before the row is, and the row before the answer. What a crash leaves
-behind, bytes without a row, is removed when it is 2 to 26 hours old.
+behind, bytes without a row, is removed within a day, by the one database that owns the storage.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator
 from datetime import datetime, timedelta
+from io import BytesIO
+from pathlib import Path
 from typing import Annotated, Any, Final
 from uuid import UUID
 
+import structlog
 from fastapi import Depends, UploadFile
-from sqlalchemy import BigInteger, Select, String, func, select
+from sqlalchemy import BigInteger, Select, String, func, make_url, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from newel.clock import utc_now
 from newel.db import CurrentWork, Database, Work
 from newel.entity import Owned
-from newel.errors import InsufficientStorage
+from newel.errors import InsufficientStorage, NotFound
 from newel.ids import uuid7
 from newel.jobs import JobRun, job
 from newel.principal import Principal
@@ -39,8 +43,16 @@ __all__ = [
     "sweep_files",
 ]
 
-_SWEPT_HOURS: Final = (2, 26)
+_SWEPT_HOURS: Final = 2
 """How old what has no row is when it is removed, in hours: younger may still get its row."""
+
+_HOUR: Final = re.compile(r"[0-9]{4}/[0-9]{2}/[0-9]{2}/[0-9]{2}(?=/)", re.ASCII)
+_OWNER_KEY: Final = "newel-owner"
+"""Where it lies in a storage which database's rows name its objects."""
+
+_BATCH: Final = 500
+
+_log = structlog.get_logger("newel.files")
 
 
 class StoredFile(Owned):
@@ -169,23 +181,62 @@ async def remove_content(run: JobRun, key: str) -> None:
 
 @job(name="files_sweep")
 async def sweep_files(run: JobRun) -> int:
-    """Remove what was uploaded and never got its row; return how many there were."""
+    """Remove what was uploaded hours ago and has no row; return how many there were.
+
+    Nothing is removed from a storage that belongs to another database. The first sweep that finds a
+    file of this one makes it the owner.
+    """
     storage: Storage = run.app.state.storage
-    youngest, oldest = _SWEPT_HOURS
-    now, removed = utc_now(), 0
-    for age in range(youngest, oldest + 1):
-        keys = [key async for key in storage.keys(_hour(now - timedelta(hours=age)))]
-        known = await _known(run.app.state.database, keys)
-        for key in set(keys) - known:
-            await storage.delete(key)
-            removed += 1
+    database: Database = run.app.state.database
+    owner, mine = await _owner(storage), await _identity(database)
+    if owner not in {None, mine}:
+        _log.error("storage_belongs_to_another_database", owner=owner, this=mine, key=_OWNER_KEY)
+        return 0
+    youngest, removed = _hour(utc_now() - timedelta(hours=_SWEPT_HOURS)), 0
+    async for keys in _batches(storage.keys("")):
+        known = await _known(database, keys)
+        if owner is None and known:
+            await storage.put(_OWNER_KEY, BytesIO(mine.encode()))
+            break  # others may think the same: who was last is seen by the next sweep
+        for key in set(keys) - known if owner is not None else ():
+            uploaded = _HOUR.match(key)
+            if uploaded is not None and uploaded[0] <= youngest:
+                await storage.delete(key)
+                removed += 1
     return removed
+
+
+async def _batches(keys: AsyncGenerator[str]) -> AsyncGenerator[list[str]]:
+    batch: list[str] = []
+    async for key in keys:
+        batch.append(key)
+        if len(batch) == _BATCH:
+            yield batch
+            batch = []
+    yield batch
+
+
+async def _owner(storage: Storage) -> str | None:
+    try:
+        return b"".join([chunk async for chunk in storage.read(_OWNER_KEY)]).decode()
+    except NotFound:
+        return None
+
+
+async def _identity(database: Database) -> str:
+    """Return what tells this database from its copies: where it runs, not what it holds."""
+    if database.is_sqlite:
+        return f"sqlite {_path_of(database.url)}"
+    control = func.pg_control_system().table_valued("system_identifier")
+    [row] = await database.rows(select(func.current_database(), control.c.system_identifier), {})
+    return f"postgresql {row[1]} {row[0]}"
+
+
+def _path_of(url: str) -> Path:
+    return Path(make_url(url).database or "").absolute()
 
 
 async def _known(database: Database, keys: list[str]) -> set[str]:
     """Return which of ``keys`` have a row, whoever's; read without a transaction."""
-    known: set[str] = set()
-    for first in range(0, len(keys), 500):
-        some = select(StoredFile.key).where(StoredFile.key.in_(keys[first : first + 500]))
-        known.update(row[0] for row in await database.rows(some, {}))
-    return known
+    some = select(StoredFile.key).where(StoredFile.key.in_(keys))
+    return {row[0] for row in await database.rows(some, {})}

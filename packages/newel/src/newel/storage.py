@@ -48,7 +48,7 @@ class Storage(Protocol):
         ...
 
     def keys(self, prefix: str) -> AsyncGenerator[str]:
-        """Yield the keys that begin with the path ``prefix``, in no order."""
+        """Yield the keys below the path ``prefix`` (``""``: all of them), in no order."""
         ...
 
     async def ping(self) -> None:
@@ -139,13 +139,11 @@ class LocalStorage:
 
     async def keys(self, prefix: str) -> AsyncGenerator[str]:
         """Yield the keys below ``prefix``; what was left half written is one, too."""
-        for name in await asyncio.to_thread(self._names, prefix):
-            yield f"{prefix}/{name}"
-
-    def _names(self, prefix: str) -> list[str]:
-        with suppress(FileNotFoundError):
-            return [found.name for found in (self._directory / prefix).iterdir()]
-        return []
+        folders = os.walk(self._directory / prefix)
+        while found := await asyncio.to_thread(next, folders, None):
+            folder, _, names = found
+            for name in names:
+                yield (Path(folder) / name).relative_to(self._directory).as_posix()
 
     async def ping(self) -> None:
         """Return when the folder can be written to."""

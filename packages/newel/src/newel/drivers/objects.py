@@ -81,7 +81,7 @@ class ObjectStorage:
                 return
 
     def _list(self, prefix: str) -> AsyncGenerator[list[dict[str, str]]]:
-        found: Any = cast("Any", obstore).list(self._store, prefix=prefix)
+        found: Any = cast("Any", obstore).list(self._store, prefix=prefix or None)
         return found
 
 
