@@ -32,7 +32,7 @@ def run_tests(
         *("-p", "no:cacheprovider", "-o", "python_files=*_checks.py", "-o", "pythonpath=src"),
         *("--rootdir", str(service.root), *arguments, "tests"),
     ]
-    return subprocess.run(**known, capture_output=True, check=False, timeout=120)
+    return subprocess.run(**known, capture_output=True, check=False, timeout=280)
 
 
 async def databases_on(url: str) -> list[str]:
@@ -43,7 +43,7 @@ async def databases_on(url: str) -> list[str]:
     return found
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("url", [None, "sqlite+aiosqlite:///ignored.db", "postgresql"])
 def test_a_services_tests_run_without_a_word_and_by_url(service: Service, url: str | None):
     done = run_tests(service, **({} if url is None else {"DATABASE_URL": url}))
@@ -52,7 +52,7 @@ def test_a_services_tests_run_without_a_word_and_by_url(service: Service, url: s
     assert not (service.root / "ignored.db").exists()
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("fails", [False, True])
 async def test_on_a_server_every_database_is_removed_again(service: Service, *, fails: bool):
     checks = service.root / "tests" / "sample_checks.py"

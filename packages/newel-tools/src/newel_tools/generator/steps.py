@@ -70,15 +70,19 @@ class Running:
         self._started = time.monotonic()
         # A file, because a pipe that nobody reads would block the program.
         self._output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
-        self._process = subprocess.Popen(  # noqa: S603 - our own interpreter, no shell
-            [sys.executable, *step.command],
-            cwd=directory,
-            env={**clean_environment(directory), **step.environment},
-            stdin=subprocess.DEVNULL,
-            stdout=self._output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C is ours; what the program started ends with it
-        )
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter, no shell
+                [sys.executable, *step.command],
+                cwd=directory,
+                env={**clean_environment(directory), **step.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=self._output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is ours; what the program started ends with it
+            )
+        except BaseException:  # Ctrl-C too
+            self._output.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
