@@ -9,7 +9,16 @@ from typing import Annotated, Any
 
 import httpx2
 import pytest
-from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Request, Response
+from fastapi import (
+    APIRouter,
+    BackgroundTasks,
+    Depends,
+    FastAPI,
+    Header,
+    HTTPException,
+    Request,
+    Response,
+)
 from fastapi.routing import iter_route_contexts
 
 from newel import dependants
@@ -166,10 +175,10 @@ async def test_it_is_the_plan_that_answers(monkeypatch: pytest.MonkeyPatch) -> N
     app, made = planned(), 0
     original = dependants._Plan.__call__
 
-    async def count(self: Any, connection: Any, response: Any) -> Any:
+    async def count(self: Any, connection: Any, response: Any, tasks: Any) -> Any:
         nonlocal made
         made += 1
-        return await original(self, connection, response)
+        return await original(self, connection, response, tasks)
 
     monkeypatch.setattr(dependants._Plan, "__call__", count)
     for path in ("/threads", "/late", "/plain"):
@@ -192,6 +201,18 @@ async def test_whatever_is_overridden_is_replaced(overridden: Callable[..., Any]
     app.dependency_overrides[overridden] = fake_unit if overridden is unit else fake
     status, *_ = await ask(app, "GET", "/threads")
     assert (status, set(made)) == (200, {"fake"})
+
+
+async def test_what_an_override_leaves_for_later_is_done() -> None:
+    app, done = planned(), Log()
+
+    async def fake(tasks: BackgroundTasks) -> Store:
+        tasks.add_task(done.append, "later")
+        return Store()
+
+    app.dependency_overrides[Store] = fake
+    status, *_ = await ask(app, "GET", "/threads")
+    assert (status, done) == (200, ["later"])
 
 
 async def test_the_documentation_stays_as_it_is() -> None:

@@ -187,6 +187,22 @@ async def test_nobody_answers_from_the_beginning(own_server: NatsServer) -> None
     await carrier.close()
 
 
+async def test_who_is_not_there_is_not_looked_for_again_and_again(own_server: NatsServer) -> None:
+    """To fail takes a while: a worker that started without the server did nothing else."""
+    own_server.stop()
+    carrier = JetStreamCarrier(own_server.url, name="t")
+    with pytest.raises(Unavailable):
+        await carrier.oldest("a")
+    own_server.start()
+    began = time.monotonic()
+    with pytest.raises(Unavailable):
+        await carrier.oldest("a")
+    assert time.monotonic() - began < 0.5
+    await carrier.ping()  # who asks in so many words is told how it is
+    assert await carrier.oldest("a") is None
+    await carrier.close()
+
+
 async def test_a_stream_that_is_there_is_used_as_it_is(carrier: JetStreamCarrier) -> None:
     """An operator makes one with replicas; here it is one that keeps less."""
     _, stream = await carrier._connected()

@@ -146,6 +146,36 @@ async def test_a_worker_that_was_stopped_while_it_committed_holds_up_its_own_job
     assert states[stopped.id] == "done"
 
 
+async def test_who_was_stopped_with_a_row_locked_holds_up_that_job_alone(
+    database: Database, queue: JobQueue
+) -> None:
+    """The leases of a worker's other jobs are renewed, what is due is made ready, and so on."""
+    if database.is_sqlite:
+        pytest.skip("SQLite has one lock for everything")
+    for _ in range(2):
+        await enqueue(database, nothing)
+    locked, free = await claim(queue)
+    waits = [await enqueue(database, nothing.after(seconds=0.01)) for _ in range(2)]
+    await execute(database, "UPDATE jobs SET leased_until = created_at WHERE state = 'running'")
+    async with database.write(None) as stopped, stopped.as_system("an administrator"):
+        assert await cancel(stopped, locked.id)
+        assert await cancel(stopped, waits[0])
+        async with asyncio.timeout(10):
+            held = await queue.beat([locked.id, free.id])
+
+            async def promoted() -> bool:
+                return await queue.promote() == 1
+
+            await until(promoted)
+            with pytest.raises(Unavailable):  # an administrator is told to try again
+                await change(database, cancel, locked.id)
+    assert held == {locked.id: (1, False), free.id: (1, False)}
+    renewed = await row(database, free.id)
+    assert renewed.leased_until is not None
+    assert renewed.leased_until > renewed.created_at
+    assert (await row(database, waits[1])).state == "ready"
+
+
 async def test_a_worker_claims_from_its_queue(database: Database, queue: JobQueue) -> None:
     id = await enqueue(database, post)
     assert await claim(queue) == []

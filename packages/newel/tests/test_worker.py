@@ -38,7 +38,7 @@ from newel.errors import Unavailable
 from newel.events import Event
 from newel.handlers import on
 from newel.job_queue import JobQueue, cancel
-from newel.jobs import JobRun, job
+from newel.jobs import Backoff, JobRun, job
 from newel.settings import Settings
 from newel.worker import Worker, working
 
@@ -349,6 +349,24 @@ async def test_it_goes_on_when_the_database_has_been_away(
         await until(lambda: all_done(database))
     assert await state(database, id) == "done"
     assert "worker_hindered" in [line["event"] for line in log_lines]
+
+
+async def test_an_outcome_that_no_database_takes_holds_up_no_other(
+    database: Database, log_lines: list[EventDict]
+) -> None:
+    never = Backoff(first_seconds=1e15, longest_seconds=1e15)
+
+    @job(backoff=never)
+    async def poison(job: JobRun) -> None:
+        raise RuntimeError("tried again in thirty million years, which is no date")
+
+    bad = await enqueue(database, poison)
+    good = [await enqueue(database, nothing) for _ in range(3)]
+    async with running(application(database, poison, nothing)):
+        await until(lambda: all_done(database))
+    assert await state(database, bad) == "dead"
+    assert {await state(database, id) for id in good} == {"done"}
+    assert "outcome_refused" in [line["event"] for line in log_lines]
 
 
 async def test_what_does_not_finish_in_time_is_handed_back(database: Database) -> None:

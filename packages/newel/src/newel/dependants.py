@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
-from fastapi import Response
+from fastapi import BackgroundTasks, Response
 from fastapi.dependencies.models import Dependant
 from fastapi.dependencies.utils import (
     _solve_generator,  # pyright: ignore[reportPrivateUsage] - what enters a dependency with yield
@@ -76,6 +76,7 @@ def _rewire(dependant: Dependant, plan: _Plan, left: list[Dependant]) -> None:
         path=dependant.path,
         http_connection_param_name="connection",
         response_param_name="response",
+        background_tasks_param_name="tasks",
     )
     dependant.call = with_planned
     dependant.dependencies = [node, *left]
@@ -127,10 +128,12 @@ class _Plan:
             if each.name is not None
         )
 
-    async def __call__(self, connection: HTTPConnection, response: Response) -> dict[str, Any]:
-        """Return the values of the endpoint's parameters."""
+    async def __call__(
+        self, connection: HTTPConnection, response: Response, tasks: BackgroundTasks
+    ) -> dict[str, Any]:
+        """Return the values of the endpoint's parameters; only an override may want ``tasks``."""
         if connection.app.dependency_overrides:
-            return await self._as_fastapi_does(connection, response)
+            return await self._as_fastapi_does(connection, response, tasks)
         values: list[Any] = []
         for step in self._steps:
             given: dict[str, Any] = {name: values[place] for name, place in step.takes}
@@ -150,13 +153,14 @@ class _Plan:
         return {name: values[place] for name, place in self._gives}
 
     async def _as_fastapi_does(
-        self, connection: HTTPConnection, response: Response
+        self, connection: HTTPConnection, response: Response, tasks: BackgroundTasks
     ) -> dict[str, Any]:
         assert isinstance(connection, Request)  # noqa: S101 - websockets are not planned
         solved = await solve_dependencies(
             request=connection,
             dependant=Dependant(dependencies=self._dependencies, path="/"),
             response=response,
+            background_tasks=tasks,
             dependency_overrides_provider=connection.app,
             async_exit_stack=AsyncExitStack(),  # unused since FastAPI 0.106
             embed_body_fields=False,

@@ -284,19 +284,24 @@ class JobQueue:
         return len(found.all()) == 1
 
     async def beat(self, ids: Iterable[UUID]) -> dict[UUID, tuple[int, bool]]:
-        """Renew leases; return, of those still held, the attempt and whether to cancel it."""
+        """Renew leases; return, of those still held, the attempt and whether to cancel it.
+
+        A locked row, whose end is being written perhaps, must not hold up the others.
+        """
+        wanted = list(ids)
+        running, mine = JOBS.c.state == _SAID["running"], JOBS.c.worker == self.worker
+        held = select(JOBS.c.id, JOBS.c.attempt, JOBS.c.cancel_requested).where(running, mine)
+        free = held.with_only_columns(JOBS.c.id).where(JOBS.c.id.in_(wanted))
         renewed = (
             update(JOBS)
-            .where(
-                JOBS.c.state == _SAID["running"],
-                JOBS.c.worker == self.worker,
-                JOBS.c.id.in_(list(ids)),
-            )
+            .where(JOBS.c.id.in_(free.with_for_update(skip_locked=True)), running, mine)
             .values(leased_until=from_now(self.lease_seconds))
-            .returning(JOBS.c.id, JOBS.c.attempt, JOBS.c.cancel_requested, without_waiting())
+            .returning(*held.selected_columns, without_waiting())
         )
         async with self._engine.begin() as connection:
-            rows = (await connection.execute(renewed)).all()
+            rows = [*(await connection.execute(renewed)).all()]
+            if left := set(wanted) - {one.id for one in rows}:
+                rows += (await connection.execute(held.where(JOBS.c.id.in_(left)))).all()
         return {one.id: (one.attempt, one.cancel_requested) for one in rows}
 
     async def report(self, reports: Sequence[tuple[UUID, int, float | None, str | None]]) -> None:
@@ -345,9 +350,10 @@ class JobQueue:
         due = select(JOBS.c.id).where(
             JOBS.c.state == _SAID["scheduled"], JOBS.c.run_at <= from_now()
         )
+        some = due.order_by(JOBS.c.run_at).limit(1000).with_for_update(skip_locked=True)
         statement = (
             update(JOBS)
-            .where(JOBS.c.id.in_(due.order_by(JOBS.c.run_at).limit(1000)))
+            .where(JOBS.c.id.in_(some))
             .where(JOBS.c.state == _SAID["scheduled"])
             .values(state="ready")
         )
@@ -488,5 +494,7 @@ async def _change(
     if await work.session.scalar(select(JobRow.id).where(JobRow.id == id)) is None:
         raise NotFound("job", id)
     connection = await work.session.connection()
+    if not work.database.is_sqlite:  # a worker may be stopped at the job's end: 503, try again
+        await connection.execute(select(func.set_config("lock_timeout", "1500", true())))
     statement = update(JOBS).where(JOBS.c.id == id, condition).values(values)
     return (await connection.execute(statement)).rowcount == 1

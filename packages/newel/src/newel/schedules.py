@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim, CronSimError
-from sqlalchemy import Column, Connection, String, Table, select, update
+from sqlalchemy import Column, Connection, String, Table, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from newel.db import Database
@@ -37,6 +37,9 @@ MOST_TICKS: Final = 1000
 """How many missed ticks are made up for at most; the oldest are left out."""
 
 _INSTANT: Final = timedelta(microseconds=1)
+_END_SOON: Final = text("SET LOCAL idle_in_transaction_session_timeout = 5000")
+"""Who is stopped in the middle, with SIGSTOP for example, keeps the others from it no longer."""
+
 _SCHEDULES: Final = Table(
     "job_schedules",
     Entity.metadata,
@@ -131,9 +134,13 @@ def _move(
         new = dialect.insert(_SCHEDULES).on_conflict_do_nothing()
         connection.execute(new, {"name": schedule.name, **values})
         return 0
-    moved = update(_SCHEDULES).where(_SCHEDULES.c.name == schedule.name, _SCHEDULES.c.cron == said)
-    if not connection.execute(moved.where(_SCHEDULES.c.due_at == due).values(values)).rowcount:
-        return 0  # another worker was quicker
+    if connection.dialect.name != "sqlite":
+        connection.execute(_END_SOON)
+    same = _SCHEDULES.c.name == schedule.name, _SCHEDULES.c.cron == said, _SCHEDULES.c.due_at == due
+    free = select(_SCHEDULES.c.name).where(*same).with_for_update(skip_locked=True)
+    moved = update(_SCHEDULES).where(_SCHEDULES.c.name.in_(free), *same)
+    if not connection.execute(moved.values(values)).rowcount:
+        return 0  # another worker was quicker, or is at it
     if said != schedule.said:
         return 0  # it was changed: the old times are nobody's wish any more
     jobs = [{**schedule.job.row(None), "run_at": time} for time in schedule.missed(due, now)]

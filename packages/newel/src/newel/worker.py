@@ -26,12 +26,13 @@ from uuid import UUID
 
 import structlog
 from fastapi import FastAPI
+from sqlalchemy.exc import IntegrityError
 
 from newel.broker import Broker
 from newel.context import request_id
 from newel.db import Database
 from newel.dispatch import Carrier, Dispatch, dispatch_by
-from newel.errors import AppError
+from newel.errors import AppError, Invalid
 from newel.handlers import Handler, relay
 from newel.job_queue import PURGE_ROWS, Claimed, JobQueue, Outcome
 from newel.job_rows import JobState
@@ -300,14 +301,28 @@ class Worker:
             return
         outcomes, self._outcomes = self._outcomes, []
         try:
-            await self._queue.finish(outcomes)
-        except BaseException:
+            await self._finish(outcomes)
+        except BaseException:  # what of it is written already is not written twice
             self._outcomes = outcomes + self._outcomes
             self._ended.set()
             raise
         if self._frees_key:
             self._frees_key = False
             self._notice()
+
+    async def _finish(self, outcomes: Sequence[Outcome]) -> None:
+        """Write outcomes; one that no database takes makes a dead letter, and holds up no other."""
+        try:
+            await self._queue.finish(outcomes)
+        except (Invalid, IntegrityError) as error:  # one of them: a time beyond all calendars, say
+            if len(outcomes) > 1:
+                for outcome in outcomes:
+                    await self._finish([outcome])
+                return
+            [bad] = outcomes
+            _log.error("outcome_refused", job_id=str(bad.id), state=bad.state, exc_info=error)
+            dead = Outcome(bad.id, bad.attempt, "dead", error=_described(error))
+            await self._queue.finish([dead])
 
     def _is_over(self) -> bool:
         return self._stopping and not self._attempts and not self._outcomes

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, Final
@@ -27,6 +28,9 @@ __all__ = ["JetStreamCarrier"]
 ANSWER_SECONDS: Final = 2.0
 TAKEN_SECONDS: Final = 5.0
 RECONNECT_SECONDS: Final = 0.25
+AGAIN_SECONDS: Final = 5.0
+"""How long a server that was not there is not tried again; meanwhile the table is looked at."""
+
 _log = structlog.get_logger("newel.drivers.jobs_nats")
 
 
@@ -44,6 +48,7 @@ class JetStreamCarrier:
         # A Client and its JetStreamContext, whose types nats-py leaves half open.
         self._connection: tuple[Any, Any] | None = None
         self._connecting = asyncio.Lock()
+        self._next_try = 0.0
         self._prepared: set[str] = set()
 
     async def send(self, line: str, bodies: Sequence[bytes]) -> None:
@@ -104,7 +109,8 @@ class JetStreamCarrier:
                 await subscription.unsubscribe()
 
     async def ping(self) -> None:
-        """Return when the server has answered that it has JetStream."""
+        """Return when the server has answered that it has JetStream; tries whatever was before."""
+        self._next_try = 0.0
         with self._translated():
             _, stream = await self._connected()
             await stream.account_info()
@@ -124,11 +130,21 @@ class JetStreamCarrier:
                 self._connection = None  # the server refused it for good: new credentials, say
                 self._prepared.clear()
             if self._connection is None:
-                client = await _connect(self._servers)
-                self._connection = client, client.jetstream(timeout=ANSWER_SECONDS)
+                self._connection = await self._connect()
         if not self._connection[0].is_connected:
             raise Unavailable("JetStream does not answer.")
         return self._connection
+
+    async def _connect(self) -> tuple[Any, Any]:
+        """Connect; what failed just now is not tried again: it takes two seconds to fail."""
+        if time.monotonic() < self._next_try:
+            raise Unavailable("JetStream does not answer.")
+        try:
+            client = await _connect(self._servers)
+        except BaseException:
+            self._next_try = time.monotonic() + AGAIN_SECONDS
+            raise
+        return client, client.jetstream(timeout=ANSWER_SECONDS)
 
     async def _prepare(self, line: str) -> tuple[Any, Any]:
         """Return the connection when the stream and the consumer of ``line`` are there."""
