@@ -41,7 +41,7 @@ from newel.pool import FairPool, watch
 from newel.principal import Principal
 from newel.room_delivery import Rooms, Spoken
 from newel.room_log import Position
-from newel.rows import Rows, has_listeners, is_plain
+from newel.rows import Listeners, Rows, is_plain
 from newel.scope import SCOPED, Scope, ScopedSession, SystemScope
 from newel.statements import Statements
 from newel.telemetry import traced
@@ -364,7 +364,7 @@ class Database:
         self.cache: LevelCache = cache or LevelCache()
         self.rooms: Rooms = rooms or Rooms()
         self.watched: list[type[Entity]] = [Cached]
-        self._listened: Final = UnitSession()
+        self._listeners: Final = Listeners(UnitSession())
         pool = {
             "pool_size": pool_size,
             "max_overflow": max_overflow,
@@ -416,7 +416,7 @@ class Database:
 
         Who listens to flushes and commits, or makes sessions of their own, would miss them.
         """
-        is_ours = type(self).session is Database.session and not has_listeners(self._listened)
+        is_ours = type(self).session is Database.session and self._listeners.are_ours
         return Rows(self._writer.sync_engine) if is_ours else None
 
     async def rows(

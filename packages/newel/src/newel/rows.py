@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache, partial
+from types import NoneType
 from typing import Any, Final, TypeVar, cast
 from uuid import UUID
 
@@ -40,7 +42,6 @@ from sqlalchemy.orm import (
     Session,
     SessionTransaction,
     make_transient,
-    make_transient_to_detached,
 )
 from sqlalchemy.orm.attributes import get_history, instance_state, set_committed_value
 from sqlalchemy.orm.exc import StaleDataError
@@ -50,7 +51,7 @@ from sqlalchemy.util import greenlet_spawn
 from newel.entity import Entity
 from newel.outbox import Write, record
 
-__all__ = ["Rows", "column_names", "has_listeners", "is_plain"]
+__all__ = ["Listeners", "Rows", "column_names", "is_plain"]
 
 _MOST: Final = 50
 """With more entities than these a session is faster: it knows by itself which were changed."""
@@ -68,6 +69,9 @@ _SESSION_EVENTS: Final = (
 )
 _OWN_LISTENERS: Final = {"newel.db", "newel.outbox", "newel.scope"}
 
+
+_VALUES: Final = frozenset({str, int, bool, float, NoneType, UUID, datetime, dict, list})
+"""The usual types of values: known to be no expressions of SQL."""
 
 E = TypeVar("E", bound=Entity)
 T = TypeVar("T")
@@ -249,7 +253,8 @@ class Rows:
         for name, value in _sent(done.last_inserted_params()).items():
             if name not in entity.__dict__ or entity.__dict__[name] is not value:
                 set_committed_value(entity, name, value)
-        make_transient_to_detached(entity)
+        _state_of(entity).key = _identity_key(entity)
+        _settle(entity)
         self._inserted.append(self._keep(entity))
 
     def _update(self, entity: Entity, values: Mapping[str, Any]) -> None:
@@ -292,11 +297,22 @@ def is_plain(kind: type[Entity]) -> bool:
     return not any(listened)
 
 
-def has_listeners(session: Session) -> bool:
-    """Tell whether anybody but the kernel listens to such a session: to flushes, commits ..."""
-    dispatch: Any = session.dispatch
-    found = (listener for name in _SESSION_EVENTS for listener in getattr(dispatch, name))
-    return any(getattr(listener, "__module__", "") not in _OWN_LISTENERS for listener in found)
+class Listeners:
+    """Whether anybody but the kernel listens to sessions of one kind: to flushes, commits ...
+
+    It is asked for each unit of work, so it counts them.
+    """
+
+    def __init__(self, session: Session) -> None:
+        dispatch: Any = session.dispatch
+        self._lists: list[Sequence[Any]] = [getattr(dispatch, name) for name in _SESSION_EVENTS]
+        found = (listener for heard in self._lists for listener in heard)
+        self._own = sum(getattr(each, "__module__", "") in _OWN_LISTENERS for each in found)
+
+    @property
+    def are_ours(self) -> bool:
+        """Whether there are none but the kernel's."""
+        return sum(map(len, self._lists)) == self._own
 
 
 def column_names(kind: type[Entity]) -> Sequence[str]:
@@ -401,7 +417,8 @@ def _new_values(entity: Entity) -> Mapping[str, Any] | None:
 def _changed_values(entity: Entity) -> Mapping[str, Any] | None:
     """Return the values of an UPDATE, empty when nothing has changed; ``None``: the session's."""
     shape, present = _shape_of(type(entity)), vars(entity)
-    touched = [name for name in shape.names if name not in _state_of(entity).unmodified]
+    untouched = _state_of(entity).unmodified
+    touched = [name for name in shape.names if name not in untouched]
     changed = {name: present[name] for name in touched if get_history(entity, name).has_changes()}
     if not changed:
         return {}
@@ -412,6 +429,8 @@ def _changed_values(entity: Entity) -> Mapping[str, Any] | None:
 
 
 def _is_expression(value: object) -> bool:
+    if type(value) in _VALUES:
+        return False
     return isinstance(value, ClauseElement) or hasattr(value, "__clause_element__")
 
 
@@ -424,9 +443,13 @@ def _loaded(kind: type[E], row: Row[*tuple[Any, ...]]) -> E:
     shape = _shape_of(kind)
     entity: E = cast("Any", shape.mapper.class_manager).new_instance()
     vars(entity).update(zip(shape.names, row, strict=True))
-    state = _state_of(entity)
-    state.key = shape.mapper.identity_key_from_primary_key((entity.id,))
+    _state_of(entity).key = _identity_key(entity)
     return entity
+
+
+def _identity_key(entity: Entity) -> Any:
+    """Return what a session knows an entity by."""
+    return _shape_of(type(entity)).mapper.identity_key_from_primary_key((entity.id,))
 
 
 def _sent(parameters: Any) -> Mapping[str, Any]:
@@ -436,7 +459,7 @@ def _sent(parameters: Any) -> Mapping[str, Any]:
 
 def _settle(entity: Entity) -> None:
     """Take the values of an entity for those of its row."""
-    # Public is only `make_transient_to_detached`, for objects that never had a row.
+    # Public is only `make_transient_to_detached`: for what never had a row, at four times the cost.
     cast("Any", _state_of(entity))._commit_all(vars(entity))  # noqa: SLF001 - see above
 
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final, cast
 
 from sqlalchemy import (
@@ -317,6 +318,7 @@ def _entities() -> list[type[Entity]]:
     ]
 
 
+@cache
 def _is_guarded(entity: type[Entity]) -> bool:
     return any("visible_to" in cls.__dict__ for cls in entity.__mro__ if cls is not Entity)
 
