@@ -104,7 +104,7 @@ def _posts() -> APIRouter:
     return router
 
 
-def build(directory: Path, people: People, **settings: Any) -> FastAPI:
+def settings_of(directory: Path, **settings: Any) -> Settings:
     directory.joinpath("migrations").mkdir(exist_ok=True)
     values = {
         "_env_file": None,
@@ -115,6 +115,10 @@ def build(directory: Path, people: People, **settings: Any) -> FastAPI:
         "api_limit": "100000/minute",
         **settings,
     }
+    return Settings(**values)
+
+
+def build(directory: Path, people: People, **settings: Any) -> FastAPI:
     kinds = [
         room("chat:{id}", Said | Typing | Fail, may_join=anyone, on_message=on_message),
         room("quiet:{id}", Said, may_join=anyone, on_message=on_message, exclude_sender=True),
@@ -122,7 +126,7 @@ def build(directory: Path, people: People, **settings: Any) -> FastAPI:
         room("staff", may_join="staff:read"),
     ]
     chat = Module("chat", routers=[_posts()], rooms=kinds, authenticator=lambda _: people)
-    return create_app(Settings(**values), chat, room_routes.module())
+    return create_app(settings_of(directory, **settings), chat, room_routes.module())
 
 
 class _Server(uvicorn.Server):

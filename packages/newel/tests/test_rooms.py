@@ -8,21 +8,28 @@ import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
 from fastapi import FastAPI
-from sample_rooms import People, Said, Served, connected, members_of, served
+from sample_accounts import ROLES, NewUser, UserRead, UserUpdate
+from sample_entities import User
+from sample_rooms import People, Said, Served, connected, members_of, served, settings_of
 from sample_valkey import Valkey
 from sqlalchemy import text as sql
 
+from newel import accounts, room_routes
+from newel.app import create_app
 from newel.db import Database, ReadOnlyUnit
 from newel.errors import ConfigurationError, Unavailable
+from newel.jobs import GiveUp, JobRun, job
+from newel.modules import Module
 from newel.principal import Principal
 from newel.room_delivery import Spoken
 from newel.room_log import Position
 from newel.rooms import RoomKinds, anyone, room
-from newel.testing import commits_fail
+from newel.testing import commits_fail, log_in, make_user, run_jobs
 
 pytestmark = pytest.mark.anyio
 
@@ -173,7 +180,9 @@ class TestDeclaring:
             RoomKinds(FastAPI(), [room("chat:{id}", may_join=anyone) for _ in range(2)])
 
 
-async def test_a_unit_speaks_after_its_commit_or_never(tmp_path: Path) -> None:
+async def test_a_unit_speaks_after_its_commit_or_never(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     database = Database(f"sqlite+aiosqlite:///{tmp_path}/rooms.db")
     said: list[str] = []
     say = database.rooms.say
@@ -182,7 +191,7 @@ async def test_a_unit_speaks_after_its_commit_or_never(tmp_path: Path) -> None:
         said.append(json.loads(spoken.text)["data"]["text"])
         return await say(spoken)
 
-    database.rooms.say = heard  # type: ignore[method-assign] # a spy
+    monkeypatch.setattr(database.rooms, "say", heard)
     caller = Principal(id=uuid4())
     with suppress(ZeroDivisionError):
         async with database.write(caller) as work:
@@ -203,3 +212,40 @@ async def test_a_unit_speaks_after_its_commit_or_never(tmp_path: Path) -> None:
         async with database.read(caller) as work:
             work.broadcast("chat:1", Said(text="a GET says nothing"))
     await database.close()
+
+
+@job(retries=0)
+async def announce(run: JobRun, name: str, text: str) -> None:
+    run.work.broadcast(name, Said(text=text))
+    if text == "fails":
+        raise GiveUp
+
+
+async def test_jobs_speak_and_who_logs_out_hears_nothing_more(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room_routes, "_LOOK_SECONDS", 0.2)
+    fields: dict[str, Any] = {"register": NewUser, "read": UserRead, "update": UserUpdate}
+    app = create_app(
+        settings_of(tmp_path, database_url=database_url),
+        accounts.module(User, roles=ROLES, **fields),
+        Module("announcements", rooms=[room("announcements", may_join=anyone)], jobs=[announce]),
+        room_routes.module(),
+    )
+    server = Served(app, People())
+    await server.start()
+    user = await make_user(app)
+    headers = await log_in(app, user)
+    async with connected(server, additional_headers=headers) as client:
+        assert (await client.next("welcome"))["data"]["user_id"] == str(user.id)
+        await client.join("announcements")
+        async with app.state.database.write(Principal(id=user.id)) as work:
+            work.enqueue(announce, "announcements", "fails")
+            work.enqueue(announce, "announcements", "done")
+        assert await run_jobs(app) == 2
+        assert await client.texts(1) == ["done"]
+        async with server.http() as http:
+            answer = await http.post("/api/v1/auth/logout", headers=headers)
+        assert answer.is_success, answer.text
+        assert await client.closed() == 4401
+    await server.stop()
