@@ -1,0 +1,1 @@
+"""The service under abuse and overload: a help desk."""
