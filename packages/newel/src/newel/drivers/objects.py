@@ -34,9 +34,10 @@ class ObjectStorage:
         parts = urlsplit(url)
         options: dict[str, Any] = dict(parse_qsl(parts.query))
         is_plain = options.get("endpoint", "").startswith("http://")
+        client: Any = {**_WAITS, "allow_http": is_plain}
         self._store: Any = from_url(
             parts._replace(query="").geturl(),
-            client_options={**_WAITS, "allow_http": is_plain},
+            client_options=client,
             retry_config=_RETRIES,
             **options,
         )
