@@ -64,11 +64,11 @@ async def serving(app: FastAPI) -> AsyncGenerator[httpx2.AsyncClient]:
         yield client
 
 
-def kept() -> tuple[Traces, InMemorySpanExporter]:
+def kept(*, ratio: float = 1.0) -> tuple[Traces, InMemorySpanExporter]:
     """Return traces of which a test keeps every span."""
     provider, exporter = TracerProvider(shutdown_on_exit=False), InMemorySpanExporter()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    return Traces(provider), exporter
+    return Traces(provider, ratio=ratio), exporter
 
 
 async def another_worker(database_url: str, traces_url: str) -> None:
@@ -198,10 +198,11 @@ async def test_a_problem_names_its_trace(file_url: str, tmp_path: Path) -> None:
 
 
 async def test_who_calls_may_begin_the_trace(file_url: str, tmp_path: Path) -> None:
-    """By the standard's header, as gateways send it."""
-    traces, exporter = kept()
+    """By the standard's header, as gateways send it, whatever part we would have chosen."""
+    traces, exporter = kept(ratio=0.0)
     theirs = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01", "baggage": f"a={CANARY}"}
     async with serving(application(file_url, tmp_path, traces=traces)) as client:
+        assert "trace_id" not in (await client.get(f"/orders/{uuid4()}")).json()
         answer = await client.get(f"/orders/{uuid4()}", headers=theirs)
     assert answer.json()["trace_id"] == "a" * 32
     [span] = exporter.get_finished_spans()
@@ -275,6 +276,14 @@ async def test_without_the_setting_there_is_nothing(database_url: str, tmp_path:
         assert not trace.get_current_span().is_recording()
 
 
+async def test_a_part_of_what_begins_here_is_chosen() -> None:
+    traces, exporter = kept(ratio=0.5)
+    for _ in range(200):
+        with traces.follow("job tidy", parent=None), traced("sweep"):
+            pass
+    assert 50 < len(exporter.get_finished_spans()) / 2 < 150
+
+
 @pytest.mark.parametrize("parent", [None, "", "00-nonsense", f"00-{'0' * 32}-{'0' * 16}-01"])
 async def test_who_has_no_parent_begins_a_trace(parent: str | None) -> None:
     traces, exporter = kept()
@@ -340,7 +349,7 @@ async def test_its_queue_is_bounded_and_what_is_lost_is_counted(
 ) -> None:
     monkeypatch.setattr(otlp, "SEND_SECONDS", 60.0)
     monkeypatch.setattr(otlp, "CLOSE_SECONDS", 0.1)
-    export = OtlpExport(black_hole, ratio=1.0, service="orders")
+    export = OtlpExport(black_hole, service="orders")
     tracer = export.provider.get_tracer("test")
     export.start()
     for _ in range(QUEUE_SPANS + 500):
@@ -374,9 +383,9 @@ async def test_what_was_sent_is_counted_for_prometheus(
 async def test_it_can_be_asked_whether_it_is_there(
     sink: tuple[Collector, str], black_hole: str
 ) -> None:
-    await OtlpExport(sink[1], ratio=1.0, service="orders").ping()
+    await OtlpExport(sink[1], service="orders").ping()
     with pytest.raises(Unavailable):
-        await OtlpExport(black_hole, ratio=1.0, service="orders").ping()
+        await OtlpExport(black_hole, service="orders").ping()
 
 
 # ---------------------------------------------------------------- errors

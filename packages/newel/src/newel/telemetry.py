@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import random
 import re
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
@@ -95,13 +96,19 @@ class Export(Protocol):
 class Traces:
     """Makes spans by ``provider``; without one it does nothing. ``export`` is started and closed.
 
-    ``provider`` is any of OpenTelemetry's: another vendor's, or one of a test.
+    ``provider`` is any of OpenTelemetry's: another vendor's, or one of a test. Of what begins here
+    it is asked for ``ratio``, from 0 to 1.
     """
 
     def __init__(
-        self, provider: TracerProvider | None = None, *, export: Export | None = None
+        self,
+        provider: TracerProvider | None = None,
+        *,
+        export: Export | None = None,
+        ratio: float = 1.0,
     ) -> None:
         self.export: Export | None = export
+        self._ratio = ratio
         self._provider = provider
         self._tracer = None if provider is None else provider.get_tracer("newel")
 
@@ -118,14 +125,23 @@ class Traces:
             logs=False,  # they hold the texts of exceptions
             operation_spans=False,
             auto_configure=False,
-            exclude=lambda scope: scope["path"] in _PROBES,
+            # Here and not by a sampler: FastAPI would do most of its work before it asks that.
+            exclude=lambda scope: (
+                scope["path"] in _PROBES or not (self._is_chosen() or _has_parent(scope))
+            ),
         )
+
+    def _is_chosen(self) -> bool:
+        return random.random() < self._ratio  # noqa: S311 - no secret
 
     def here(self) -> AbstractContextManager[None]:
         """Let ``traced`` and statements be parts of the present span, if that is sampled."""
-        if self._tracer is None or not trace.get_current_span().is_recording():
+        if self._tracer is None:
             return _NOTHING
-        return _parts_by(self._tracer)
+        present = trace.get_current_span()
+        if present.is_recording():
+            return _parts_by(self._tracer)
+        return _unsampled() if present is trace.INVALID_SPAN else _NOTHING
 
     @asynccontextmanager
     async def sending(self) -> AsyncGenerator[None]:
@@ -154,6 +170,8 @@ class Traces:
         if self._tracer is None:
             return _NOTHING
         around = _PARENT.extract({"traceparent": parent} if parent else {}, Context())
+        if not around and not self._is_chosen():
+            return _unsampled()
         return _span(self._tracer, name, kind=kind, attributes=attributes, around=around)
 
     def watch(self, *engines: Engine) -> None:
@@ -186,8 +204,8 @@ def open_traces(url: str | None, *, ratio: float, service: str) -> Traces:
             "TRACES_URL asks for OpenTelemetry, whose SDK is not installed",
             fix="install newel[telemetry]",
         ) from None
-    export: Export = driver.OtlpExport(url, ratio=ratio, service=service)
-    return Traces(export.provider, export=export)
+    export: Export = driver.OtlpExport(url, service=service)
+    return Traces(export.provider, export=export, ratio=ratio)
 
 
 @asynccontextmanager
@@ -280,6 +298,22 @@ def _span(
         except BaseException as error:
             note_error(error)
             raise
+
+
+@contextmanager
+def _unsampled() -> Generator[None]:
+    """Say to what comes of the block, jobs and other services, that it is not traced either."""
+    context = trace.SpanContext(
+        random.getrandbits(128),
+        random.getrandbits(64),
+        is_remote=False,
+    )
+    with trace.use_span(trace.NonRecordingSpan(context)):
+        yield
+
+
+def _has_parent(scope: Mapping[str, Any]) -> bool:
+    return any(name == b"traceparent" for name, _ in scope["headers"])
 
 
 @contextmanager

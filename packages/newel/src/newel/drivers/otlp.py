@@ -17,7 +17,7 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased
 
 from newel.errors import Unavailable
 from newel.telemetry import act_within
@@ -43,11 +43,11 @@ class OtlpExport:
     ``OTEL_EXPORTER_OTLP_HEADERS`` and so on.
     """
 
-    def __init__(self, url: str, *, ratio: float, service: str) -> None:
+    def __init__(self, url: str, *, service: str) -> None:
         self._exporter = partial(OTLPSpanExporter, f"{url.rstrip('/')}/v1/traces")
         self._outlet = _Outlet()
         self.provider: TracerProvider = TracerProvider(
-            sampler=ParentBased(TraceIdRatioBased(ratio)),
+            sampler=ParentBased(ALWAYS_ON),  # newel.telemetry has chosen already
             resource=Resource.create({"service.name": service}),
             shutdown_on_exit=False,
             span_limits=LIMITS,
