@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from functools import lru_cache
 from typing import Any, Final, cast
 
 import uvicorn
@@ -151,7 +152,7 @@ class WebsocketConnection(WebSocketsSansIOProtocol):
             return False
         if self.transport.is_closing():
             return False
-        self.transport.write(_text_frame(text.encode()))
+        self.transport.write(_text_frame(text))
         return True
 
     def abort(self) -> None:
@@ -160,8 +161,8 @@ class WebsocketConnection(WebSocketsSansIOProtocol):
 
     async def run_asgi(self) -> None:
         """Run the application; a client that does not read its last words is cut off."""
-        extensions = cast("dict[str, Any]", self.scope["extensions"])
-        extensions[WIRE] = self
+        scope = cast("dict[str, Any]", self.scope)
+        scope["extensions"][WIRE] = self
         try:
             await super().run_asgi()
         finally:
@@ -189,8 +190,10 @@ class WebsocketConnection(WebSocketsSansIOProtocol):
         super().handle_ping()
 
 
-def _text_frame(payload: bytes) -> bytes:
-    """Return ``payload`` as a frame. Source: RFC 6455, section 5.2."""
+@lru_cache(maxsize=8)  # the same text goes to all who are in a room
+def _text_frame(text: str) -> bytes:
+    """Return ``text`` as a frame. Source: RFC 6455, section 5.2."""
+    payload = text.encode()
     size = len(payload)
     if size < 126:
         return bytes((0x81, size)) + payload
