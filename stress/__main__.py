@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -23,6 +24,8 @@ from stress.blows import Kind
 from stress.clients import CLIENTS
 from stress.crash import Crash, Progress
 from stress.databases import Backend
+from stress.depot.sabotage import SABOTAGES as DEPOT_SABOTAGES
+from stress.faults import FAULTS, LONG_CYCLES, Faults, as_rows
 from stress.figures import Result, as_table, show
 from stress.fleet import ROOT
 from stress.rolling import Part, Rolling
@@ -43,6 +46,7 @@ def _options() -> argparse.Namespace:
     scenarios = parser.add_subparsers(dest="scenario", required=True)
     _crash_options(scenarios.add_parser("crash", help="kill its processes and its database"))
     _rolling_options(scenarios.add_parser("rolling", help="replace its processes under load"))
+    _faults_options(scenarios.add_parser("faults", help="take away what it depends on"))
     return parser.parse_args()
 
 
@@ -61,9 +65,16 @@ def _rolling_options(parser: argparse.ArgumentParser) -> None:
     _common_options(parser)
 
 
+def _faults_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--cycles", type=_some, default=LONG_CYCLES, help="20 without it")
+    parser.add_argument("--only", choices=FAULTS, action="append", help="what befalls it")
+    _common_options(parser)
+
+
 def _common_options(parser: argparse.ArgumentParser) -> None:
     scenario = parser.prog.rpartition(" ")[2]
-    sabotages = sorted(name for name, one in SABOTAGES.items() if one.scenario == scenario)
+    known = {**SABOTAGES, **DEPOT_SABOTAGES}
+    sabotages = sorted(name for name, one in known.items() if one.scenario == scenario)
     parser.add_argument(
         "--seed", type=int, default=1, help="decides what is asked and hit, and when"
     )
@@ -82,6 +93,13 @@ def _count(text: str) -> int:
     return number
 
 
+def _some(text: str) -> int:
+    number = _count(text)
+    if number == 0:
+        raise argparse.ArgumentTypeError("nothing would be seen")
+    return number
+
+
 def main() -> int:
     """Run what was asked for; return the exit code."""
     options = _options()
@@ -89,11 +107,14 @@ def main() -> int:
     logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
     results: list[Result] = []
     try:
+        if options.scenario == "faults":
+            results = _take_away(options)
         for backend in _backends(options):
             results.append(_run(options, backend))
             show(results[-1], as_json=options.json)
         if options.write:
-            write_section(options.scenario, as_table(results), page=PAGE, by="stress")
+            table = as_rows(results) if options.scenario == "faults" else as_table(results)
+            write_section(options.scenario, table, page=PAGE, by="stress")
     except ConfigurationError as error:
         print(f"error: {error.detail}\nfix:   {error.fix}", file=sys.stderr)
         return 1
@@ -103,8 +124,22 @@ def main() -> int:
 
 
 def _backends(options: argparse.Namespace) -> Sequence[Backend]:
-    """Return where to run it: several processes need PostgreSQL."""
+    """Return where to run it: several processes need PostgreSQL, a fault what it says itself."""
+    if options.scenario == "faults":
+        return ()
     return (options.database or BACKENDS) if options.scenario == "crash" else ("postgresql",)
+
+
+def _take_away(options: argparse.Namespace) -> list[Result]:
+    with _folder(options.folder) as folder, _bar() as progress:
+        faults = Faults(
+            cycles=options.cycles,
+            seed=options.seed,
+            folder=folder,
+            sabotage=",".join(options.sabotage or ()) or None,
+            only=options.only or (),
+        )
+        return asyncio.run(faults.run(progress, partial(show, as_json=options.json)))
 
 
 def _run(options: argparse.Namespace, backend: Backend) -> Result:

@@ -46,6 +46,8 @@ class Result:
     blows: Mapping[str, int]
     seconds: float
     figures: Sequence[Figure]
+    skipped: str | None = None
+    """Why it was not run."""
 
     @property
     def missed(self) -> list[Figure]:
@@ -53,6 +55,8 @@ class Result:
 
     def line(self) -> str:
         """Return everything in one line: what was done, what was missed, or that nothing was."""
+        if self.skipped is not None:
+            return f"{self.scenario} on {self.database}: skipped: {self.skipped}"
         done = ", ".join(f"{one.said} {one.name}" for one in self.figures if one.most is None)
         found = ", ".join(f"{one.said} {one.name}" for one in self.missed) or "all promises kept"
         planted = f" with {self.sabotage}" if self.sabotage else ""
@@ -78,6 +82,7 @@ class Result:
             "blows": dict(self.blows),
             "seconds": self.seconds,
             "figures": figures,
+            "skipped": self.skipped,
         }
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from signal import SIGCONT, SIGKILL, SIGTERM, Signals
+from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM, Signals
 from typing import Any, BinaryIO, Final
 
 import httpx2
@@ -24,7 +24,7 @@ __all__ = ["ROOT", "SHOP", "Api", "Fleet", "Member", "newel_command", "send"]
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 SHOP: Final = ROOT / "stress/shop"
-START_SECONDS: Final = 30.0
+START_SECONDS: Final = 60.0
 """How long a process may take to get ready before the run is given up."""
 
 _LOOK_SECONDS: Final = 0.01
@@ -158,6 +158,10 @@ class Member:
         """Wait until it has ended."""
         await self.process.wait()
         self.up_since = None
+
+    def pause(self) -> None:
+        """Stop it where it is, until ``resume``."""
+        self.signal(SIGSTOP)
 
     def resume(self) -> None:
         """Go on after SIGSTOP."""

@@ -17,11 +17,11 @@ from typing import Any, Final, Literal, Self
 
 __all__ = ["Mode", "Proxy"]
 
-Mode = Literal["pass", "refuse", "reset", "black hole", "latency", "slow", "cut"]
+Mode = Literal["pass", "refuse", "reset", "black hole", "latency", "slow", "cut", "full"]
 """``refuse``: nobody listens, connections end; ``reset``: all are reset, also new ones.
 
 ``latency``: whatever is passed on comes later; ``slow``: a few bytes at a time; ``cut``: a
-connection ends in the middle of an answer.
+connection ends in the middle of an answer; ``full`` is a disk's.
 """
 
 Target = tuple[str, int] | Path

@@ -1,5 +1,6 @@
 """The scenarios of stress/: a short run of each, and each defect that they have to find."""
 
+import asyncio
 import json
 import os
 import signal
@@ -16,8 +17,12 @@ import psutil
 import pytest
 from stress.blows import Kind, plan
 from stress.clients import Acknowledged
+from stress.depot.sabotage import SABOTAGES as DEPOT_SABOTAGES
+from stress.faults import FAULTS as KNOWN_FAULTS
+from stress.faults import as_rows
 from stress.figures import Figure, Result, as_table
 from stress.invariants import Found, invariants
+from stress.proxy import CUT_BYTES, LATENCY_SECONDS, Proxy
 from stress.shop.sabotage import SABOTAGES
 
 from newel.errors import ConfigurationError
@@ -173,6 +178,75 @@ def test_without_strace_it_says_what_to_install(tmp_path: Path) -> None:
         "error: strace, which kills at a system call, is not installed",
         "fix:   apt install strace, or leave that out: --syscalls 0",
     ]
+
+
+def test_each_defect_names_a_fault_that_there_is() -> None:
+    assert {one.fault for one in DEPOT_SABOTAGES.values()} <= set(KNOWN_FAULTS)
+
+
+def test_results_of_faults_stand_below_each_other() -> None:
+    slow = Figure(name="recovery, s", value=2.5, most=2.0)
+    skipped = replace(a_result("clock"), skipped="no clock; apt install faketime")
+
+    assert skipped.line() == "crash on clock: skipped: no clock; apt install faketime"
+    assert as_rows([a_result("redis-refuse", slow), skipped]).splitlines()[2:] == [
+        "| `redis-refuse` |  |  |  | 2.50 |  |  |  |  | 1 |",
+        "| `clock` |  |  |  |  |  |  |  |  | skipped |",
+    ]
+
+
+# ---------------------------------------------------------------------------------------- the proxy
+
+
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(100_000):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
+
+
+async def through_each_mode() -> None:
+    async with (
+        await asyncio.start_server(echo, "127.0.0.1", 0) as server,
+        Proxy(server.sockets[0].getsockname()[:2]) as proxy,
+        asyncio.timeout(30),
+    ):
+        reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+        writer.write(b"one")
+        assert await reader.read(10) == b"one"
+        assert proxy.open == 1
+
+        await proxy.switch("black hole")
+        writer.write(b"two")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(reader.read(10), 0.2)
+        await proxy.switch("pass")  # it was held back, and is not lost
+        assert await reader.read(10) == b"two"
+
+        await proxy.switch("latency")
+        began = time.monotonic()
+        writer.write(b"three")
+        assert await reader.read(10) == b"three"
+        assert time.monotonic() - began >= 2 * LATENCY_SECONDS - 0.01
+
+        await proxy.switch("reset")
+        with pytest.raises(ConnectionResetError):
+            await reader.read(10)
+        assert proxy.open == 0
+
+        await proxy.switch("refuse")
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", proxy.port)
+
+        await proxy.switch("cut")
+        reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+        writer.write(bytes(2 * CUT_BYTES))
+        assert len(await reader.read()) == CUT_BYTES
+        writer.close()
+
+
+def test_a_proxy_fails_as_it_is_told() -> None:
+    asyncio.run(through_each_mode())
 
 
 # ----------------------------------------------------------------------------------------- the plan
