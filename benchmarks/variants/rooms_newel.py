@@ -43,9 +43,14 @@ class Said(BaseModel):
 class Numbered:
     """Takes a number for a token: the others know nobody at all."""
 
+    def __init__(self) -> None:
+        self.known: dict[str, Principal] = {}
+
     async def authenticate(self, token: str) -> Principal:
-        """Return the user of that number."""
-        return Principal(id=UUID(int=int(token)))
+        """Return the user of that number, remembered as `accounts` remembers them."""
+        if token not in self.known:
+            self.known[token] = Principal(id=UUID(int=int(token)))
+        return self.known[token]
 
 
 async def say(_caller: Principal, visit: Visit, message: Ask) -> Said:

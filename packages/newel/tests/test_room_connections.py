@@ -11,7 +11,7 @@ from sample_valkey import until
 from starlette.types import Message
 
 from newel import room_connections
-from newel.room_connections import QUEUE_BYTES, Allowance, Closed, RoomConnection, RoomQueue
+from newel.room_connections import QUEUE_BYTES, Allowance, Closed, RoomConnection, RoomQueue, Turn
 
 pytestmark = pytest.mark.anyio
 
@@ -176,3 +176,28 @@ def test_an_allowance_comes_back_with_time() -> None:
     assert [allowance.take() for _ in range(2)] == [True, False]
     now[0] += 3600
     assert [allowance.take() for _ in range(4)] == [True, True, True, False]
+
+
+async def test_those_that_share_a_turn_are_called_in_the_next_one_by_one_callback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop, scheduled, called = asyncio.get_running_loop(), [], []
+    call_soon = loop.call_soon
+    monkeypatch.setattr(
+        loop,
+        "call_soon",
+        lambda then, *args, **more: (scheduled.append(then), call_soon(then, *args, **more))[1],
+    )
+    turn = Turn()
+
+    def again() -> None:
+        called.append("first")
+        turn.call(lambda: called.append("later"))
+
+    turn.call(again)
+    turn.call(lambda: called.append("second"))
+    assert (called, scheduled) == ([], [turn._run])
+    await asyncio.sleep(0)
+    assert called == ["first", "second"], "what they ask for comes in the turn after"
+    await asyncio.sleep(0)
+    assert called == ["first", "second", "later"]

@@ -246,6 +246,7 @@ class _Dialogue:
             str(caller.user_id),
             socket.send,
             wire=socket.scope.get("extensions", {}).get(WIRE),
+            turn=self._kinds.turn,
         )
 
     async def hold(self) -> None:

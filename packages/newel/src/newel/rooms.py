@@ -27,6 +27,7 @@ from newel.db import Database, Work
 from newel.depends import resolve
 from newel.errors import ConfigurationError, Invalid, NotFound, TooManyRequests
 from newel.principal import Principal
+from newel.room_connections import Turn
 from newel.room_delivery import Rooms, is_room_name
 from newel.validation import field_errors
 
@@ -163,6 +164,7 @@ class RoomKinds:
 
     def __init__(self, app: FastAPI, kinds: Iterable[Room]) -> None:
         self._app = app
+        self.turn: Turn = Turn()
         self._kinds = list(kinds)
         self._connected: Counter[UUID] = Counter()
         patterns = [kind.pattern for kind in self._kinds]
