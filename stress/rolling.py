@@ -75,6 +75,7 @@ class _Run:
         environment |= {
             "CARRIER_SECONDS": str(CARRIER_SECONDS),
             "JOB_CONCURRENCY": "10",
+            "JOB_LEASE_SECONDS": "30",  # the default: longer than any wait for a processor
             "STOP_SECONDS": str(STOP_SECONDS),
         }
         self._topology = Topology(environment=environment, folder=folder)

@@ -66,7 +66,7 @@ class Topology:
 
         def options(name: str, **more: str) -> dict[str, Any]:
             variables = {**environment, "REDIS_URL": f"redis://127.0.0.1:{ports[1]}/0", **more}
-            variables["TRUSTED_PROXIES"] = "127.0.0.1"
+            variables |= {"TRUSTED_PROXIES": "127.0.0.1", "LOG_FORMAT": "json"}
             return {"environment": variables, "log": folder / f"{name}.log", "service": service}
 
         self.url: str = f"http://127.0.0.1:{ports[0]}"
