@@ -159,6 +159,12 @@ class TestWhoComesIn:
                 await asyncio.sleep(0.01)
 
 
+async def looked_at(server: Served, *, times: int) -> None:
+    """Wait until those who are connected were looked at again."""
+    end = server.people.looks + times
+    await until(lambda: server.people.looks >= end, seconds=20)
+
+
 class TestWhoStays:
     @pytest.fixture(autouse=True)
     def _soon(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +173,7 @@ class TestWhoStays:
     async def test_who_logged_out_is_closed(self, server: Served, token: str) -> None:
         async with connected(server, token) as client:
             await client.join("chat:1")
-            await asyncio.sleep(0.2)  # looked at, and still good
+            await looked_at(server, times=2)  # and still good
             await client.nothing_more()
             del server.people.tokens[token]
             assert await client.closed() == 4401
@@ -178,7 +184,7 @@ class TestWhoStays:
             await client.send("auth", data={"token": "newer"})
             await client.next("welcome")
             del server.people.tokens[token]
-            await asyncio.sleep(0.2)
+            await looked_at(server, times=2)
             await client.nothing_more()
             await client.send("auth", data={"token": server.people.add()})
             assert await client.closed() == 4401
