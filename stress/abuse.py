@@ -29,8 +29,8 @@ __all__ = ["Abuse", "Suffered", "figures"]
 MIB: Final = 2**20
 OTHERS_MS: Final = 250
 _PAUSE_SECONDS: Final = 0.02
-_HEADER_SECONDS: Final = 2.0
-_REQUEST_SECONDS: Final = 3.0
+_HEADER_SECONDS: Final = 3.0
+_REQUEST_SECONDS: Final = 6.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

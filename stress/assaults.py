@@ -19,6 +19,7 @@ from stress.crowd import request
 __all__ = ["ASSAULTS", "Assault", "Target"]
 
 _PATIENCE_SECONDS: Final = 30.0
+_TRICKLE_SECONDS: Final = 20.0
 _CHUNK: Final = b"x" * 65_536
 _BOUNDARY: Final = "b"
 
@@ -185,11 +186,11 @@ async def _all(abuses: Iterator[Awaitable[Sequence[str]]]) -> Sequence[str]:
 
 
 async def _trickle(target: Target, head: bytes, *, expect: Sequence[int]) -> Sequence[str]:
-    """Send a byte now and then until there is an answer, or for twelve seconds."""
+    """Send a byte now and then until there is an answer, or long enough."""
     reader, writer = await _connect(target)
     answered = asyncio.create_task(_status(reader))
     writer.write(head)
-    end = time.monotonic() + 12
+    end = time.monotonic() + _TRICKLE_SECONDS
     with suppress(ConnectionError):
         while not answered.done() and time.monotonic() < end:
             await asyncio.wait([answered], timeout=0.3)
@@ -198,7 +199,7 @@ async def _trickle(target: Target, head: bytes, *, expect: Sequence[int]) -> Seq
     if not answered.done():
         answered.cancel()
         writer.close()
-        return ["open after 12 seconds"]
+        return [f"open after {_TRICKLE_SECONDS} seconds"]
     writer.close()
     status = await answered
     return [] if status in expect else [f"answered with {status}"]
