@@ -99,7 +99,7 @@ class Clock:
 @contextmanager
 def told(clock: Clock | None) -> Generator[None]:
     """Start processes inside the block by ``clock``."""
-    added = {} if clock is None else clock.environment
+    added: Mapping[str, str] = {} if clock is None else clock.environment
     os.environ.update(added)
     try:
         yield
