@@ -55,7 +55,8 @@ class Faults:
         if self.sabotage is not None and not self.only:
             wanted = [SABOTAGES[self.sabotage].fault]
         results: list[Result] = []
-        for place in dict.fromkeys(_PLACES[name] for name in wanted):
+        places: list[Place] = [_PLACES[name] for name in wanted]
+        for place in dict[Place, None].fromkeys(places):
             names = [name for name in wanted if _PLACES[name] == place]
             folder = self.folder / place.replace("'", "").replace(" ", "-")
             folder.mkdir()
