@@ -167,8 +167,8 @@ async def _run_as_worker(app: FastAPI, *, channel: int, drain_seconds: float) ->
     end, listener = inherited(channel)
 
     def say() -> None:
-        end.send(READY)
         _log.info("process_serves")
+        end.send(READY)
 
     def hear() -> None:
         asyncio.get_running_loop().remove_reader(end)
