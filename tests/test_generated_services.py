@@ -1,22 +1,26 @@
 """What `newel new` prints: for the sentences of the README, in both layouts, on real databases."""
 
+import asyncio
 import json
 import re
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
+from stress.topology import Topology
 
 from newel.embedded import embedded_postgres
+from newel.testing import open_databases
 from newel_tools.generator.features import render_features
 from newel_tools.generator.layout import LAYOUTS, Layout
 from newel_tools.generator.shell import Kernel, render_shell
@@ -77,7 +81,7 @@ def test_the_reviewer_finds_nothing(service: Service, name: str, layout: str) ->
 
 def test_the_reviewer_finds_a_planted_fault(service: Service, tmp_path: Path) -> None:
     found = service("users", "features")
-    planted = replace(found, root=Path(shutil.copytree(found.root, tmp_path / "users")))
+    planted = found.copied(tmp_path / "users")
     schemas = next((planted.root / "src").rglob("schemas.py"))
     schemas.write_text(re.sub(r", examples=\[.*?\]", "", schemas.read_text()))
     said = json.loads(planted.newel("check", ".", "--json").stdout)
@@ -125,7 +129,7 @@ def test_pyright_finds_nothing_in_strict_mode(services: dict[str, Any]) -> None:
 
 
 def test_pyright_finds_a_planted_fault(service: Service, tmp_path: Path) -> None:
-    shutil.copytree(service("users", "features").root, tmp_path / "users")
+    service("users", "features").copied(tmp_path / "users")
     models = next((tmp_path / "users/src").rglob("models.py"))
     models.write_text(models.read_text() + '\nUser(emial="x", password_hash="!")\n')
     settings = next((tmp_path / "users/src").rglob("settings.py"))
@@ -294,6 +298,112 @@ def until(condition: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
             time.sleep(0.05)
 
 
+# ---------------------------------------------------------------- several processes
+
+AGENT = {
+    "name": "Marvin",
+    "model_name": "m-1",
+    "system_prompt": "Answer with a sigh.",
+    "config": {},
+}
+USES = 40
+PASSWORD = "correct horse battery 7"
+
+
+def test_two_processes_are_one_service_and_its_history_goes_back_and_forth(
+    service: Service, postgres_url: str, tmp_path: Path
+) -> None:
+    found = service("agents", "features")
+    with open_databases(postgres_url, directory=tmp_path) as databases:
+        url = databases.create()
+        assert found.newel("migrate", "up", DATABASE_URL=url).returncode == 0
+        asyncio.run(use_both(found, url, tmp_path))
+        go_back_and_forth(found, url)
+        databases.drop(url)
+
+
+async def use_both(found: Any, url: str, folder: Path) -> None:
+    """Use a service behind the HAProxy that it came with, now one process of it, now the other."""
+    environment = found.environment(
+        DATABASE_URL=url,
+        API_LIMIT=f"{USES}/day",  # what comes back of it during the test is less than one
+        SESSION_MEMORY_SECONDS="60",  # so that only the other process's word ends it sooner
+    )
+    settings = found.root / "deploy/haproxy.cfg"
+    topology = Topology(
+        service=found.root, environment=environment, folder=folder, proxy_settings=settings
+    )
+    async with topology, AsyncExitStack() as stack:
+        one, two = [await stack.enter_async_context(client(web.url)) for web in topology.webs]
+        outside = await stack.enter_async_context(client(topology.url, address="127.0.0.2"))
+        ann, bob = await log_in(one, "ann"), await log_in(outside, "bob")
+
+        assert (await two.get("/auth/me", headers=ann)).status_code == 200
+        await ask_both_once(one, two, ann)
+        sessions = (await one.get("/auth/sessions", headers=bob)).json()["items"]
+        assert [session["ip"] for session in sessions] == ["127.0.0.2"], "as HAProxy says"
+        asked = [each.get("/auth/me", headers=bob) for each in (one, two) * (5 * USES // 2)]
+        statuses = Counter(answer.status_code for answer in await asyncio.gather(*asked))
+        assert statuses == {200: USES - 1, 429: 4 * USES + 1}, "one was used by the list above"
+
+        assert (await one.post("/auth/logout", headers=ann)).status_code == 204
+        end = time.monotonic() + 5
+        while (await two.get("/auth/me", headers=ann)).status_code != 401:
+            assert time.monotonic() < end, "the other process has not heard of it"
+            await asyncio.sleep(0.5)
+
+
+def client(url: str, **transport: str) -> httpx2.AsyncClient:
+    settings: dict[str, Any] = {"trust_env": False, "timeout": 60}
+    if transport:
+        settings["transport"] = httpx2.AsyncHTTPTransport(local_address=transport["address"])
+    return httpx2.AsyncClient(base_url=f"{url}/api/v1", **settings)
+
+
+async def log_in(process: httpx2.AsyncClient, name: str) -> dict[str, str]:
+    """Return the headers of a new user; what they say of their address is not believed."""
+    forged = {"X-Forwarded-For": "203.0.113.9"} if name == "bob" else {}
+    body = {"email": f"{name}@example.com", "password": PASSWORD}
+    made = await process.post("/auth/register", json=body)
+    assert made.status_code == 201, made.text
+    form = {"username": body["email"], "password": PASSWORD}
+    tokens = await process.post("/auth/login", data=form, headers=forged)
+    return {"Authorization": f"Bearer {tokens.json()['access_token']}"}
+
+
+async def ask_both_once(
+    one: httpx2.AsyncClient, two: httpx2.AsyncClient, caller: dict[str, str]
+) -> None:
+    """Send a request with one key to both processes, many times at once: one effect."""
+    headers = {**caller, "Idempotency-Key": "once-and-only-once"}
+    asked = [each.post("/agents", json=AGENT, headers=headers) for each in (one, two) * 10]
+    answers = await asyncio.gather(*asked)
+    made = [answer for answer in answers if answer.status_code == 201]
+    assert {answer.status_code for answer in answers} <= {201, 409}
+    assert len({answer.content for answer in made}) == 1
+    assert sum("idempotent-replayed" not in answer.headers for answer in made) == 1
+    assert (await two.get("/agents", headers=caller)).json()["total"] == 1
+
+
+def test_the_history_of_a_file_with_rows_goes_back_and_forth(
+    service: Service, tmp_path: Path
+) -> None:
+    found, url = service("blog", "features"), f"sqlite+aiosqlite:///{tmp_path}/filled.db"
+    assert found.newel("migrate", "up", DATABASE_URL=url).returncode == 0
+    administrator = ("admin", "create", "--email", "ann@example.com")
+    made = found.newel(*administrator, DATABASE_URL=url, NEWEL_ADMIN_PASSWORD=PASSWORD)
+    assert made.returncode == 0, made.stderr
+
+    go_back_and_forth(found, url)
+
+
+def go_back_and_forth(found: Any, url: str) -> None:
+    """Take the tables away, with their rows, and make them again as the entities say."""
+    for words in (("down", "base"), ("up",), ("check",)):
+        done = found.newel("migrate", *words, DATABASE_URL=url)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
 # ---------------------------------------------------------------- the command
 
 
@@ -310,7 +420,7 @@ def test_it_starts_from_a_plan_that_newel_plan_wrote(service: Service, tmp_path:
 def test_a_second_time_it_keeps_what_was_edited(service: Service, tmp_path: Path) -> None:
     found = service("users", "features")
     root = tmp_path / "users"
-    shutil.copytree(found.root, root)
+    found.copied(root)
     edited = next((root / "src").rglob("models.py"))
     edited.write_text(edited.read_text() + "# mine\n")
     done = found.newel("new", found.said["sentence"], str(root))
