@@ -90,7 +90,7 @@ def build(settings: DeskSettings) -> FastAPI:
     upload_bytes = max([UPLOAD_BYTES, *(one.upload_bytes for one in planted)])
     papers = file_routes.module(FileRules(max_bytes=upload_bytes))
     tickets = Module("tickets", routers=[router])
-    left_out = {kind for one in planted for kind in one.left_out}
+    left_out: set[Any] = {kind for one in planted for kind in one.left_out}
     chain = [one for one in default_middleware(settings) if one.cls not in left_out]
     app = create_app(settings, users, papers, tickets, middleware=chain, title="desk")
     app.router.lifespan_context = _with_tables(app.router.lifespan_context)
