@@ -14,20 +14,25 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, get_args
 
+import uvloop
 from benchmarks.report import write_section
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
 from newel.errors import ConfigurationError
+from stress.abuse import Abuse
+from stress.assaults import ASSAULTS
 from stress.blows import Kind
 from stress.clients import CLIENTS
 from stress.crash import Crash, Progress
 from stress.databases import Backend
 from stress.depot.sabotage import SABOTAGES as DEPOT_SABOTAGES
+from stress.desk.sabotage import SABOTAGES as DESK_SABOTAGES
 from stress.faults import FAULTS, LONG_CYCLES, Faults, as_rows
 from stress.figures import Result, as_table, show
 from stress.fleet import ROOT
+from stress.overload import Overload
 from stress.rolling import Part, Rolling
 from stress.shop.sabotage import SABOTAGES
 
@@ -46,6 +51,8 @@ def _options() -> argparse.Namespace:
     scenarios = parser.add_subparsers(dest="scenario", required=True)
     _crash_options(scenarios.add_parser("crash", help="kill its processes and its database"))
     _rolling_options(scenarios.add_parser("rolling", help="replace its processes under load"))
+    _overload_options(scenarios.add_parser("overload", help="ask twice of it what it can do"))
+    _abuse_options(scenarios.add_parser("abuse", help="do to it what a stranger can"))
     _faults_options(scenarios.add_parser("faults", help="take away what it depends on"))
     return parser.parse_args()
 
@@ -65,6 +72,20 @@ def _rolling_options(parser: argparse.ArgumentParser) -> None:
     _common_options(parser)
 
 
+def _overload_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--database", choices=BACKENDS, action="append", help="both without it")
+    parser.add_argument("--seconds", type=_count, default=30, help="of overload; 30 without it")
+    _common_options(parser)
+
+
+def _abuse_options(parser: argparse.ArgumentParser) -> None:
+    keys = [one.key for one in ASSAULTS]
+    parser.add_argument("--database", choices=BACKENDS, action="append", help="sqlite without it")
+    parser.add_argument("--scale", type=float, default=1.0, help="a part of their size; 1 is whole")
+    parser.add_argument("--only", choices=keys, action="append", help="one of them")
+    _common_options(parser)
+
+
 def _faults_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cycles", type=_some, default=LONG_CYCLES, help="20 without it")
     parser.add_argument("--only", choices=FAULTS, action="append", help="what befalls it")
@@ -73,7 +94,7 @@ def _faults_options(parser: argparse.ArgumentParser) -> None:
 
 def _common_options(parser: argparse.ArgumentParser) -> None:
     scenario = parser.prog.rpartition(" ")[2]
-    known = {**SABOTAGES, **DEPOT_SABOTAGES}
+    known = {**SABOTAGES, **DESK_SABOTAGES, **DEPOT_SABOTAGES}
     sabotages = sorted(name for name, one in known.items() if one.scenario == scenario)
     parser.add_argument(
         "--seed", type=int, default=1, help="decides what is asked and hit, and when"
@@ -127,7 +148,9 @@ def _backends(options: argparse.Namespace) -> Sequence[Backend]:
     """Return where to run it: several processes need PostgreSQL, a fault what it says itself."""
     if options.scenario == "faults":
         return ()
-    return (options.database or BACKENDS) if options.scenario == "crash" else ("postgresql",)
+    if options.scenario == "rolling":
+        return ("postgresql",)
+    return options.database or (("sqlite",) if options.scenario == "abuse" else BACKENDS)
 
 
 def _take_away(options: argparse.Namespace) -> list[Result]:
@@ -144,12 +167,27 @@ def _take_away(options: argparse.Namespace) -> list[Result]:
 
 def _run(options: argparse.Namespace, backend: Backend) -> Result:
     with _folder(options.folder) as folder, _bar() as progress:
+        sabotage = ",".join(options.sabotage or ()) or None
+        if options.scenario == "overload":
+            overload = Overload(
+                database=backend, seconds=options.seconds, folder=folder, sabotage=sabotage
+            )
+            return uvloop.run(overload.run(progress))
+        if options.scenario == "abuse":
+            abuse = Abuse(
+                database=backend,
+                folder=folder,
+                sabotage=sabotage,
+                only=options.only or (),
+                scale=options.scale,
+            )
+            return uvloop.run(abuse.run(progress))
         if options.scenario == "rolling":
             rolling = Rolling(
                 releases=options.releases,
                 seed=options.seed,
                 folder=folder,
-                sabotage=",".join(options.sabotage or ()) or None,
+                sabotage=sabotage,
                 only=options.only or (),
                 clients=options.clients,
             )
@@ -160,7 +198,7 @@ def _run(options: argparse.Namespace, backend: Backend) -> Result:
             syscalls=SYSCALLS[backend] if options.syscalls is None else options.syscalls,
             seed=options.seed,
             folder=folder,
-            sabotage=",".join(options.sabotage or ()) or None,
+            sabotage=sabotage,
             only=options.only or (),
         )
         return asyncio.run(crash.run(progress))

@@ -140,8 +140,12 @@ class LocalStorage:
     async def keys(self, prefix: str) -> AsyncGenerator[str]:
         """Yield the keys below ``prefix``; what was left half written is one, too."""
         folders = os.walk(self._directory / prefix)
-        while found := await asyncio.to_thread(next, folders, None):
-            folder, _, names = found
+
+        def step() -> tuple[str, list[str]] | None:
+            return next(((folder, names) for folder, _, names in folders), None)
+
+        while found := await asyncio.to_thread(step):
+            folder, names = found
             for name in names:
                 yield (Path(folder) / name).relative_to(self._directory).as_posix()
 
