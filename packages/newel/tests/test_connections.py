@@ -31,9 +31,12 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["path"] == "/read":
         while (await receive()).get("more_body"):
             pass
-    headers = [(b"content-length", b"4")]
+    body = b"done"
+    if scope["path"] == "/headers":  # as they are when the body is there
+        body = b",".join(name for name, _ in scope["headers"])
+    headers = [(b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": b"done"})
+    await send({"type": "http.response.body", "body": body})
 
 
 async def echo(receive: Receive, send: Send) -> None:
@@ -219,6 +222,44 @@ def test_negative_control_uvicorn_keeps_a_head_without_an_end(unguarded: Served)
         for _ in range(200):
             client.sendall(b"x: " + b"y" * 4093 + b"\r\n")
         assert stays_open(client)
+
+
+WITH_TRAILERS = (
+    b"POST /headers HTTP/1.1\r\nHost: x\r\nX-Said: by-a-proxy\r\nConnection: close\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX-Forged: yes\r\n\r\n"
+)
+
+
+def test_what_comes_after_a_body_is_no_header(served: Served) -> None:
+    """A proxy that says who the client is looks at headers alone."""
+    with served.connect(WITH_TRAILERS) as client:
+        answer = rest_of(client)
+    assert b"x-said" in answer
+    assert b"x-forged" not in answer
+
+
+def test_negative_control_uvicorn_takes_it_for_one(unguarded: Served) -> None:
+    with unguarded.connect(WITH_TRAILERS) as client:
+        assert b"x-forged" in rest_of(client)
+
+
+def test_trailers_without_an_end_are_cut_off(served: Served) -> None:
+    head = b"POST /read HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n"
+    with served.connect(head) as client:
+        line = b"x: " + b"y" * 4093 + b"\r\n"
+        with suppress(ConnectionError):
+            for _ in range(200):
+                client.sendall(line)
+        wait_until(lambda: served.count == 0)
+
+
+def test_a_head_that_comes_with_the_end_of_a_body_is_not_charged_with_it(served: Served) -> None:
+    body = b"x" * 200_000
+    first = b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+    with served.connect(first + body + b"GET / HTTP/1.1\r\nHost: x\r\n") as client:
+        assert client.recv(65536).endswith(b"done")
+        client.sendall(b"Connection: close\r\n\r\n")
+        assert rest_of(client).endswith(b"done")
 
 
 def test_one_connection_too_many_is_closed(served: Served) -> None:

@@ -26,6 +26,7 @@ from sample_jobs import rows
 from sample_telemetry import CANARY, Collector, application, collecting, work_off
 from sample_valkey import Valkey
 
+from newel import telemetry
 from newel.drivers import otlp, sentry
 from newel.drivers.otlp import QUEUE_SPANS, OtlpExport
 from newel.drivers.redis import RedisLink
@@ -463,3 +464,29 @@ async def test_sentry_that_is_not_installed_is_named(
         async with serving(app):
             pass
     assert refused.value.fix == "install newel[sentry]"
+
+
+@pytest.mark.parametrize(
+    ("statement", "summary"),
+    [
+        ("SELECT agents.id FROM agents", "SELECT agents"),
+        (f"{' ' * 80}select 1", "SELECT"),
+        ("/* who asks */ UPDATE agents SET x = 1", "UPDATE agents"),
+        ("-- why\nDELETE FROM agents", "DELETE agents"),
+        ("", "STATEMENT"),
+    ],
+)
+def test_a_statement_in_two_words(statement: str, summary: str) -> None:
+    assert telemetry._summary(statement) == summary
+
+
+@pytest.mark.parametrize(
+    ("sent", "is_parent"),
+    [
+        (b"x", False),
+        (b"00-" + b"0" * 32 + b"-" + b"1" * 16 + b"-01", False),
+        (b"00-" + b"a" * 32 + b"-" + b"1" * 16 + b"-01", True),
+    ],
+)
+def test_nonsense_does_not_make_a_trace(sent: bytes, is_parent: bool) -> None:
+    assert telemetry._has_parent({"headers": [(b"traceparent", sent)]}) is is_parent

@@ -74,6 +74,7 @@ class HttpConnection(HttpToolsProtocol):
     _timer: asyncio.TimerHandle | None = None
     _in_head = False
     _head_bytes = 0
+    _bytes_beside_body = 0
 
     @property
     def _bounds(self) -> ConnectionConfig:
@@ -94,23 +95,40 @@ class HttpConnection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Read on; a timer is there only when a head has not come in one piece."""
+        was_busy = self._is_busy
+        self._bytes_beside_body += len(data)
         super().data_received(data)
         if self.transport.get_protocol() is not self:
             return  # it is a websocket now
         if not self._in_head and self._is_busy:
+            if self._bytes_beside_body > _MOST_HEAD_BYTES:
+                self.transport.close()  # trailers without end
             return
         if self._timer is None and not self.transport.is_closing():
             self._wait_for_head()
-        if self._in_head:
+        if self._in_head and not was_busy:  # else it came with the end of a body
             self._head_bytes += len(data)
             if self._head_bytes > _MOST_HEAD_BYTES:
                 self.transport.write(_TOO_LARGE)
                 self.transport.close()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Note a header; what comes after a body is none, though the parser calls it so.
+
+        A proxy looks at headers alone: by a trailer a client could say what only the proxy may.
+        """
+        if self._in_head:
+            super().on_header(name, value)
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of a body."""
+        self._bytes_beside_body = 0
+        super().on_body(body)
+
     def on_message_begin(self) -> None:
         """Note that a head has begun."""
         self._in_head = True
-        self._head_bytes = 0
+        self._head_bytes = self._bytes_beside_body = 0
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:

@@ -62,6 +62,9 @@ _UNSAID: Final = frozenset({"url.path", "url.query", "http.request.method_origin
 
 _MOST_OF_A_STATEMENT: Final = 2048
 _NOTHING: Final = nullcontext()
+_TRACEPARENT: Final = re.compile(
+    rb"[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}.*"
+)
 _PARENT: Final = TraceContextTextMapPropagator()
 
 _tracer: ContextVar[Tracer | None] = ContextVar("newel_tracer", default=None)
@@ -313,7 +316,11 @@ def _unsampled() -> Generator[None]:
 
 
 def _has_parent(scope: Mapping[str, Any]) -> bool:
-    return any(name == b"traceparent" for name, _ in scope["headers"])
+    """Tell whether the request belongs to a trace; nonsense is as good as nothing."""
+    for name, value in scope["headers"]:
+        if name == b"traceparent" and _TRACEPARENT.fullmatch(value):
+            return True
+    return False
 
 
 @contextmanager
@@ -378,14 +385,16 @@ def _in_a_span(method: str) -> Callable[..., bool]:
 
 
 _AFTER_WITH: Final = re.compile(r"\)\s+((?:SELECT|INSERT|UPDATE|DELETE)\b.*)", re.DOTALL)
+_COMMENTS: Final = re.compile(r"/\*.*?\*/|--[^\n]*\n", re.DOTALL)
 _TABLE: Final = re.compile(r'\b(?:FROM|INTO|UPDATE)\s+"?(\w{1,64})', re.IGNORECASE)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def _summary(statement: str) -> str:
     """Return a statement in two words, ``SELECT agents``: of those there are few."""
     if statement.startswith("WITH ") and (found := _AFTER_WITH.search(statement)):
         statement = found[1]
-    verb = statement[:64].split(maxsplit=1)[0].upper()
+    words = _COMMENTS.sub("", statement).split(maxsplit=1) or ["statement"]
+    verb = words[0][:64].upper()
     table = _TABLE.search(statement)
     return f"{verb} {table[1]}" if table else verb
