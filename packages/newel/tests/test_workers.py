@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import signal
@@ -176,6 +177,62 @@ async def test_a_restart_that_fails_leaves_everybody_in_place(tmp_path: Path) ->
         crew.mode.write_text("good")
         os.kill(os.getpid(), signal.SIGHUP)
         await until(lambda: len(processes()) == 2 and not processes() & before)
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Fork fails as on a full system, once for each number that a test appends."""
+    fails: list[int] = []
+    real = asyncio.create_subprocess_exec
+
+    async def fork(*command: Any, **options: Any) -> Any:
+        if fails:
+            number = fails.pop()
+            raise OSError(number, os.strerror(number))
+        return await real(*command, **options)
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", fork)
+    monkeypatch.setattr(workers, "_PAUSE_SECONDS", (0.01, 0.05))
+    return fails
+
+
+@pytest.mark.anyio
+async def test_a_process_that_cannot_be_started_is_tried_again(
+    tmp_path: Path, failing: list[int]
+) -> None:
+    with capture_logs() as logs:
+        async with at_work(tmp_path) as crew:
+            victim = min(processes())
+            failing += [errno.EAGAIN, errno.ENOMEM]
+            os.kill(victim, signal.SIGKILL)
+            await until(lambda: len(processes() - {victim}) == 2)
+            assert await crew.ask() in processes()
+    reasons = [line["reason"] for line in logs if line["event"] == "process_not_started"]
+    assert reasons == [os.strerror(errno.ENOMEM), os.strerror(errno.EAGAIN)]
+
+
+@pytest.mark.anyio
+async def test_a_restart_without_room_is_given_up_and_the_next_one_works(
+    tmp_path: Path, failing: list[int]
+) -> None:
+    async with at_work(tmp_path) as crew:
+        before = processes()
+        failing.append(errno.EAGAIN)
+        with capture_logs() as logs:
+            os.kill(os.getpid(), signal.SIGHUP)
+            await until(lambda: any(line["event"] == "restart_given_up" for line in logs))
+        assert processes() == before
+        os.kill(os.getpid(), signal.SIGHUP)
+        await until(lambda: len(processes()) == 2 and not processes() & before)
+        assert await crew.ask() in processes()
+
+
+@pytest.mark.anyio
+async def test_without_room_for_the_first_one_there_is_no_start(
+    tmp_path: Path, failing: list[int]
+) -> None:
+    failing.append(errno.EAGAIN)
+    assert await Crew(tmp_path, stop_seconds=5).run() == 1
 
 
 @pytest.mark.anyio

@@ -14,7 +14,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Final
 
 import structlog
@@ -121,7 +121,8 @@ class _Process:
     ) -> _Process:
         ours, theirs = socket.socketpair()
         ours.settimeout(0)
-        with theirs:
+        with theirs, ExitStack() as unless_started:
+            unless_started.callback(ours.close)
             socket.send_fds(ours, [b"."], [listener.fileno()])
             number = theirs.fileno()
             process = await asyncio.create_subprocess_exec(
@@ -130,6 +131,7 @@ class _Process:
                 pass_fds=[number],
                 start_new_session=True,  # Ctrl-C comes here, and is passed on
             )
+            unless_started.pop_all()
         return cls(process, ours)
 
     async def is_ready(self) -> bool:
@@ -170,8 +172,16 @@ class _Place:
 
     async def start(self) -> bool:
         """Start a process in this place; tell whether it serves. One that does not is killed."""
-        self._process = await _Process.start(self._command, self._listener)
-        return await self._is_good(self._process)
+        self._process = await self._begin()
+        return self._process is not None and await self._is_good(self._process)
+
+    async def _begin(self) -> _Process | None:
+        """Return a new process, or None and say why: there may be room for it later."""
+        try:
+            return await _Process.start(self._command, self._listener)
+        except OSError as error:
+            _log.error("process_not_started", reason=error.strerror)
+            return None
 
     async def _is_good(self, process: _Process) -> bool:
         if await process.is_ready():
@@ -185,43 +195,44 @@ class _Place:
     async def keep(self) -> None:
         """Start another one whenever the process of this place has died."""
         while True:
-            process = self._present
-            code = await process.ended()
+            process = self._process
+            code = None if process is None else await process.ended()
             async with self._changing:
                 if process is not self._process:
                     continue  # it was replaced
                 least, most = _PAUSE_SECONDS
-                is_old = time.monotonic() - process.began > _SHORT_LIFE_SECONDS
+                is_old = process and time.monotonic() - process.began > _SHORT_LIFE_SECONDS
                 self._pause_seconds = (
                     0.0 if is_old else min(max(least, 2 * self._pause_seconds), most)
                 )
-                _log.error(
-                    "process_died", process=process.id, code=code, again_in=self._pause_seconds
-                )
+                if process is not None:
+                    _log.error(
+                        "process_died", process=process.id, code=code, again_in=self._pause_seconds
+                    )
                 await asyncio.sleep(self._pause_seconds)
                 await self.start()
 
     async def replace(self) -> bool:
         """Start a successor and, when it serves, retire who is here; tell whether that was done."""
         async with self._changing:
-            successor = await _Process.start(self._command, self._listener)
+            old = self._process
+            kept = old and old.id
+            successor = await self._begin()
+            if successor is None:
+                _log.error("restart_given_up", kept=kept)
+                return False
             self._retired.add(successor)  # to be ended too, should we be stopped here
-            old = self._present
             if not await self._is_good(successor):
-                _log.error("restart_given_up", process=successor.id, kept=old.id)
+                _log.error("restart_given_up", process=successor.id, kept=kept)
                 return False
             self._process = successor
-            self._retired = {old}
-            old.retire()
-        await old.ended()
-        _log.info("process_replaced", old=old.id, process=successor.id)
+            self._retired = set() if old is None else {old}
+            if old is not None:
+                old.retire()
+        if old is not None:
+            await old.ended()
+        _log.info("process_replaced", old=kept, process=successor.id)
         return True
-
-    @property
-    def _present(self) -> _Process:
-        if self._process is None:
-            raise RuntimeError("nothing was started here")
-        return self._process
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to whoever is here."""
