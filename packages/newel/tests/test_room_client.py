@@ -208,6 +208,9 @@ async def test_what_one_says_has_an_outcome(stage: Stage) -> None:
         # Of another one, who happens to use the same words: nobody's outcome.
         {**said(1, "hello"), "data": {"id": two["id"]}},
         {"type": "sent", "room": "chat:1", "data": {"id": one["id"], "epoch": "e", "offset": 2}},
+        # Number 3, which another one said, is still on its way: it has not been seen.
+        {"type": "sent", "room": "chat:1", "data": {"id": "-", "epoch": "e", "offset": 4}},
+        said(2, "heard by who said it, after the outcome"),
         {"type": "error", "room": "chat:1", "data": {"id": two["id"], "detail": "Too long."}},
         {"type": "error", "room": "chat:1", "data": {"detail": "Of the room."}},
         {"type": "error", "data": {"detail": "Of no room."}},
@@ -227,6 +230,9 @@ async def test_what_one_says_has_an_outcome(stage: Stage) -> None:
     await stage.tab.evaluate("say('too early'), null")
     asked = await line.let_in(epoch="e", offset=2, recovered=True)
     assert asked["data"] == {"epoch": "e", "offset": 2}, "one's own messages were seen"
+    await line.say(said(3, "three"), said(4, "one's own"), said(5, "five"))
+    await stage.tab.becomes("heard.some(one => one.value?.offset === 5)")
+    assert [one["offset"] for one in await stage.of_type("said")] == [1, 2, 3, 5]
     assert (await stage.heard("failed"))[-1] == "not connected"
 
     await stage.tab.evaluate("window.second = rooms.join('chat:2'), room.leave(), null")

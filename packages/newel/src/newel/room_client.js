@@ -53,6 +53,8 @@ class Listeners {
 export class Room extends Listeners {
   /** @type {Set<number>} */
   #seen = new Set();
+  /** @type {number[]} own messages since it was joined: these come again only when it resumes */
+  #sent = [];
   /** @type {{epoch: string, offset: number}|undefined} the last message seen */
   #position;
   #wasIn = false;
@@ -87,18 +89,21 @@ export class Room extends Listeners {
   take(message) {
     const { type, data } = message;
     if (type === "joined") return this.#joined(data);
-    const offset = type === "sent" ? data.offset : message.offset;
-    if (typeof offset === "number" && !this.#isNew(offset)) return;
+    if (type === "sent") return this.#said(data.offset);
+    if (typeof message.offset === "number" && !this.#isNew(message.offset)) return;
     if (type === "error") this.tell(type, data);
-    else if (type !== "sent" && type !== "left") this.tell(type, message);
+    else if (type !== "left") this.tell(type, message);
   }
 
   /** @param {{epoch: string|null, offset: number, recovered: boolean}} data */
   #joined(data) {
-    if (!data.recovered) { // else the messages missed follow, and move it
+    if (data.recovered) { // the messages missed follow, and move it
+      for (const offset of this.#sent) this.#remember(offset);
+    } else {
       this.#seen.clear();
       this.#position = data.epoch === null ? undefined : { epoch: data.epoch, offset: data.offset };
     }
+    this.#sent = [];
     this.tell("joined", data);
     if (this.#wasIn && !data.recovered) this.tell("gap", data);
     this.#wasIn = true;
@@ -107,10 +112,23 @@ export class Room extends Listeners {
   /** @param {number} offset */
   #isNew(offset) {
     if (this.#seen.has(offset)) return false;
-    this.#seen.add(offset);
-    if (this.#seen.size > REMEMBERED) this.#seen.delete([...this.#seen.keys()][0]);
+    this.#remember(offset);
     if (this.#position && offset > this.#position.offset) this.#position.offset = offset;
     return true;
+  }
+
+  /** @param {number} offset */
+  #remember(offset) {
+    this.#seen.add(offset);
+    if (this.#seen.size > REMEMBERED) this.#seen.delete([...this.#seen.keys()][0]);
+  }
+
+  /** What others said before may still be on its way. @param {number|null} offset */
+  #said(offset) {
+    if (offset === null) return;
+    this.#sent.push(offset);
+    if (this.#sent.length > REMEMBERED) this.#sent.shift();
+    if (offset - 1 === this.#position?.offset) this.#position.offset = offset;
   }
 }
 

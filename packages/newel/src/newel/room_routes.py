@@ -479,8 +479,9 @@ async def _wait(queue: RoomQueue) -> None:
 
 def _place(said: dict[str, Any], epoch: str) -> tuple[str, int | None]:
     """Return where in the room a message is, knowing the epoch before it."""
-    if said["type"] == "joined":
-        return said["data"]["epoch"] or "", said["data"]["offset"]
+    if said["type"] == "joined":  # before what was missed it is nowhere: that follows
+        data = said["data"]
+        return data["epoch"] or "", None if data["recovered"] else data["offset"]
     return epoch, said.get("offset")
 
 
