@@ -35,6 +35,9 @@ if mode == "stubborn":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 else:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+if mode == "hanging":
+    end.send(b"1")
+    time.sleep(600)
 end.send(b"1")
 if mode == "dying":
     sys.exit(4)
@@ -94,8 +97,11 @@ async def until(holds: Callable[[], object]) -> None:
 
 
 @asynccontextmanager
-async def at_work(folder: Path, *, stop_seconds: float = 30) -> AsyncGenerator[Crew]:
+async def at_work(
+    folder: Path, *, stop_seconds: float = 30, mode: str = "good"
+) -> AsyncGenerator[Crew]:
     crew = Crew(folder, stop_seconds=stop_seconds)
+    crew.mode.write_text(mode)
     running = asyncio.create_task(crew.run())
     try:
         async with asyncio.timeout(40):
@@ -242,6 +248,16 @@ async def test_who_does_not_stop_is_killed(tmp_path: Path) -> None:
         before = processes()
         os.kill(os.getpid(), signal.SIGHUP)
         await until(lambda: len(processes()) == 2 and not processes() & before)
+
+
+@pytest.mark.anyio
+async def test_who_hangs_does_not_hold_up_a_restart(tmp_path: Path) -> None:
+    async with at_work(tmp_path, stop_seconds=0.5, mode="hanging") as crew:
+        hanging = processes()
+        crew.mode.write_text("good")
+        os.kill(os.getpid(), signal.SIGHUP)
+        await until(lambda: len(processes()) == 2 and not processes() & hanging)
+        assert await crew.ask() in processes()
 
 
 @pytest.mark.anyio

@@ -102,7 +102,7 @@ class Workers:
             self._restarting.clear()
             _log.info("restarting", processes=self._count)
             for place in self._places:
-                if not await place.replace():
+                if not await place.replace(self._stop_seconds):
                     break
 
 
@@ -212,8 +212,11 @@ class _Place:
                 await asyncio.sleep(self._pause_seconds)
                 await self.start()
 
-    async def replace(self) -> bool:
-        """Start a successor and, when it serves, retire who is here; tell whether that was done."""
+    async def replace(self, stop_seconds: float) -> bool:
+        """Start a successor and, when it serves, retire who is here; tell whether that was done.
+
+        Who has not ended ``stop_seconds`` later is killed.
+        """
         async with self._changing:
             old = self._process
             kept = old and old.id
@@ -230,7 +233,10 @@ class _Place:
             if old is not None:
                 old.retire()
         if old is not None:
-            await old.ended()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(stop_seconds):
+                    await old.ended()
+            old.send(signal.SIGKILL)
         _log.info("process_replaced", old=kept, process=successor.id)
         return True
 
