@@ -269,6 +269,26 @@ async def test_the_first_one_that_fails_is_the_end(tmp_path: Path) -> None:
     assert not crew.ready.is_set()
 
 
+@pytest.mark.anyio
+async def test_told_to_stop_while_the_first_one_is_made_it_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = asyncio.create_subprocess_exec
+
+    async def fork(*command: Any, **options: Any) -> Any:
+        process = await real(*command, **options)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.wait_for(crew.workers._stopping.wait(), 30)
+        return process
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", fork)
+    crew = Crew(tmp_path, stop_seconds=30)
+    with capture_logs() as logs:
+        assert await crew.run() == 0
+    assert (logs, processes()) == ([], set())
+    assert not crew.ready.is_set()
+
+
 def test_a_process_ends_with_who_started_it(tmp_path: Path) -> None:
     program = (
         "import asyncio, sys, pathlib; sys.path.insert(0, sys.argv[1]); import test_workers\n"

@@ -73,7 +73,7 @@ class Workers:
         loop.add_signal_handler(signal.SIGHUP, self._restarting.set)
         self._places = [_Place(self._command, self._listener) for _ in range(self._count)]
         first, *others = self._places
-        if not await first.start():  # it has said why
+        if not await first.start() or self._stopping.is_set():  # it has said why, or we are told
             code = await first.end(self._stop_seconds)
             return 0 if self._stopping.is_set() else max(code, 1)
         await asyncio.gather(*(place.start() for place in others))
