@@ -21,7 +21,7 @@ from sample_runs import Service, error_lines, make_service, wait_until
 from structlog.testing import capture_logs
 
 from newel import workers
-from newel.workers import Workers
+from newel.workers import Workers, inherited
 
 CHILD = """
 import os, select, signal, socket, sys, time
@@ -278,7 +278,7 @@ async def test_told_to_stop_while_the_first_one_is_made_it_stops(
     async def fork(*command: Any, **options: Any) -> Any:
         process = await real(*command, **options)
         os.kill(os.getpid(), signal.SIGTERM)
-        await asyncio.wait_for(crew.workers._stopping.wait(), 30)
+        await until(lambda: crew.listener.fileno() == -1)  # it has been heard
         return process
 
     monkeypatch.setattr(asyncio, "create_subprocess_exec", fork)
@@ -287,6 +287,18 @@ async def test_told_to_stop_while_the_first_one_is_made_it_stops(
         assert await crew.run() == 0
     assert (logs, processes()) == ([], set())
     assert not crew.ready.is_set()
+
+
+def test_what_a_service_starts_does_not_get_its_sockets() -> None:
+    ours, theirs = socket.socketpair()
+    channel = theirs.detach()
+    os.set_inheritable(channel, True)  # as it is after it was passed to a worker
+    with ours, socket.create_server(("127.0.0.1", 0)) as listener:
+        socket.send_fds(ours, [b"."], [listener.fileno()])
+        end, received = inherited(channel)
+        with end, received:
+            assert not end.get_inheritable()
+            assert not received.get_inheritable()
 
 
 def test_a_process_ends_with_who_started_it(tmp_path: Path) -> None:

@@ -35,10 +35,16 @@ _log = structlog.get_logger("newel.workers")
 
 
 def inherited(channel: int) -> tuple[socket.socket, socket.socket]:
-    """Return a worker's end of the channel with that number, and the socket to serve on."""
+    """Return a worker's end of the channel with that number, and the socket to serve on.
+
+    Neither is passed on to the programs that a service may start.
+    """
     end = socket.socket(fileno=channel)
-    _, [listener], _, _ = socket.recv_fds(end, 1, 1)
-    return end, socket.socket(fileno=listener)
+    _, [number], _, _ = socket.recv_fds(end, 1, 1)
+    listener = socket.socket(fileno=number)
+    end.set_inheritable(False)
+    listener.set_inheritable(False)
+    return end, listener
 
 
 class Workers:
