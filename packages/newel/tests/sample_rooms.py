@@ -23,7 +23,7 @@ from newel.app import create_app
 from newel.auth import requires
 from newel.connections import ConnectionConfig
 from newel.db import CurrentWork
-from newel.errors import Conflict, Unauthorized
+from newel.errors import Conflict, Unauthorized, Unavailable
 from newel.modules import Module
 from newel.principal import Principal
 from newel.room_delivery import Rooms
@@ -74,6 +74,14 @@ class People:
     def __init__(self) -> None:
         self.tokens: dict[str, Principal] = {}
         self.looks = 0
+        self.removed: set[UUID] = set()
+        self.is_away = False
+
+    async def may_still_join(self, caller: Principal, visit: Visit) -> bool:
+        """Admit whom nobody has removed; that changes nothing in the caller."""
+        if self.is_away:
+            raise Unavailable
+        return caller.id not in self.removed
 
     def add(self, *permissions: str, tenant_id: UUID | None = None) -> str:
         """Return the token of a new user."""
@@ -126,6 +134,7 @@ def build(directory: Path, people: People, **settings: Any) -> FastAPI:
         room("quiet:{id}", Said, may_join=anyone, on_message=on_message, exclude_sender=True),
         room("own:{user_id}", may_join=is_own),
         room("staff", may_join="staff:read"),
+        room("club:{id}", Said, may_join=people.may_still_join, on_message=on_message),
     ]
     chat = Module("chat", routers=[_posts()], rooms=kinds, authenticator=lambda _: people)
     return create_app(settings_of(directory, **settings), chat, room_routes.module())

@@ -198,6 +198,50 @@ class TestWhoStays:
             assert await server.rooms.members("staff", tenant_id=None) == []
             await client.nothing_more()
 
+    async def test_who_was_removed_neither_hears_nor_speaks(self, server: Served) -> None:
+        people, name = server.people, f"club:{uuid4()}"
+        ann, bob = people.add(), people.add()
+        async with connected(server, ann) as member, connected(server, bob) as removed:
+            await member.join(name)
+            await removed.join(name)
+            people.is_away = True  # it cannot be asked: that is no answer
+            people.removed.add(UUID(bob))
+            await looked_at(server, times=4)
+            await removed.say(name, "not asked yet")
+            assert await member.texts(1) == await removed.texts(1) == ["not asked yet"]
+            people.is_away = False
+            error = await removed.next()
+            assert (error["room"], error["data"]["error"]) == (name, "not_found")
+            await removed.say(name, "hello")
+            assert (await removed.next())["data"]["error"] == "not_found"
+            await member.say(name, "a secret")
+            assert await member.texts(1) == ["a secret"]
+            await removed.nothing_more()
+
+    async def test_who_is_removed_while_they_join_is_removed(
+        self, server: Served, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        people, name = server.people, f"club:{uuid4()}"
+        is_admitted, may_go_on = asyncio.Event(), asyncio.Event()
+        join = server.rooms.join
+
+        async def slow(*args: Any, **more: Any) -> None:
+            is_admitted.set()
+            await may_go_on.wait()
+            await join(*args, **more)
+
+        monkeypatch.setattr(server.rooms, "join", slow)
+        token = people.add()
+        async with connected(server, token) as client:
+            await client.send("join", name)
+            await asyncio.wait_for(is_admitted.wait(), 20)
+            people.removed.add(UUID(token))
+            await looked_at(server, times=1)
+            may_go_on.set()
+            assert (await client.next("error"))["room"] == name
+            await client.nothing_more()
+            assert await server.rooms.members(name, tenant_id=None) == []
+
     def test_it_is_looked_at_within_five_seconds(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.undo()
         assert room_routes._LOOK_SECONDS < 5

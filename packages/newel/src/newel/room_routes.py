@@ -242,6 +242,7 @@ class _Dialogue:
         self._authenticator: Authenticator = socket.app.state.authenticator
         self._allowance = Allowance()
         self._joined: set[str] = set()
+        self._moving = asyncio.Lock()  # a room is looked at before it is joined, or after
         self._connection = RoomConnection(
             str(caller.user_id),
             socket.send,
@@ -309,14 +310,15 @@ class _Dialogue:
 
     async def _join(self, message: _ClientMessage) -> None:
         since = _since(message.data)
-        await self._kinds.check(self._caller, message.room)
-        if len(self._joined | {message.room}) > _MAX_ROOMS:
-            raise Conflict(f"A connection joins at most {_MAX_ROOMS} rooms.")
-        is_new = await self._kinds.greets(self._caller, message.room)
-        self._joined.add(message.room)
-        await self._rooms.join(
-            self._connection, message.room, tenant_id=self._caller.tenant_id, since=since
-        )
+        async with self._moving:
+            await self._kinds.check(self._caller, message.room)
+            if len(self._joined | {message.room}) > _MAX_ROOMS:
+                raise Conflict(f"A connection joins at most {_MAX_ROOMS} rooms.")
+            is_new = await self._kinds.greets(self._caller, message.room)
+            self._joined.add(message.room)
+            await self._rooms.join(
+                self._connection, message.room, tenant_id=self._caller.tenant_id, since=since
+            )
         if is_new:
             await self._kinds.tell_joined(self._caller, message.room, but=self._connection.id)
 
@@ -375,13 +377,12 @@ class _Dialogue:
             raise Closed(4401, error.code) from None
         if (caller.id, caller.tenant_id) != (self._caller.id, self._caller.tenant_id):
             raise Closed(4401, "another user")
-        is_changed, self._token, self._caller = caller != self._caller, token, caller
-        for room in list(self._joined) if is_changed else ():
-            try:
-                await self._kinds.check(caller, room)
-            except NotFound as error:
+        async with self._moving:
+            refused = await self._kinds.refused(caller, list(self._joined))
+            self._token, self._caller = token, caller
+            for room in refused:
                 await self._leave(room)
-                self._refuse(_ClientMessage(type="join", room=room), error)
+                self._refuse(_ClientMessage(type="join", room=room), NotFound("room"))
 
 
 def _since(data: dict[str, Any]) -> Position | None:

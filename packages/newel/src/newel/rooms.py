@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iter
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from types import UnionType
-from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_origin
+from typing import Annotated, Any, Final, TypeVar, Union, get_origin
 from uuid import UUID
 
 import structlog
@@ -25,7 +25,7 @@ from pydantic_core import to_json
 
 from newel.db import Database, Work
 from newel.depends import resolve
-from newel.errors import ConfigurationError, Invalid, NotFound, TooManyRequests
+from newel.errors import ConfigurationError, Forbidden, Invalid, NotFound, TooManyRequests
 from newel.principal import Principal
 from newel.room_connections import Turn
 from newel.room_delivery import Rooms, is_room_name
@@ -199,10 +199,26 @@ class RoomKinds:
 
     async def check(self, caller: Principal, name: str) -> None:
         """Raise ``NotFound`` unless ``caller`` may join ``name``: in the same words as if none."""
-        kind, values = self.find(name)
-        async with self._visit(caller, name, values, mode="read") as visit:
-            if not await kind.admits(caller, visit):
-                raise NotFound("room")
+        if await self.refused(caller, [name]):
+            raise NotFound("room")
+
+    async def refused(self, caller: Principal, names: Iterable[str]) -> list[str]:
+        """Return those of ``names`` that ``caller`` may not join; all in one read unit."""
+        database: Database = self._app.state.database
+        refused: list[str] = []
+        async with database.read(caller) as work:
+            await work.admit(caller)
+            for name in names:
+                try:
+                    kind, values = self.find(name)
+                    async with AsyncExitStack() as stack:
+                        visit = Visit(self._app, name, values, work, stack)
+                        is_admitted = await kind.admits(caller, visit)
+                except (NotFound, Forbidden):  # what the room is about, such as a deleted chat
+                    is_admitted = False
+                if not is_admitted:
+                    refused.append(name)
+        return refused
 
     async def receive(
         self, caller: Principal, name: str, kind: str, data: Mapping[str, Any], *, sender: str
@@ -214,7 +230,7 @@ class RoomKinds:
         declared, values = self.find(name)
         message = declared.parse(kind, data)
         assert declared.on_message is not None  # noqa: S101 - `parse` refuses it else
-        async with self._visit(caller, name, values, mode="write") as visit:
+        async with self._visit(caller, name, values) as visit:
             said = await declared.on_message(caller, visit, message)
             if said is not None:
                 but = sender if declared.exclude_sender else ""
@@ -253,7 +269,7 @@ class RoomKinds:
     ) -> None:
         """Say something of a member; that it failed is logged."""
         try:
-            async with self._visit(caller, name, values, mode="write") as visit:
+            async with self._visit(caller, name, values) as visit:
                 said = await on_member(caller, visit)
                 if said is not None:
                     visit.work.broadcast(name, said, but=but)
@@ -262,14 +278,10 @@ class RoomKinds:
 
     @asynccontextmanager
     async def _visit(
-        self, caller: Principal, name: str, values: Mapping[str, str], *, mode: _Mode
+        self, caller: Principal, name: str, values: Mapping[str, str]
     ) -> AsyncGenerator[Visit]:
         database: Database = self._app.state.database
-        unit = database.read(caller) if mode == "read" else database.write(caller)
-        async with unit as work:
+        async with database.write(caller) as work:
             await work.admit(caller)
             async with AsyncExitStack() as stack:
                 yield Visit(self._app, name, values, work, stack)
-
-
-_Mode = Literal["read", "write"]
