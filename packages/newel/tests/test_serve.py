@@ -222,6 +222,37 @@ def test_without_jobs_there_is_nothing_to_work_on(tmp_path: Path):
     asyncio.run(work_of(create_app(settings)))
 
 
+async def retired(app: FastAPI) -> tuple[list[httpx2.Response], list[bool]]:
+    """Return what `/ready` answers before and after, and whether streams are told to end."""
+    app.state.draining = False
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = Server(app, listener)
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        async with httpx2.AsyncClient(base_url=url, timeout=20) as client:
+            answers = [await client.get("/ready")]
+            server.retire(1.0)
+            told = [app.state.draining]
+            answers.append(await client.get("/ready"))
+        await serving
+    return answers, [*told, app.state.draining]
+
+
+def test_who_is_replaced_does_not_say_that_the_host_is_not_ready(tmp_path: Path):
+    url = f"sqlite+aiosqlite:///{tmp_path / 'data.db'}"
+    secret = "k3y-0123456789-abcdefghij-ABCDEFGHIJ"
+    settings = Settings(
+        _env_file=None, secret_key=secret, database_url=url, migrations=tmp_path, role="web"
+    )
+    (before, after), told = asyncio.run(retired(create_app(settings)))
+    gc.unfreeze()
+
+    assert (before.status_code, after.status_code) == (200, 200)
+    assert "connection" not in before.headers
+    assert after.headers["connection"] == "close"
+    assert told == [False, True]
+
+
 class Glance(Server):
     """Stops at its first tick."""
 

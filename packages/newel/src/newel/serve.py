@@ -101,13 +101,19 @@ class Server(uvicorn.Server):
 
     def drain(self, seconds: float) -> None:
         """Say *not ready*, end connections with their next answer, and stop in so many seconds."""
+        self._app.state.draining = True
+        self.retire(seconds)
+
+    def retire(self, seconds: float) -> None:
+        """Do so without a word of *not ready*: others serve on this socket, the host is fine."""
         if self._stop_at is None:
-            self._app.state.draining = self._bounds.draining = True
+            self._bounds.draining = True
             self._stop_at = time.monotonic() + seconds
 
     async def on_tick(self, counter: int) -> bool:
         """Tell whether it is time to stop; uvicorn asks ten times a second."""
         if self._stop_at is not None and time.monotonic() >= self._stop_at:
+            self._app.state.draining = True  # streams end; nobody can ask whether it is ready
             self.should_exit: bool = True
         return await super().on_tick(counter)
 
@@ -175,7 +181,7 @@ async def _run_as_worker(app: FastAPI, *, channel: int, drain_seconds: float) ->
         if end.recv(1) == b"":
             signal.raise_signal(signal.SIGTERM)
         else:
-            server.drain(max(drain_seconds, _LAST_ANSWERS_SECONDS))
+            server.retire(max(drain_seconds, _LAST_ANSWERS_SECONDS))
 
     server = Server(app, listener, drain_seconds=drain_seconds, on_ready=say)
     structlog.contextvars.bind_contextvars(process=os.getpid())
