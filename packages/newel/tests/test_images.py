@@ -19,6 +19,7 @@ from PIL import Image, ImageCms, ImageSequence
 from sample_files import RULES, World, form, running
 
 from newel import images
+from newel.drivers import pillow
 from newel.errors import AppError, ConfigurationError, ContentTooLarge, Invalid, Unavailable
 from newel.images import IMAGE_TYPES, Images
 
@@ -141,6 +142,37 @@ async def test_one_pixel_too_many_is_413(form: str, media_type: str) -> None:
     await anew(picture(form, size=(100, 100)), media_type)
     with pytest.raises(ContentTooLarge, match="10000 pixels"):
         await anew(picture(form, size=(100, 101)), media_type)
+
+
+def with_scans(number: int, **info: Any) -> bytes:
+    """Return a progressive JPEG that goes over its pixels so many times."""
+    content = picture("JPEG", progressive=True, **info)
+    last = content[content.rindex(b"\xff\xda") : -2]
+    more = number - content.count(b"\xff\xda\x00")
+    return content[:-2] + last * more + content[-2:]
+
+
+@pytest.mark.parametrize("piece_bytes", [1, 5, 65536])
+async def test_one_scan_too_many_is_413(piece_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pillow, "_PIECE_BYTES", piece_bytes)
+    await anew(with_scans(100), "image/jpeg")
+    with pytest.raises(ContentTooLarge, match="100 scans"):
+        await anew(with_scans(101), "image/jpeg")
+
+
+async def test_what_only_looks_like_scans_is_not_counted() -> None:
+    looks = b"\xff\xda\x00\x08" * 200
+    content = picture("JPEG", comment=looks)
+    assert looks in content
+    await anew(content + looks, "image/jpeg")
+
+
+async def test_one_segment_too_many_is_413() -> None:
+    content = picture("JPEG")
+    comment = b"\xff\xfe\x00\x02"
+    await anew(content[:2] + comment * 900 + content[2:], "image/jpeg")
+    with pytest.raises(ContentTooLarge, match="1000 segments"):
+        await anew(content[:2] + comment * 1001 + content[2:], "image/jpeg")
 
 
 @pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG"])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any, BinaryIO, Final
 
 from PIL import Image, ImageOps
@@ -26,6 +29,17 @@ _MODES: Final[Mapping[str, tuple[str, ...]]] = {
 _PROFILE_BYTES: Final = 32 * 1024
 """A longer colour profile is left out; those of cameras and screens have 0.5 to 10 KiB."""
 
+_PIECE_BYTES: Final = 64 * 1024
+_SEGMENT: Final = re.compile(rb"\xff([\xc0-\xcf\xd9-\xfe])(..)", re.DOTALL)
+"""A marker of JPEG that is no restart, and the length that follows it."""
+
+_END: Final = b"\xd9"
+_SCAN: Final = b"\xda"
+_MOST_SCANS: Final = 100
+"""Each goes over all pixels and may be 40 bytes; progressive pictures have some 10."""
+
+_MOST_SEGMENTS: Final = 1000
+
 
 def write_anew(
     source: BinaryIO,
@@ -38,11 +52,13 @@ def write_anew(
 ) -> None:
     """Write the picture in ``source``, which is of ``media_type``, to ``target``.
 
-    Raises ``ContentTooLarge`` before a pixel of too many is decoded, and ``Invalid`` for what moves
-    or cannot be read.
+    Raises ``ContentTooLarge`` before a pixel of too many, or of too many scans, is decoded, and
+    ``Invalid`` for what moves or cannot be read.
     """
     form = _FORMATS[media_type]
     try:
+        if form == "JPEG":
+            _refuse_many_scans(source)
         # Its own decoder alone: what a name or a header lies about finds no other one.
         with Image.open(source, formats=[form]) as image:
             _refuse_unbounded(image, form, max_pixels)
@@ -61,6 +77,29 @@ def _refuse_unbounded(image: Image.Image, form: str, max_pixels: int) -> None:
     # A telephone's JPEG may hold a second picture, for brightness or depth: that is left out.
     if form != "JPEG" and getattr(image, "is_animated", False):
         raise Invalid("A picture must not move.")
+
+
+def _refuse_many_scans(source: BinaryIO) -> None:
+    source.seek(0)
+    kinds = Counter(islice(_segments(source), _MOST_SEGMENTS + 1))
+    source.seek(0)
+    if kinds[_SCAN] > _MOST_SCANS or kinds.total() > _MOST_SEGMENTS:
+        raise ContentTooLarge(
+            f"A picture may have at most {_MOST_SCANS} scans, {_MOST_SEGMENTS} segments."
+        )
+
+
+def _segments(source: BinaryIO) -> Iterator[bytes]:
+    """Yield what each segment of a JPEG is, as far as its decoder goes; what is in it is passed."""
+    data, at = b"", 0
+    while piece := source.read(_PIECE_BYTES):
+        data, at = data[at:] + piece, max(at - len(data), 0)
+        while found := _SEGMENT.search(data, at):
+            if found[1] == _END:
+                return
+            yield found[1]
+            at = found.start(2) + int.from_bytes(found[2])
+        at = max(at, len(data) - 3)  # a marker may begin there
 
 
 def _too_many(max_pixels: int) -> ContentTooLarge:
