@@ -137,6 +137,25 @@ async def test_what_was_missed_does_not_count() -> None:
     assert queue.closed.done()
 
 
+async def test_what_was_missed_adds_up_to_no_more_than_once() -> None:
+    queue = RoomQueue("ann")
+    for _ in range(3):
+        queue.put_missed(["x" * 50_000] * 20)
+    assert queue.closed.result().code == 4008
+
+
+async def test_there_is_space_when_enough_was_taken() -> None:
+    queue = RoomQueue("ann")
+    await queue.space()
+    queue.put_missed(["x" * 60_000] * 10)
+    waits = asyncio.create_task(queue.space())
+    while queue.waiting_bytes > QUEUE_BYTES:
+        await asyncio.sleep(0)
+        assert not waits.done()
+        queue.take()
+    await asyncio.wait_for(waits, 20)
+
+
 async def test_a_send_that_takes_too_long_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room_connections, "SEND_SECONDS", 0.02)
     client = Client()

@@ -15,7 +15,15 @@ from newel.drivers import redis_rooms
 from newel.drivers.redis import RedisLink
 from newel.drivers.redis_rooms import RedisRooms
 from newel.errors import Unavailable
-from newel.room_log import HISTORY_MESSAGES, Entry, MemoryLog, Position, Replay, RoomLog
+from newel.room_log import (
+    HISTORY_MESSAGES,
+    REPLAY_BYTES,
+    Entry,
+    MemoryLog,
+    Position,
+    Replay,
+    RoomLog,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -172,6 +180,17 @@ async def test_valkey_does_not_read_what_is_old(
         replay = await log.read(name, after=0)
         assert replay.since(Position(first.epoch, 0)) is None
         assert replay.since(first) == []
+
+
+async def test_valkey_reads_no_more_than_is_sent_at_once(valkey: Valkey, name: str) -> None:
+    async with redis_rooms_at(valkey.url) as log:
+        for number in range(40):
+            position = await log.append(name, str(number) + "x" * 60_000)
+        replay = await log.read(name, after=0)
+        assert REPLAY_BYTES < sum(len(entry.text) for entry in replay.entries) < 1_200_000
+        assert [entry.offset for entry in replay.entries] == list(range(23, 41))
+        assert replay.since(Position(position.epoch, 22)) == replay.entries
+        assert replay.since(Position(position.epoch, 21)) is None
 
 
 async def test_processes_hear_each_other_and_services_do_not(valkey: Valkey, name: str) -> None:

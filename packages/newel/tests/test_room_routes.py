@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 
 import httpx2
 import pytest
-from sample_rooms import API, Served, connected, members_of, served
+from sample_rooms import API, Said, Served, connected, members_of, served
 from sample_valkey import until
 from structlog.typing import EventDict
 from websockets.exceptions import InvalidStatus
@@ -282,6 +282,20 @@ class TestJoining:
                 assert (await http.post(f"/api/v1/posts/{chat}")).status_code == 200
             assert await ann.texts(1) == ["posted"]
             await bob.nothing_more()
+
+    async def test_who_asks_again_for_what_was_missed_reads_it_first(
+        self, server: Served, token: str, chat: str
+    ) -> None:
+        for number in range(16):
+            await server.rooms.publish(chat, Said(text=f"{number:2}" + "x" * 59_000))
+        async with connected(server, token) as client:
+            joined = await client.join(chat)
+            for _ in range(5):  # 5 MB, asked for at once: more than may ever wait
+                since = {"epoch": joined["epoch"], "offset": 0}
+                await client.send("join", chat, data=since)
+            heard = await client.texts(5 * 16)
+            assert [int(text[:2]) for text in heard] == [*range(16)] * 5
+            await client.nothing_more()
 
     async def test_a_connection_joins_so_many_rooms(
         self, server: Served, token: str, monkeypatch: pytest.MonkeyPatch

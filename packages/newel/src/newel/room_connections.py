@@ -95,6 +95,7 @@ class RoomQueue:
         self.awake: asyncio.Event = asyncio.Event()
         self._frames: list[str] = []
         self._limit_bytes = QUEUE_BYTES
+        self._has_space = asyncio.Event()
 
     def put(self, frame: str) -> None:
         """See ``Receiver``; too much closes the connection, and is forgotten at once."""
@@ -109,9 +110,15 @@ class RoomQueue:
 
     def put_missed(self, frames: Sequence[str]) -> None:
         """See ``Receiver``: what was missed is no sign of a slow reader."""
-        self._limit_bytes += sum(map(len, frames))
+        self._limit_bytes = 2 * QUEUE_BYTES + sum(map(len, frames))  # never a sum of several
         for frame in frames:
             self.put(frame)
+
+    async def space(self) -> None:
+        """Wait while so much waits that nothing more should be asked for."""
+        while self.waiting_bytes > QUEUE_BYTES:
+            self._has_space.clear()
+            await self._has_space.wait()
 
     def wake(self) -> None:
         """Tell whoever sends that something is there."""
@@ -137,6 +144,7 @@ class RoomQueue:
             count += 1
         self._frames = frames[count:]
         self.waiting_bytes -= size
+        self._has_space.set()
         return frames[:count]
 
 

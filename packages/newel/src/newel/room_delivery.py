@@ -23,7 +23,15 @@ from pydantic_core import to_json
 
 from newel.clock import Clock, SystemClock
 from newel.errors import Unavailable
-from newel.room_log import Entry, MemoryLog, Position, Presence, Replay, RoomLog
+from newel.room_log import (
+    REPLAY_BYTES,
+    Entry,
+    MemoryLog,
+    Position,
+    Presence,
+    Replay,
+    RoomLog,
+)
 
 __all__ = ["MAX_MESSAGE_BYTES", "Receiver", "Rooms", "Spoken", "frame_of", "is_room_name"]
 
@@ -35,7 +43,6 @@ _OF_THE_PROTOCOL: Final = frozenset(
     {"auth", "error", "join", "joined", "leave", "left", "ping", "pong", "sent", "welcome"}
 )
 _MAX_NAMED_MEMBERS: Final = 100
-_MAX_MISSED_BYTES: Final = 1_048_576
 _MAX_OWED_BYTES: Final = 4 * 1_048_576
 _MAX_BACKLOG: Final = 1000
 _BEAT_SECONDS: Final = 0.5
@@ -429,7 +436,7 @@ def _address(room: str, tenant_id: UUID | None) -> str:
 
 def _bounded(missed: Sequence[Entry] | None) -> Sequence[Entry] | None:
     """Leave out what would be too much to send at once: it is quicker read from the API."""
-    if missed is None or sum(len(entry.text) for entry in missed) > _MAX_MISSED_BYTES:
+    if missed is None or sum(len(entry.text) for entry in missed) > REPLAY_BYTES:
         return None
     return missed
 

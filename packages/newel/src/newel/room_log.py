@@ -18,6 +18,7 @@ from typing import Final, Protocol
 __all__ = [
     "HISTORY_MESSAGES",
     "HISTORY_SECONDS",
+    "REPLAY_BYTES",
     "Entry",
     "Heard",
     "MemoryLog",
@@ -32,6 +33,9 @@ HISTORY_MESSAGES: Final = 1000
 
 HISTORY_SECONDS: Final = 300.0
 """How long a message is kept."""
+
+REPLAY_BYTES: Final = 1_048_576
+"""What is more than this is not sent to one that resumes: it is quicker read from the API."""
 
 _HISTORY_BYTES: Final = 4 * 1_048_576
 _ROOM_SECONDS: Final = 86_400.0
@@ -85,7 +89,10 @@ class RoomLog(Protocol):
         ...
 
     async def read(self, room: str, *, after: int) -> Replay:
-        """Return what is kept after the offset ``after``, and the end of the room."""
+        """Return what is kept after the offset ``after``, and the end of the room.
+
+        The oldest may be left out when all is more than ``REPLAY_BYTES``.
+        """
         ...
 
     async def renew(self, room: str) -> None:

@@ -280,6 +280,7 @@ class _Dialogue:
 
     async def _read(self) -> None:
         while True:
+            await self._connection.space()  # who does not read cannot ask for more
             message = _parsed(await self._socket.receive())
             if not self._allowance.take():
                 raise Closed(4009, "too many messages")

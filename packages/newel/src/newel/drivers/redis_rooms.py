@@ -12,7 +12,15 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from newel.drivers.redis import RedisLink
-from newel.room_log import HISTORY_MESSAGES, HISTORY_SECONDS, Entry, Heard, Position, Replay
+from newel.room_log import (
+    HISTORY_MESSAGES,
+    HISTORY_SECONDS,
+    REPLAY_BYTES,
+    Entry,
+    Heard,
+    Position,
+    Replay,
+)
 
 __all__ = ["RedisRooms"]
 
@@ -36,7 +44,8 @@ redis.call('PUBLISH', ARGV[7], table.concat({ARGV[8], epoch, offset, ARGV[3], AR
 return {epoch, offset}
 """
 
-# Keys as above. Arguments: an epoch, the offset after which, the seconds that messages are kept.
+# Keys as above. Arguments: an epoch, the offset after which, the seconds that messages are kept,
+# seconds the number lives, the bytes after which no older one is read. The newest come first.
 _READ: Final = """
 local epoch = redis.call('HGET', KEYS[1], 'epoch')
 if not epoch then
@@ -48,9 +57,17 @@ local top = tonumber(redis.call('HGET', KEYS[1], 'offset'))
 local found = {epoch, top}
 if tonumber(ARGV[2]) < top then
   local oldest = redis.call('TIME')[1] - ARGV[3]
-  for _, entry in ipairs(redis.call('XRANGE', KEYS[2], ARGV[2] .. '-2', '+')) do
-    if tonumber(entry[2][6]) >= oldest then
+  local left, last = tonumber(ARGV[5]), top .. '-1'
+  while left > 0 and last do
+    local some = redis.call('XREVRANGE', KEYS[2], last, ARGV[2] .. '-2', 'COUNT', 16)
+    last = nil
+    for _, entry in ipairs(some) do
+      if left <= 0 or tonumber(entry[2][6]) < oldest then
+        return found
+      end
+      left = left - #entry[2][2]
       table.insert(found, {entry[1], entry[2][2], entry[2][4]})
+      last = string.match(entry[1], '%d+') .. '-0'
     end
   end
 end
@@ -104,11 +121,11 @@ class RedisRooms:
 
     async def read(self, room: str, *, after: int) -> Replay:
         """See ``RoomLog``."""
-        arguments = [secrets.token_hex(6), after, int(HISTORY_SECONDS), _ROOM_SECONDS]
+        arguments = [secrets.token_hex(6), after, int(HISTORY_SECONDS), _ROOM_SECONDS, REPLAY_BYTES]
         epoch, top, *found = await self._link.call(
             "read room", lambda: self._read(keys=self._keys(room), args=arguments)
         )
-        entries = [_entry(id, text, but) for id, text, but in found]
+        entries = [_entry(id, text, but) for id, text, but in reversed(found)]
         return Replay(Position(epoch.decode(), top), entries)
 
     async def renew(self, room: str) -> None:
