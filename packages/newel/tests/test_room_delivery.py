@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable, Sequence
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from sample_valkey import Valkey, until
 from newel import room_delivery
 from newel.drivers.redis import RedisLink
 from newel.drivers.redis_rooms import RedisRooms
+from newel.errors import Unavailable
 from newel.room_delivery import MAX_MESSAGE_BYTES, Rooms, is_room_name
 from newel.room_log import Entry, Heard, MemoryLog, Position, Replay
 from newel.testing import FrozenClock
@@ -284,6 +286,36 @@ class TestGaps:
             await say(rooms, "e")
             await until(lambda: len(ear.texts) == 5)
         assert ear.texts == list("abcde")
+
+
+class AwayLog(MemoryLog):
+    """A log that may be away."""
+
+    is_away = True
+
+    async def append(self, room: str, text: str, *, but: str = "") -> Position:
+        if self.is_away:
+            raise Unavailable
+        return await super().append(room, text, but=but)
+
+
+async def test_the_time_to_owe_and_to_pay_does_not_grow_with_what_is_owed() -> None:
+    log = AwayLog()
+    rooms = Rooms(log)
+
+    async def cpu_seconds(work: Awaitable[None]) -> float:
+        start = time.process_time()
+        await work
+        return time.process_time() - start
+
+    first = await cpu_seconds(say(rooms, *["hello"] * 1000))
+    await say(rooms, *["hello"] * 13_000)
+    last = await cpu_seconds(say(rooms, *["hello"] * 1000))
+    assert last < 6 * first, "it was 25 times as much"
+    log.is_away = False
+    assert await cpu_seconds(rooms._pay()) < 30 * first, "it was 200 times as much"
+    assert (await log.read(f"/{ROOM}", after=0)).top.offset == 15_000
+    assert rooms._owed_bytes == 0
 
 
 @pytest.fixture

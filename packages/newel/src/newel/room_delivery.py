@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
+from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -136,7 +137,7 @@ class Rooms:
         self._clock = clock or SystemClock()
         self._process = f"process-{secrets.token_hex(8)}"
         self._rooms: dict[str, _Room] = {}
-        self._owed: list[Spoken] = []
+        self._owed: deque[Spoken] = deque()
         self._owed_bytes = 0
         self._broken: dict[str, None] = {}  # rooms of which more was said than can be owed
         self._paying = asyncio.Lock()
@@ -368,10 +369,11 @@ class Rooms:
             return
         if self._owed_bytes + len(spoken.text) > _MAX_OWED_BYTES:
             self._broken[spoken.room] = None
-            self._owed = [owed for owed in self._owed if owed.room != spoken.room]
+            self._owed = deque(owed for owed in self._owed if owed.room != spoken.room)
+            self._owed_bytes = sum(len(owed.text) for owed in self._owed)
         else:
             self._owed.append(spoken)
-        self._owed_bytes = sum(len(owed.text) for owed in self._owed)
+            self._owed_bytes += len(spoken.text)
 
     async def _pay(self) -> None:
         """Hand over what was said while the log was away; raises ``Unavailable``."""
@@ -379,8 +381,9 @@ class Rooms:
             while self._owed:
                 spoken = self._owed[0]
                 await self._log.append(spoken.room, spoken.text, but=self._process)
-                self._owed = [owed for owed in self._owed if owed is not spoken]
-                self._owed_bytes = sum(len(owed.text) for owed in self._owed)
+                if self._owed and self._owed[0] is spoken:  # else its room was given up
+                    self._owed.popleft()
+                    self._owed_bytes -= len(spoken.text)
             for room in list(self._broken):
                 await self._log.renew(room)
                 del self._broken[room]
