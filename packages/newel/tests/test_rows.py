@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import pytest
@@ -437,6 +437,55 @@ async def test_a_unit_does_one_thing_at_a_time(
     assert await labels(database) == []
 
 
+@pytest.mark.parametrize("is_warm", [True, False])
+@pytest.mark.parametrize("has_read", [True, False])
+@pytest.mark.parametrize("turns", [0, 1, 3])
+async def test_a_unit_that_fails_while_a_call_is_under_way_leaves_nothing(
+    unit: Unit, database: Database, ann: Principal, *, is_warm: bool, has_read: bool, turns: int
+) -> None:
+    """The call beside may have come as far as to wait for a connection, for BEGIN, for its row."""
+
+    async def fail() -> None:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        raise RuntimeError("beside")
+
+    async def gather() -> None:
+        async with unit() as work:
+            if has_read:
+                await Seals(work).find(uuid4())
+            orphan = Seals(work).add(Seal(label="orphan", owner_id=ann.user_id))
+            await asyncio.gather(orphan, fail())
+
+    if not is_warm:
+        await database.close()
+    with pytest.raises(RuntimeError, match="beside"):
+        await gather()
+    for number in range(3):
+        async with asyncio.timeout(20), unit() as work:
+            await Seals(work).add(Seal(label=f"{number}", owner_id=ann.user_id))
+    assert await labels(database) == ["0", "1", "2"]
+    assert database.connections() == {"in_use": 0, "waiting": 0}
+
+
+async def test_a_unit_is_of_no_use_after_its_end(
+    unit: Unit, database: Database, ann: Principal
+) -> None:
+    """Nobody would end the transaction that it began."""
+    async with unit() as work:
+        seal = await Seals(work).add(Seal(label="a", owner_id=ann.user_id))
+    for late in (Seals(work).add(Seal(label="b", owner_id=ann.user_id)), Seals(work).find(seal.id)):
+        with pytest.raises(InvalidRequestError, match="is over"):
+            await late
+    with pytest.raises(InvalidRequestError, match="is over"):
+        work.publish(SealBroken(id=seal.id))
+    async with database.read(ann) as reading:
+        pass
+    with pytest.raises(InvalidRequestError, match="is over"):
+        assert reading.session
+    assert await labels(database) == ["a"]
+
+
 async def test_many_entities_are_the_sessions(database: Database, ann: Principal) -> None:
     """It knows by itself which were changed; asking each of them would grow with the square."""
     async with database.write(ann) as work:
@@ -581,3 +630,4 @@ def test_the_names_of_sqlalchemy_that_are_not_public_are_still_there() -> None:
     assert mapper._insert_orm_defaults[mapper.local_table] == []
     state: Any = inspect(Seal(label="a", owner_id=uuid4()))
     assert callable(state._commit_all)
+    assert cast("Any", UnitSession())._flushing is False

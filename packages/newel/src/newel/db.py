@@ -8,14 +8,7 @@ returned and *before* the response is sent, so that a 2xx always means "on disk"
 from __future__ import annotations
 
 import asyncio
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterator,
-    Callable,
-    Hashable,
-    Mapping,
-    Sequence,
-)
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, Final, ParamSpec, Self, TypeVar, cast
 from uuid import UUID
@@ -24,6 +17,7 @@ import structlog
 from fastapi import Depends
 from pydantic import BaseModel
 from sqlalchemy import Row, Select, event, text
+from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import ORMExecuteState, Session, UOWTransaction
 from sqlalchemy.util import greenlet_spawn
@@ -42,7 +36,7 @@ from newel.principal import Principal
 from newel.room_delivery import Rooms, Spoken
 from newel.room_log import Position
 from newel.rows import Listeners, Rows, is_plain
-from newel.scope import SCOPED, Scope, ScopedSession, SystemScope
+from newel.scope import OVER, SCOPED, Scope, ScopedSession, SystemScope
 from newel.statements import Statements
 from newel.telemetry import traced
 
@@ -122,6 +116,7 @@ class Work(Unit):
         self.scope: Scope | None = caller
         self._session: AsyncSession | None = None
         self._rows: Rows | None = None
+        self._is_over = False
         self._after_commit: list[Callable[[], None]] = []
         self._forgotten: dict[str, None] = {}
         self._spoken: list[Spoken] = []
@@ -146,6 +141,7 @@ class Work(Unit):
 
         It has what was done without it: the transaction, and the entities.
         """
+        self._refuse_over()
         if self._session is None:
             session = self.database.session(self)
             if self._rows is not None:
@@ -164,6 +160,7 @@ class Work(Unit):
     def _without_session(self) -> Rows | None:
         if self.read_only or self._session is not None:
             return None
+        self._refuse_over()
         if self._rows is None:
             self._rows = self.database.without_session()
         return self._rows if self._rows is not None and self._rows.is_clean else None
@@ -207,8 +204,7 @@ class Work(Unit):
             return await self.database.rows(statement, parameters)
         if (rows := self._without_session()) is not None:
             return await rows.select(statement, parameters)
-        found = await self.session.execute(statement, parameters, execution_options=SCOPED)
-        return found.all()
+        return (await self.session.execute(statement, parameters, execution_options=SCOPED)).all()
 
     async def flush(self) -> None:
         """Send pending changes to the database inside the open transaction."""
@@ -297,6 +293,7 @@ class Work(Unit):
                 with traced("commit" if kind is None else "roll back"):
                     await self._end(commit=kind is None)
         finally:
+            self._is_over = True
             if kind is None:
                 for forget in self._after_commit:
                     forget()
@@ -327,10 +324,17 @@ class Work(Unit):
             self._close()
 
     def _close(self) -> None:
-        if self._session is not None:
-            self._session.sync_session.close()
-        if self._rows is not None:
-            self._rows.close()
+        self._is_over = True
+        try:
+            if self._session is not None:
+                cast("UnitSession", self._session.sync_session).leave()
+        finally:
+            if self._rows is not None:
+                self._rows.close()
+
+    def _refuse_over(self) -> None:
+        if self._is_over:
+            raise InvalidRequestError(OVER)
 
 
 def _flush(session: Session) -> None:
@@ -474,8 +478,7 @@ class Database:
 
 def get_database(connection: HTTPConnection) -> Database:
     """Return the application's database."""
-    database: Database = connection.app.state.database
-    return database
+    return cast("Database", connection.app.state.database)
 
 
 async def get_work(connection: HTTPConnection) -> AsyncIterator[Work]:

@@ -50,6 +50,7 @@ from sqlalchemy.util import greenlet_spawn
 
 from newel.entity import Entity
 from newel.outbox import Write, record
+from newel.scope import OVER
 
 __all__ = ["Listeners", "Rows", "column_names", "is_plain"]
 
@@ -107,6 +108,7 @@ class Rows:
         self._recorded: list[tuple[Write[Any], Any]] = []
         self._has_failed = False
         self._is_busy = False
+        self._is_over = False
 
     @property
     def is_clean(self) -> bool:
@@ -175,13 +177,19 @@ class Rows:
         """Commit and give the connection back; in a greenlet of SQLAlchemy's."""
         self.write_recorded()
         if self._connection is not None:
-            self._connection.commit()
+            self._trying(self._connection.commit)
         self.close()
 
     def close(self) -> None:
-        """Roll back what was not committed, and give the connection back; in a greenlet."""
+        """Roll back what was not committed, and give the connection back; in a greenlet.
+
+        A connection on which a call is still under way is of no use to anybody else.
+        """
+        self._is_over = True
         connection, self._connection = self._connection, None
         if connection is not None:
+            if self._is_busy:
+                connection.invalidate()
             connection.close()
 
     def refuse_after_failure(self) -> None:
@@ -223,9 +231,18 @@ class Rows:
     # Inside of the greenlet.
 
     def _connected(self) -> Connection:
+        self._refuse_over()
         if self._connection is None:
-            self._connection = self._engine.connect()
+            connection = self._engine.connect()
+            if self._is_over:  # meanwhile
+                connection.close()
+            self._refuse_over()
+            self._connection = connection
         return self._connection
+
+    def _refuse_over(self) -> None:
+        if self._is_over:
+            raise InvalidRequestError(OVER)
 
     def _execute(self, statement: Executable, values: Mapping[str, Any]) -> CursorResult[Any]:
         return self._trying(lambda: self._connected().execute(statement, values))
@@ -239,6 +256,7 @@ class Rows:
         try:
             return work()
         except BaseException:
+            self._is_busy = False
             self._fail()
             raise
         finally:
