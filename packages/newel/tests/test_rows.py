@@ -486,6 +486,18 @@ async def test_a_unit_is_of_no_use_after_its_end(
     assert await labels(database) == ["a"]
 
 
+async def test_a_flush_that_was_refused_loses_no_fact(database: Database, ann: Principal) -> None:
+    async with database.write(ann) as work:
+        work.publish(SealBroken(id=uuid4()))
+        adding = asyncio.create_task(Seals(work).add(Seal(label="a", owner_id=ann.user_id)))
+        await asyncio.sleep(0)
+        with pytest.raises(InvalidRequestError):
+            await work.flush()
+        await adding
+    async with database.read(None) as work, work.as_system("look"):
+        assert await work.session.scalar(select(func.count()).select_from(OutboxEvent)) == 1
+
+
 async def test_many_entities_are_the_sessions(database: Database, ann: Principal) -> None:
     """It knows by itself which were changed; asking each of them would grow with the square."""
     async with database.write(ann) as work:

@@ -166,6 +166,7 @@ class Rows:
 
     def write_recorded(self) -> None:
         """Write now what has been recorded; in a greenlet of SQLAlchemy's."""
+        self._refuse_beside()
         recorded, self._recorded = self._recorded, []
         kinds: dict[Write[Any], list[Any]] = {}
         for write, what in recorded:
