@@ -175,9 +175,35 @@ class TestDeclaring:
         with pytest.raises(ValueError, match="belong together"):
             room("chat:{id}", Said, may_join=anyone)
 
-    def test_two_kinds_have_two_names(self) -> None:
+    @pytest.mark.parametrize("other", ["chat:{id}", "chat:{name}"])
+    def test_two_kinds_have_two_names(self, other: str) -> None:
         with pytest.raises(ConfigurationError, match="two kinds of rooms"):
-            RoomKinds(FastAPI(), [room("chat:{id}", may_join=anyone) for _ in range(2)])
+            kinds_of("chat:{id}", other)
+
+    @pytest.mark.parametrize("pattern", ["dm:{a}-{b}", "{a}{b}", "x:{a}:{b}.{c}:y"])
+    def test_it_is_certain_where_a_value_ends(self, pattern: str) -> None:
+        with pytest.raises(ConfigurationError, match="where a value ends") as refused:
+            kinds_of(pattern)
+        assert "':'" in refused.value.fix
+        kinds_of("dm:{a}:{b}", "org.{a}:chat-{b}")
+
+    @pytest.mark.parametrize(
+        ("name", "pattern"),
+        [
+            ("chat:admins", "chat:admins"),
+            ("chat:admins2", "chat:admin{id}"),
+            ("chat:1", "chat:{id}"),
+            ("news:admins", "{kind}:admins"),
+        ],
+    )
+    def test_the_more_literal_kind_is_meant(self, name: str, pattern: str) -> None:
+        patterns = ["{kind}:admins", "chat:{id}", "chat:admin{id}", "chat:admins"]
+        for order in (patterns, patterns[::-1]):
+            assert kinds_of(*order).find(name)[0].pattern == pattern
+
+
+def kinds_of(*patterns: str) -> RoomKinds:
+    return RoomKinds(FastAPI(), [room(pattern, may_join=anyone) for pattern in patterns])
 
 
 async def test_a_unit_speaks_after_its_commit_or_never(

@@ -159,20 +159,32 @@ def _regex(pattern: str) -> str:
     return "".join(parts)
 
 
+def _openness(pattern: str) -> list[tuple[bool, int]]:
+    """Order patterns that share names: what is said literally, from the left, goes first."""
+    return [
+        (_PART.search(part) is not None, -len(_PART.sub("", part))) for part in pattern.split(":")
+    ]
+
+
 class RoomKinds:
     """The kinds of rooms of a service, and how its clients visit them."""
 
     def __init__(self, app: FastAPI, kinds: Iterable[Room]) -> None:
         self._app = app
         self.turn: Turn = Turn()
-        self._kinds = list(kinds)
+        self._kinds = sorted(kinds, key=lambda kind: _openness(kind.pattern))
         self._connected: Counter[UUID] = Counter()
-        patterns = [kind.pattern for kind in self._kinds]
-        for pattern in patterns:
-            if patterns.count(pattern) > 1:
+        names = Counter(_PART.sub("{}", kind.pattern) for kind in self._kinds)
+        for kind in self._kinds:
+            if names[_PART.sub("{}", kind.pattern)] > 1:
                 raise ConfigurationError(
-                    f"There are two kinds of rooms that are called {pattern}",
+                    f"There are two kinds of rooms that are called {kind.pattern}",
                     fix="give one of them another name",
+                )
+            if any(":" not in text for text in _PART.split(kind.pattern)[2:-1:2]):
+                raise ConfigurationError(
+                    f"It is not certain where a value ends in rooms called {kind.pattern}",
+                    fix="put a ':' between two places, like 'dm:{a}:{b}'",
                 )
 
     def find(self, name: str) -> tuple[Room, dict[str, str]]:
