@@ -165,9 +165,46 @@ async def test_a_process_forgets_rooms(name: str) -> None:
     log = MemoryLog(monotonic=clock)
     before = await log.append(name, "a")
     clock.seconds += 86_401
+    silent = (await log.read("/silent", after=0)).top
     for _ in range(1000):
         await log.append("/other", "x")
     assert (await log.append(name, "b")).epoch != before.epoch
+    assert (await log.append("/silent", "a")).epoch == silent.epoch, "it is where it was"
+
+
+async def test_a_process_counts_so_many_rooms(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room_log, "_MAX_BEGUN", 2)
+    log = MemoryLog()
+    epochs: set[str] = set()
+    for _ in range(3):
+        for number in range(3):
+            epochs.add((await log.append(f"/{number}", "a")).epoch)
+            await log.renew(f"/{number}")
+    assert len(epochs) == 9
+    assert len(log._begun) <= 2
+
+
+async def test_a_process_keeps_nothing_of_rooms_in_which_nobody_spoke() -> None:
+    log = MemoryLog()
+    epochs = {(await log.read(f"/chat:{number}", after=0)).top.epoch for number in range(1000)}
+    assert len(epochs) == 1000
+    assert not log._rooms
+
+
+async def test_a_process_has_a_bound_for_all_rooms(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room_log, "_ALL_BYTES", 100_000)
+    log = MemoryLog()
+    first = await log.append("/chat:0", "x" * 1000)
+    for number in range(1, 500):
+        await log.append(f"/chat:{number}", "x" * 1000)
+        kept = sum(len(entry.text) for one in log._rooms.values() for _, entry in one.kept)
+        assert kept == log._bytes <= 100_000
+    assert kept >= 90_000
+    replay = await log.read("/chat:0", after=0)
+    assert replay == Replay(first, []), "it goes on; who missed something is told"
+    assert (await log.read("/chat:499", after=0)).entries
+    await log.renew("/chat:499")
+    assert log._bytes == kept - 1000
 
 
 async def test_valkey_does_not_read_what_is_old(

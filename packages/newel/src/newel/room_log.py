@@ -8,6 +8,8 @@ another epoch, so that nobody takes an old offset for one of the new messages.
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import math
 import secrets
 import time
 from collections import deque
@@ -38,7 +40,9 @@ REPLAY_BYTES: Final = 1_048_576
 """What is more than this is not sent to one that resumes: it is quicker read from the API."""
 
 _HISTORY_BYTES: Final = 4 * 1_048_576
+_ALL_BYTES: Final = 64 * 1_048_576
 _ROOM_SECONDS: Final = 86_400.0
+_MAX_BEGUN: Final = 100_000
 _SWEEP_EVERY: Final = 1000
 
 
@@ -141,23 +145,35 @@ class _History:
 
 
 class MemoryLog:
-    """A ``RoomLog`` of one process; 4 MiB a room at most. ``monotonic`` returns seconds."""
+    """A ``RoomLog`` of one process; at most 4 MiB a room and 64 MiB for all.
+
+    A room in which nobody spoke takes no memory: its epoch is computed. ``monotonic`` returns
+    seconds.
+    """
 
     def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
-        self._rooms: dict[str, _History] = {}
+        self._rooms: dict[str, _History] = {}  # the one spoken in last is the last
+        self._bytes = 0
+        self._key = secrets.token_bytes(16)
+        self._begun: dict[str, int] = {}  # how often a room began anew
         self._heard: Heard | None = None
         self._appended = 0
 
     async def append(self, room: str, text: str, *, but: str = "") -> Position:
         """See ``RoomLog``."""
         now = self._monotonic()
-        history = self._history(room, now)
+        history = self._rooms.pop(room, None) or _History(self._epoch(room))
+        self._rooms[room] = history
+        history.used_at = now
         history.offset += 1
         entry = Entry(history.offset, text, but)
         history.kept.append((now, entry))
         history.bytes += len(text)
-        history.drop(before=now - HISTORY_SECONDS)
+        self._bytes += len(text)
+        self._drop(history, before=now - HISTORY_SECONDS)
+        if self._bytes > _ALL_BYTES:
+            self._make_space()
         self._sweep(now)
         if self._heard is not None:
             self._heard(room, history.epoch, entry)
@@ -166,16 +182,19 @@ class MemoryLog:
     async def read(self, room: str, *, after: int) -> Replay:
         """See ``RoomLog``."""
         now = self._monotonic()
-        history = self._history(room, now)
-        history.drop(before=now - HISTORY_SECONDS)
+        history = self._rooms.get(room)
+        if history is None:
+            return Replay(Position(self._epoch(room), 0), [])
+        history.used_at = now
+        self._drop(history, before=now - HISTORY_SECONDS)
         entries = [entry for _, entry in history.kept if entry.offset > after]
         return Replay(Position(history.epoch, history.offset), entries)
 
     async def renew(self, room: str) -> None:
         """See ``RoomLog``."""
-        self._rooms.pop(room, None)
+        self._forget(room)
         if self._heard is not None:
-            self._heard(room, self._history(room, self._monotonic()).epoch, Entry(0, ""))
+            self._heard(room, self._epoch(room), Entry(0, ""))
 
     async def listen(self, heard: Heard, *, lost: Callable[[], None]) -> None:
         """See ``RoomLog``."""
@@ -186,12 +205,30 @@ class MemoryLog:
         finally:
             self._heard = None
 
-    def _history(self, room: str, now: float) -> _History:
-        history = self._rooms.get(room)
-        if history is None:
-            history = self._rooms[room] = _History(secrets.token_hex(6))
-        history.used_at = now
-        return history
+    def _epoch(self, room: str) -> str:
+        """Return the epoch with which a room begins."""
+        name = f"{self._begun.get(room, 0)} {room}"
+        return hashlib.blake2b(name.encode(), key=self._key, digest_size=6).hexdigest()
+
+    def _forget(self, room: str) -> None:
+        """Have a room begin anew; all that are silent do when there are too many to count."""
+        self._begun[room] = self._begun.get(room, 0) + 1
+        if len(self._begun) > _MAX_BEGUN:
+            self._begun, self._key = {}, secrets.token_bytes(16)
+        history = self._rooms.pop(room, None)
+        self._bytes -= 0 if history is None else history.bytes
+
+    def _drop(self, history: _History, *, before: float) -> None:
+        held = history.bytes
+        history.drop(before=before)
+        self._bytes -= held - history.bytes
+
+    def _make_space(self) -> None:
+        """Forget what was said where nobody spoke for the longest time; a tenth at once."""
+        for history in self._rooms.values():
+            if self._bytes <= 0.9 * _ALL_BYTES:
+                return
+            self._drop(history, before=math.inf)
 
     def _sweep(self, now: float) -> None:
         """Forget what is old; after a day without a message a room begins anew."""
@@ -199,6 +236,6 @@ class MemoryLog:
         if self._appended % _SWEEP_EVERY:
             return
         for name, history in list(self._rooms.items()):
-            history.drop(before=now - HISTORY_SECONDS)
+            self._drop(history, before=now - HISTORY_SECONDS)
             if history.used_at < now - _ROOM_SECONDS:
-                del self._rooms[name]
+                self._forget(name)
