@@ -11,15 +11,17 @@ from typing import Any
 
 import anyio
 import pytest
-from sqlalchemy import make_url, text
+from sqlalchemy import event, make_url, text
+from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 from sqlalchemy.util import greenlet_spawn
 from stress.proxy import Proxy
+from structlog.testing import capture_logs
 
 from newel import engines
 from newel.db import Database
 from newel.errors import Unavailable
-from newel.pool import FairPool
+from newel.pool import FairPool, watch
 
 pytestmark = pytest.mark.anyio
 
@@ -186,6 +188,32 @@ async def until_it_answers(database: Database) -> None:
                 return await ask(database)
             except Unavailable:
                 await asyncio.sleep(0.05)
+
+
+async def test_a_process_that_stands_still_does_not_blame_the_database(tmp_path: Path) -> None:
+    url = f"sqlite+aiosqlite:///{tmp_path / 'data.db'}"
+    engine = create_async_engine(url, poolclass=FairPool, pool_size=1, max_overflow=0)
+    alone = create_async_engine(url)
+    asked: list[float] = []
+
+    def stand_still(*_: object) -> None:
+        """Block while the database is asked, as long computing does, or a quota of CPU."""
+        asked.append(time.monotonic())
+        time.sleep(0.9)
+
+    event.listen(alone.sync_engine, "before_cursor_execute", stand_still)
+    with capture_logs() as logs:
+        async with engine.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+            watching = asyncio.create_task(watch(engine, alone))
+            with anyio.fail_after(30):
+                while len(asked) < 4:  # noqa: ASYNC110 - it happens in the watch
+                    await asyncio.sleep(0.01)
+            watching.cancel()
+            await asyncio.wait([watching])
+    assert [line["event"] for line in logs] == []
+    await engine.dispose()
+    await alone.dispose()
 
 
 class TestSilence:

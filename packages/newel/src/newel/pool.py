@@ -38,6 +38,7 @@ _SILENT_SECONDS: Final = 0.3
 _PULSES_SECONDS: Final = (0.4, 0.8)
 _RETURN_SECONDS: Final = 1.5
 _AGAIN_SECONDS: Final = 0.3
+_TICK_SECONDS: Final = 0.1
 
 _log = structlog.get_logger("newel.pool")
 
@@ -192,14 +193,23 @@ class _Pulse:
     async def beats(self, *patience_seconds: float) -> bool:
         """Tell whether the database answers; each try but the first is on a new connection."""
         for seconds in patience_seconds:
-            try:
-                async with asyncio.timeout(seconds):
-                    await self._ask()
-            except Exception:  # noqa: BLE001 - whatever it is, there was no answer
-                await self.end()
-            else:
+            if await self._is_answered(seconds):
                 return True
+            await self.end()
         return False
+
+    async def _is_answered(self, seconds: float) -> bool:
+        """Wait so long for an answer; while this process stands still, its time does too."""
+        asking = asyncio.create_task(self._ask())
+        try:
+            for _ in range(round(seconds / _TICK_SECONDS)):
+                done, _ = await asyncio.wait([asking], timeout=_TICK_SECONDS)
+                if done:
+                    return asking.exception() is None
+            return False
+        finally:
+            asking.cancel()
+            await asyncio.wait([asking])
 
     async def _ask(self) -> None:
         if self._connection is None:
