@@ -263,6 +263,36 @@ async def test_a_failed_write_cannot_be_committed(
         assert await work.session.scalar(select(func.count()).select_from(OutboxEvent)) == 0
 
 
+@pytest.mark.filterwarnings("ignore:Session's state has been changed on a non-active")
+@pytest.mark.parametrize("through", ["commit", "flush", "add"])
+async def test_what_follows_a_failed_write_is_not_committed_by_hand(
+    unit: Unit, database: Database, ann: Principal, through: str
+) -> None:
+    """It would be the second half of the work."""
+    async with unit() as work:
+        await Seals(work).add(Seal(label="taken", owner_id=ann.user_id))
+
+    async def go_on(work: Work) -> None:
+        if through == "add":
+            await Seals(work).add(Seal(label="second", owner_id=ann.user_id))
+        work.session.add(Seal(label="second", owner_id=ann.user_id))
+        await (work.flush() if through == "flush" else work.session.commit())
+
+    async def swallow() -> None:
+        async with unit() as work:
+            await Seals(work).add(Seal(label="first", owner_id=ann.user_id))
+            with pytest.raises(Duplicate):
+                await Seals(work).add(Seal(label="taken", owner_id=ann.user_id))
+            with pytest.raises(PendingRollbackError):
+                await go_on(work)
+            await work.session.rollback()
+            await Seals(work).add(Seal(label="anew", owner_id=ann.user_id))
+            await work.session.commit()
+
+    await swallow()
+    assert await labels(database) == ["anew", "taken"]
+
+
 async def test_after_a_rollback_a_unit_goes_on(
     unit: Unit, database: Database, ann: Principal
 ) -> None:

@@ -94,8 +94,7 @@ def _note_changed_rows(state: ORMExecuteState) -> None:
         return
     work, mapper = cast("UnitSession", state.session).work, state.bind_mapper
     if mapper is not None and issubclass(mapper.class_, tuple(work.database.watched)):
-        table = mapper.class_.__tablename__
-        work.forget(table, f"{table}:*")
+        work.forget(mapper.class_.__tablename__, f"{mapper.class_.__tablename__}:*")
 
 
 UNWATCHED: Final[Mapping[str, bool]] = {"newel_unwatched": True}
@@ -208,6 +207,8 @@ class Work(Unit):
 
     async def flush(self) -> None:
         """Send pending changes to the database inside the open transaction."""
+        if self._rows is not None:
+            self._rows.refuse_after_failure()
         if self._session is not None or (self._rows is not None and not self._rows.is_clean):
             await greenlet_spawn(_flush, self.session.sync_session)
         elif self._rows is not None:

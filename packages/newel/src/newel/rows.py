@@ -214,6 +214,7 @@ class Rows:
             event.listen(session, "after_transaction_end", self._give_back)
         elif self._has_failed:
             session.begin()  # so that there is something to roll back
+            event.listen(session, "before_commit", self._refuse_half)
             event.listen(session, "after_soft_rollback", self._mend)
         session.add_all(self._entities.values())
         for write, what in self._recorded:
@@ -224,6 +225,9 @@ class Rows:
         if ended.parent is None and self._connection is not None:
             session.bind = self._engine
             self.close()
+
+    def _refuse_half(self, _session: Session) -> None:
+        self.refuse_after_failure()
 
     def _mend(self, _session: Session, ended: SessionTransaction) -> None:
         if not ended.nested:
