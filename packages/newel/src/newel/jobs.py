@@ -377,4 +377,4 @@ class JobRun:
     async def abandon(self) -> None:
         """Roll back what was not committed; called by the worker."""
         if self._work is not None:
-            await self._work.session.close()
+            await self._work.__aexit__(LeaseLost)
