@@ -91,6 +91,10 @@ class Posts(Repository[Post]):
     entity = Post
 
 
+class Agents(Repository[Agent]):
+    entity = Agent
+
+
 class Stamps(Repository[Stamp]):
     entity = Stamp
 
@@ -346,6 +350,25 @@ async def test_a_row_that_was_changed_meanwhile_is_stale(
     with pytest.raises(StaleVersion):
         await change()
     assert await labels(database) == ["a"]
+
+
+async def test_what_another_unit_has_read_is_not_changed_without_a_word(
+    unit: Unit, database: Database, ann: Principal
+) -> None:
+    async with unit() as work:
+        seal = await Seals(work).add(Seal(label="a", owner_id=ann.user_id))
+        agent = await Agents(work).add(Agent(name="n", owner_id=ann.user_id))
+    async with unit() as work:
+        with pytest.raises(InvalidRequestError, match="this agent is not of this unit of work"):
+            await Agents(work).delete(agent)
+        with pytest.raises(InvalidRequestError, match="this seal is not of this unit of work"):
+            await Seals(work).update(seal, {"label": "b"})
+        assert seal.label == "a"
+        with pytest.raises(InvalidRequestError, match="read it in this unit"):
+            await Seals(work).update(Seal(label="new", owner_id=ann.user_id), {"label": "b"})
+        found = await Seals(work).get(seal.id)
+        await Seals(work).update(found, {"label": "c"})
+    assert await labels(database) == ["c"]
 
 
 async def test_rows_of_others_are_not_found_and_not_written(

@@ -17,6 +17,7 @@ from uuid import UUID
 from pydantic import BaseModel, TypeAdapter
 from pydantic_core import from_json, to_json
 from sqlalchemy import Column, ColumnElement, Select, and_, bindparam, func, inspect, or_, select
+from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.orm.exc import StaleDataError
@@ -142,6 +143,7 @@ class Repository(Generic[E]):
         """Change attributes of a row; raises ``Forbidden``, ``Duplicate`` or ``StaleVersion``."""
         self._refuse_foreign(entity)
         plain = self.work.plain(self.entity)  # before the change, by which it is no longer clean
+        self._refuse_unknown(entity, plain)
         for name, value in changes.items():
             setattr(entity, name, value)
         await self._write(entity, plain)
@@ -152,6 +154,7 @@ class Repository(Generic[E]):
         self._refuse_foreign(entity)
         plain = self.work.plain(self.entity)
         if isinstance(entity, SoftDeleted):
+            self._refuse_unknown(entity, plain)
             entity.deleted_at = utc_now()
         else:
             plain = None
@@ -168,6 +171,15 @@ class Repository(Generic[E]):
         except StaleDataError as error:
             raise StaleVersion from error
         self.work.note_changed(entity)
+
+    def _refuse_unknown(self, entity: E, plain: Rows | None) -> None:
+        """Refuse what no unit, or another one, has read: nobody would write what it becomes."""
+        is_known = entity in self.session if plain is None else plain.knows(entity)
+        if not is_known and not inspect(entity).was_deleted:
+            name = self.entity.resource_name()
+            raise InvalidRequestError(
+                f"this {name} is not of this unit of work: read it in this unit, then change it"
+            )
 
     def _refuse_foreign(self, entity: E) -> None:
         caller = self.work.caller

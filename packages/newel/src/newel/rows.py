@@ -155,10 +155,14 @@ class Rows:
         Raises ``StaleDataError`` when the row has another version by now.
         """
         values = _changed_values(entity)
-        if values is None or self._entities.get((type(entity), entity.id)) is not entity:
+        if values is None or not self.knows(entity):
             return False
         await greenlet_spawn(self._update, entity, values)
         return True
+
+    def knows(self, entity: Entity) -> bool:
+        """Tell whether it was read or added here."""
+        return self._entities.get((type(entity), entity.id)) is entity
 
     def record(self, write: Write[T], what: T) -> None:
         """Have ``write`` called with ``what``, and all else of its kind, before the commit."""
