@@ -91,7 +91,7 @@ class RoomQueue:
         self.id: str = secrets.token_hex(8)
         self.user = user
         self.closed: asyncio.Future[Closed] = asyncio.get_running_loop().create_future()
-        self.waiting_bytes = 0
+        self.waiting_bytes: int = 0
         self.awake: asyncio.Event = asyncio.Event()
         self._frames: list[str] = []
         self._limit_bytes = QUEUE_BYTES
@@ -107,6 +107,10 @@ class RoomQueue:
             return
         self._frames.append(frame)
         self.wake()
+
+    def _put_back(self, frames: Sequence[str]) -> None:
+        self._frames[:0] = frames
+        self.waiting_bytes += sum(map(len, frames))
 
     def put_missed(self, frames: Sequence[str]) -> None:
         """See ``Receiver``: what was missed is no sign of a slow reader."""
@@ -199,8 +203,7 @@ class RoomConnection(RoomQueue):
             while self._frames:
                 frames = self.take()
                 if not self._wire.write(_joined(frames)):
-                    self._frames[:0] = frames
-                    self.waiting_bytes += sum(map(len, frames))
+                    self._put_back(frames)
                     break
             else:
                 return
