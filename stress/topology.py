@@ -110,7 +110,7 @@ class Topology:
 
     async def _answers(self) -> None:
         """Wait until HAProxy has looked at who serves."""
-        async with httpx2.AsyncClient(trust_env=False) as client, asyncio.timeout(30):
+        async with httpx2.AsyncClient(trust_env=False) as client, asyncio.timeout(90):
             while (await client.get(f"{self.url}/ready", timeout=10)).status_code != 200:  # noqa: ASYNC110 - it is another process
                 await asyncio.sleep(0.05)
 

@@ -132,7 +132,7 @@ def test_a_release_that_drops_what_is_under_way_is_found(tmp_path: Path) -> None
     assert done.returncode == 1, done.stdout + done.stderr
     _, _, found = done.stdout.rpartition(": ")
     for name in RELEASED:
-        assert SABOTAGES[name].found_by in found
+        assert SABOTAGES[name].found_by in found, done.stdout + done.stderr
 
 
 @pytest.mark.stress

@@ -7,6 +7,7 @@ which is the point: nothing in it can be switched off.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 import threading
@@ -187,15 +188,16 @@ def _no_order(_: FastAPI) -> None:
 
 
 def _no_drain(app: FastAPI) -> None:
-    """End when told to stop, in the middle of a request."""
+    """End when told to stop, in the middle of a request; after five seconds without one."""
     told = threading.Event()
+    ticks = itertools.count()
     on_tick = _serve.Server.on_tick
 
     def handle_exit(*_: Any) -> None:
         told.set()
 
     async def end_or_tick(server: Any, counter: int) -> bool:
-        if told.is_set() and app.state.metrics.in_flight:
+        if told.is_set() and (app.state.metrics.in_flight or next(ticks) > 50):
             os._exit(0)
         done: bool = await on_tick(server, counter)
         return done

@@ -39,7 +39,7 @@ class Admission:
         self.app = app
         self.most = most
         self.wait_seconds = wait_seconds
-        self.in_flight = 0
+        self.in_flight: int = 0
         self._line: deque[asyncio.Future[bool]] = deque()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
