@@ -28,6 +28,7 @@ import os, select, signal, socket, sys, time
 end = socket.socket(fileno=int(sys.argv[1]))
 _, [number], _, _ = socket.recv_fds(end, 1, 1)
 listener = socket.socket(fileno=number)
+listener.setblocking(False)  # another one may be sooner to accept
 mode = open(sys.argv[2]).read()
 if mode == "broken":
     sys.exit(3)
