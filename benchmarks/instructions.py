@@ -45,8 +45,11 @@ PAIRS = 15
 The lowest of each leaves out what happens once in many requests (a garbage collection) or in some
 seconds (a caller is looked up again), which under callgrind are 50 times fewer requests.
 """
-ALLOWED = 1.03
-"""How much more a request may take than the committed figure."""
+ALLOWED = 1.10
+"""How much more a request may take than the committed figure.
+
+Not 1.03, the goal: a NOTIFY, at most fifty a second, falls into one run of writes and not the next.
+"""
 
 FIGURES = RESULTS / "instructions.json"
 
