@@ -9,7 +9,6 @@ it after the commit. The drivers are FastStream's brokers, one file a technology
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections import deque
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from uuid import UUID
 from pydantic_core import to_json
 
 from newel.errors import ConfigurationError
+from newel.extras import import_driver
 
 __all__ = ["Broker", "MemoryBroker", "Message", "full_topic", "open_broker"]
 
@@ -141,12 +141,8 @@ def open_broker(url: str) -> Broker:
     name = _DRIVERS.get(parts.scheme)
     if name is None or not parts.hostname:
         raise ConfigurationError("BROKER_URL is not the address of a broker", fix=_FIX)
-    try:
-        driver = importlib.import_module(f"newel.drivers.{name}_broker")
-    except ModuleNotFoundError:
-        raise ConfigurationError(
-            f"BROKER_URL asks for {parts.scheme}, whose driver is not installed",
-            fix=f"install newel[{name}]",
-        ) from None
+    driver = import_driver(
+        f"{name}_broker", extra=name, asked=f"BROKER_URL asks for {parts.scheme}"
+    )
     broker: Broker = driver.connect(url)
     return broker

@@ -13,7 +13,6 @@ While the carrier is away, workers take their jobs out of the table.
 from __future__ import annotations
 
 import asyncio
-import importlib
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -26,6 +25,7 @@ from uuid import UUID
 import structlog
 
 from newel.errors import ConfigurationError, Unavailable
+from newel.extras import import_driver
 from newel.job_queue import OVERDUE, Announced, Claimed, Due, JobQueue
 from newel.job_rows import JOBS
 from newel.outbox import announce, hear
@@ -113,12 +113,7 @@ def open_carrier(url: str | None, *, name: str, is_sqlite: bool) -> Carrier | No
             "JOBS_URL is not an address of NATS",
             fix="write nats://user:password@host:4222, or leave it out: the database will do",
         )
-    try:
-        driver = importlib.import_module("newel.drivers.jobs_nats")
-    except ModuleNotFoundError:
-        raise ConfigurationError(
-            "JOBS_URL asks for NATS, whose driver is not installed", fix="install newel[nats]"
-        ) from None
+    driver = import_driver("jobs_nats", extra="nats", asked="JOBS_URL asks for NATS")
     carrier: Carrier = driver.JetStreamCarrier(url, name=name)
     return carrier
 

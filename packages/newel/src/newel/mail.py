@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import re
 from collections import deque
 from collections.abc import Sequence
@@ -33,6 +32,7 @@ from fastapi.responses import HTMLResponse
 from newel.auth import public
 from newel.clock import utc_now
 from newel.errors import ConfigurationError, Invalid, NotFound
+from newel.extras import import_driver
 from newel.ids import uuid7
 from newel.jobs import GiveUp, JobRun, job
 
@@ -204,13 +204,7 @@ def open_mailer(url: str, *, shows_text: bool) -> Mailer:
     if parts.scheme == "file" and parts.path:
         return FileMailer(Path(unquote(parts.path)))
     if parts.scheme in {"smtp", "smtps"} and parts.hostname:
-        try:
-            driver = importlib.import_module("newel.drivers.smtp")
-        except ModuleNotFoundError:
-            raise ConfigurationError(
-                "MAIL_URL asks for SMTP, whose driver is not installed",
-                fix="install newel[smtp]",
-            ) from None
+        driver = import_driver("smtp", extra="smtp", asked="MAIL_URL asks for SMTP")
         mailer: Mailer = driver.SmtpMailer(url)
         return mailer
     raise ConfigurationError("MAIL_URL is not an address of a mail service", fix=_FIX)

@@ -7,13 +7,12 @@ Each is on ``app.state`` under its name and can be replaced by an object of your
 from __future__ import annotations
 
 import asyncio
-import importlib
 import shutil
 from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 from urllib.parse import unquote, urlsplit
 
 from fastapi import FastAPI
@@ -25,7 +24,8 @@ from newel.cache_levels import LevelCache, Store
 from newel.clock import Clock
 from newel.db import Database
 from newel.dispatch import Carrier, open_carrier
-from newel.errors import ConfigurationError, InsufficientStorage, Unavailable
+from newel.errors import InsufficientStorage, Unavailable
+from newel.extras import import_driver
 from newel.health import Check, Degraded
 from newel.limits import MemoryLimiter, Rate, SharedLimiter, Tally
 from newel.mail import open_mailer
@@ -164,12 +164,7 @@ def _open_redis(url: str | None, *, name: str) -> _Redis | None:
     """Return what ``REDIS_URL`` asks for; connects to nothing yet."""
     if url is None:
         return None
-    try:
-        driver = importlib.import_module("newel.drivers.redis")
-    except ModuleNotFoundError:
-        raise ConfigurationError(
-            "REDIS_URL asks for Redis, whose driver is not installed", fix="install newel[redis]"
-        ) from None
+    driver = import_driver("redis", extra="redis", asked="REDIS_URL asks for Redis")
     redis: _Redis = driver.RedisLink(url, name=name)
     return redis
 
@@ -181,7 +176,7 @@ class _RoomLog(RoomLog, Presence, Protocol):
 def _open_rooms(redis: _Redis | None, *, clock: Clock) -> Rooms:
     if redis is None:
         return Rooms(clock=clock)
-    driver: Any = importlib.import_module("newel.drivers.redis_rooms")
+    driver = import_driver("redis_rooms", extra="redis", asked="REDIS_URL asks for Redis")
     log: _RoomLog = driver.RedisRooms(redis)
     return Rooms(log, log, clock=clock)
 

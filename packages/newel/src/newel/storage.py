@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import importlib
 import os
 import shutil
 from collections.abc import AsyncGenerator, Generator
@@ -23,6 +22,7 @@ from urllib.parse import urlsplit
 from starlette.requests import HTTPConnection
 
 from newel.errors import ConfigurationError, InsufficientStorage, NotFound, Unavailable
+from newel.extras import import_driver
 from newel.ids import uuid7
 
 __all__ = ["CHUNK_BYTES", "LocalStorage", "Storage", "get_storage", "open_storage"]
@@ -69,13 +69,7 @@ def open_storage(url: str) -> Storage:
         return LocalStorage(Path(rest.removeprefix("//")))
     if scheme not in {"s3", "gs", "az"} or not urlsplit(url).netloc:
         raise ConfigurationError("STORAGE_URL is not the address of a storage", fix=_FIX)
-    try:
-        driver = importlib.import_module("newel.drivers.objects")
-    except ModuleNotFoundError:
-        raise ConfigurationError(
-            f"STORAGE_URL asks for {scheme}://, whose driver is not installed",
-            fix="install newel[objects]",
-        ) from None
+    driver = import_driver("objects", extra="objects", asked=f"STORAGE_URL asks for {scheme}://")
     storage: Storage = driver.ObjectStorage(url)
     return storage
 

@@ -13,7 +13,6 @@ value, a header, a body or the text of an exception. What is not traced costs a 
 from __future__ import annotations
 
 import asyncio
-import importlib
 import random
 import re
 import threading
@@ -40,6 +39,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from newel.errors import ConfigurationError
+from newel.extras import import_driver
 
 __all__ = [
     "Attributes",
@@ -200,13 +200,7 @@ def open_traces(url: str | None, *, ratio: float, service: str) -> Traces:
             "TRACES_URL is not the address of an OpenTelemetry collector",
             fix="write http://collector:4318 (OTLP over HTTP), or leave it out",
         )
-    try:
-        driver = importlib.import_module("newel.drivers.otlp")
-    except ModuleNotFoundError:
-        raise ConfigurationError(
-            "TRACES_URL asks for OpenTelemetry, whose SDK is not installed",
-            fix="install newel[telemetry]",
-        ) from None
+    driver = import_driver("otlp", extra="telemetry", asked="TRACES_URL asks for OpenTelemetry")
     export: Export = driver.OtlpExport(url, service=service)
     return Traces(export.provider, export=export, ratio=ratio)
 
@@ -220,12 +214,7 @@ async def track_errors(dsn: SecretStr | None, *, environment: str) -> AsyncGener
     if dsn is None:
         yield
         return
-    try:
-        driver = importlib.import_module("newel.drivers.sentry")
-    except ModuleNotFoundError:
-        raise ConfigurationError(
-            "SENTRY_DSN asks for Sentry, whose SDK is not installed", fix="install newel[sentry]"
-        ) from None
+    driver = import_driver("sentry", extra="sentry", asked="SENTRY_DSN asks for Sentry")
     async with driver.track(dsn.get_secret_value(), environment=environment):
         yield
 
