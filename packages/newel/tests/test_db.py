@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import uuid4
 
 import anyio
@@ -14,7 +14,7 @@ from sample_entities import Tag
 from sqlalchemy import event, func, select, text
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from newel.db import CurrentWork, Database, ReadOnlyUnit, Work, get_work
+from newel.db import CurrentWork, Database, Work, get_work
 from newel.errors import AppError, Duplicate, Unavailable
 from newel.events import Event, OutboxEvent
 from newel.schemas import ReadModel
@@ -162,17 +162,6 @@ async def test_a_failing_endpoint_rolls_back(
 async def test_a_get_cannot_write(client: httpx2.AsyncClient, database: Database) -> None:
     assert (await client.get("/writes")).status_code == 500
     assert await stored(database) == ([], 0)
-
-
-@pytest.mark.parametrize(
-    "statement", [Tag.__table__.insert().values(label="x"), Tag.__table__.delete()]
-)
-async def test_a_read_unit_refuses_statements_that_write(
-    database: Database, statement: Any
-) -> None:
-    async with database.read(None) as work:
-        with pytest.raises(ReadOnlyUnit, match="POST"):
-            await work.session.execute(statement)
 
 
 async def test_a_read_is_one_statement_without_a_transaction(

@@ -12,9 +12,10 @@ import pytest
 from sqlalchemy import select
 
 from newel.context import request_id
-from newel.db import Database, ReadOnlyUnit
+from newel.db import Database
 from newel.events import Audience, Event, OutboxEvent, event_row, event_type, topic_of
 from newel.principal import Principal, load_principal
+from newel.unit_session import ReadOnlyUnit
 
 pytestmark = pytest.mark.anyio
 

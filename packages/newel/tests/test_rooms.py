@@ -21,7 +21,7 @@ from sqlalchemy import text as sql
 
 from newel import accounts, room_routes
 from newel.app import create_app
-from newel.db import Database, ReadOnlyUnit
+from newel.db import Database
 from newel.errors import ConfigurationError, Unavailable
 from newel.jobs import GiveUp, JobRun, job
 from newel.modules import Module
@@ -30,6 +30,7 @@ from newel.room_delivery import Spoken
 from newel.room_log import Position
 from newel.rooms import RoomKinds, anyone, room
 from newel.testing import commits_fail, log_in, make_user, run_jobs
+from newel.unit_session import ReadOnlyUnit
 
 pytestmark = pytest.mark.anyio
 

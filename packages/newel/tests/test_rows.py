@@ -17,7 +17,7 @@ from sqlalchemy.ext.mutable import MutableDict
 from sqlalchemy.orm import Mapped, column_property, composite, mapped_column
 from sqlalchemy.orm.attributes import set_committed_value
 
-from newel.db import Database, UnitSession, Work
+from newel.db import Database, Work
 from newel.entity import Entity, Owned
 from newel.errors import Duplicate, Forbidden, NotFound, StaleVersion
 from newel.events import Event, OutboxEvent
@@ -25,6 +25,7 @@ from newel.principal import Principal
 from newel.repository import Repository
 from newel.rows import is_plain
 from newel.scope import UnscopedQuery
+from newel.unit_session import UnitSession
 
 pytestmark = pytest.mark.anyio
 

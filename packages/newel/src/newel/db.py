@@ -16,10 +16,10 @@ from uuid import UUID
 import structlog
 from fastapi import Depends
 from pydantic import BaseModel
-from sqlalchemy import Row, Select, event, text
+from sqlalchemy import Row, Select, text
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
-from sqlalchemy.orm import ORMExecuteState, Session, UOWTransaction
+from sqlalchemy.orm import Session
 from sqlalchemy.util import greenlet_spawn
 from starlette.requests import HTTPConnection
 
@@ -36,16 +36,14 @@ from newel.principal import Principal
 from newel.room_delivery import Rooms, Spoken
 from newel.room_log import Position
 from newel.rows import Listeners, Rows, is_plain
-from newel.scope import OVER, SCOPED, Scope, ScopedSession, SystemScope
+from newel.scope import OVER, SCOPED, Scope, SystemScope
 from newel.statements import Statements
 from newel.telemetry import traced
+from newel.unit_session import READ_ONLY, ReadOnlyUnit, UnitSession
 
 __all__ = [
-    "UNWATCHED",
     "CurrentWork",
     "Database",
-    "ReadOnlyUnit",
-    "UnitSession",
     "Work",
     "get_database",
     "get_work",
@@ -53,54 +51,6 @@ __all__ = [
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-class ReadOnlyUnit(RuntimeError):
-    """A read unit was asked to write: a mistake in the code (a GET that changes something)."""
-
-
-class UnitSession(ScopedSession):
-    """The session of a unit of work, which says what it sees and whether it may write."""
-
-    work: Work
-
-    @property
-    def scope(self) -> Scope | None:
-        return self.work.scope
-
-
-@event.listens_for(UnitSession, "do_orm_execute")
-def _refuse_to_write(state: ORMExecuteState) -> None:
-    session = cast("UnitSession", state.session)
-    if session.work.read_only and (state.is_insert or state.is_update or state.is_delete):
-        raise ReadOnlyUnit(_READ_ONLY)
-
-
-@event.listens_for(UnitSession, "before_flush")
-def _refuse_to_flush(session: UnitSession, _context: UOWTransaction, _instances: Any) -> None:
-    if session.work.read_only and (session.new or session.deleted or session.dirty):
-        raise ReadOnlyUnit(_READ_ONLY)
-
-
-@event.listens_for(UnitSession, "after_flush")
-def _note_changed_entities(session: UnitSession, _context: UOWTransaction) -> None:
-    for entity in (*session.new, *session.dirty, *session.deleted):
-        session.work.note_changed(entity)
-
-
-@event.listens_for(UnitSession, "do_orm_execute")
-def _note_changed_rows(state: ORMExecuteState) -> None:
-    if not (state.is_update or state.is_delete) or state.execution_options.get("newel_unwatched"):
-        return
-    work, mapper = cast("UnitSession", state.session).work, state.bind_mapper
-    if mapper is not None and issubclass(mapper.class_, tuple(work.database.watched)):
-        work.forget(mapper.class_.__tablename__, f"{mapper.class_.__tablename__}:*")
-
-
-UNWATCHED: Final[Mapping[str, bool]] = {"newel_unwatched": True}
-"""Execution options of an UPDATE or DELETE after which nothing need be forgotten."""
-
-_READ_ONLY = "a read unit cannot write: use POST, PUT, PATCH or DELETE, or `database.write(caller)`"
 
 
 class Work(Unit):
@@ -241,7 +191,7 @@ class Work(Unit):
 
     def _recording(self, *, rings: bool = True) -> None:
         if self.read_only:
-            raise ReadOnlyUnit(_READ_ONLY)
+            raise ReadOnlyUnit(READ_ONLY)
         if rings and self.database.bell.ring not in self._after_commit:
             self.after_commit(self.database.bell.ring)
 
@@ -258,6 +208,11 @@ class Work(Unit):
         if isinstance(entity, tuple(self.database.watched)):
             self.forget(entity.__tablename__, f"{entity.__tablename__}:{entity.id}")
 
+    def note_changed_rows(self, kind: type[Entity]) -> None:
+        """Forget what is cached of a kind of which a statement has changed nobody knows which."""
+        if issubclass(kind, tuple(self.database.watched)):
+            self.forget(kind.__tablename__, f"{kind.__tablename__}:*")
+
     def forget(self, *tags: str) -> None:
         """Forget what is cached under ``tags``, in every process, after the commit or never.
 
@@ -273,7 +228,7 @@ class Work(Unit):
         ``ValueError`` for what is no room or no message.
         """
         if self.read_only:
-            raise ReadOnlyUnit(_READ_ONLY)
+            raise ReadOnlyUnit(READ_ONLY)
         caller = self.caller
         spoken = self.database.rooms.spoken(
             room,

@@ -68,7 +68,7 @@ _SESSION_EVENTS: Final = (
     *("persistent_to_deleted", "persistent_to_detached", "persistent_to_transient"),
     "transient_to_pending",
 )
-_OWN_LISTENERS: Final = {"newel.db", "newel.outbox", "newel.scope"}
+_OWN_LISTENERS: Final = {"newel.outbox", "newel.scope", "newel.unit_session"}
 
 
 _VALUES: Final = frozenset({str, int, bool, float, NoneType, UUID, datetime, dict, list})

@@ -29,12 +29,13 @@ from sqlalchemy import (
 )
 
 from newel.clock import Clock
-from newel.db import UNWATCHED, Database, Work
+from newel.db import Database, Work
 from newel.entity import Tenanted
 from newel.errors import Unauthorized
 from newel.identity import Account, AccountKind, AuthSession
 from newel.principal import ANYONE, Principal
 from newel.tokens import AccessClaims, AccessTokens, RefreshTokens
+from newel.unit_session import UNWATCHED
 
 __all__ = ["REFRESH_GRACE", "REVOKED", "Origin", "SessionMemory", "Sessions", "TokenPair"]
 

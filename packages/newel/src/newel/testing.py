@@ -35,7 +35,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engin
 from sqlalchemy.pool import NullPool
 
 from newel.account_routes import sessions_of
-from newel.db import Database, UnitSession, Work
+from newel.db import Database, Work
 from newel.embedded import embedded_postgres
 from newel.entity import Entity
 from newel.errors import Unavailable
@@ -44,6 +44,7 @@ from newel.limits import MemoryLimiter
 from newel.migrations import Migrations
 from newel.principal import ANYONE
 from newel.sessions import Origin
+from newel.unit_session import UnitSession
 from newel.worker import Worker
 
 __all__ = [
