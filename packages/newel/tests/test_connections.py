@@ -31,6 +31,9 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["path"] == "/read":
         while (await receive()).get("more_body"):
             pass
+    if scope["path"] == "/wait":  # for the end of the connection
+        while (await receive())["type"] != "http.disconnect":
+            pass
     body = b"done"
     if scope["path"] == "/headers":  # as they are when the body is there
         body = b",".join(name for name, _ in scope["headers"])
@@ -94,6 +97,13 @@ def served() -> Iterator[Served]:
         app, header_seconds=HEADER_SECONDS, most=MOST, **options(timeout_keep_alive=30)
     )
     with serving(config) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def patient() -> Iterator[Served]:
+    """One that waits for a head: who is closed was closed for what it sent."""
+    with serving(ConnectionConfig(app, header_seconds=600, **options())) as one:
         yield one
 
 
@@ -208,19 +218,39 @@ def test_the_rest_of_a_body_that_nobody_reads_ends_too(served: Served) -> None:
         assert rest_of(client) == b""
 
 
-def test_a_head_without_an_end_is_431(served: Served) -> None:
-    with served.connect(b"GET / HTTP/1.1\r\n") as client:
-        line = b"x: " + b"y" * 4093 + b"\r\n"
-        with suppress(ConnectionError):
-            for _ in range(200):
-                client.sendall(line)
-        wait_until(lambda: served.count == 0)
+MOST_HEAD_BYTES = 65536
+
+
+@pytest.mark.parametrize("connect", [Served.connect, answered], ids=["first", "next"])
+def test_a_head_without_an_end_is_431(
+    patient: Served, connect: Callable[[Served], socket.socket]
+) -> None:
+    with connect(patient) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nx: ".ljust(MOST_HEAD_BYTES, b"y"))
+        client.sendall(b"y")
+        assert rest_of(client).startswith(b"HTTP/1.1 431 ")
+
+
+def flood_with_lines(client: socket.socket) -> None:
+    """Send 800 KB of headers, or of trailers, which the server may put an end to."""
+    with suppress(ConnectionError):
+        for _ in range(200):
+            client.sendall(b"x: " + b"y" * 4093 + b"\r\n")
+
+
+def test_a_head_without_an_end_behind_a_request_in_flight_is_cut_off(patient: Served) -> None:
+    with patient.connect(b"GET /wait HTTP/1.1\r\nhost: x\r\n\r\n") as client:
+        wait_until(lambda: patient.server.server_state.tasks)
+        client.sendall(b"GET / HTTP/1.1\r\n")
+        flood_with_lines(client)
+        wait_until(lambda: patient.count == 0)
+        # What is in flight is no place for another answer.
+        assert rest_of(client) == b""
 
 
 def test_negative_control_uvicorn_keeps_a_head_without_an_end(unguarded: Served) -> None:
     with unguarded.connect(b"GET / HTTP/1.1\r\n") as client:
-        for _ in range(200):
-            client.sendall(b"x: " + b"y" * 4093 + b"\r\n")
+        flood_with_lines(client)
         assert stays_open(client)
 
 
@@ -243,20 +273,19 @@ def test_negative_control_uvicorn_takes_it_for_one(unguarded: Served) -> None:
         assert b"x-forged" in rest_of(client)
 
 
-def test_trailers_without_an_end_are_cut_off(served: Served) -> None:
+def test_trailers_without_an_end_are_cut_off(patient: Served) -> None:
     head = b"POST /read HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n"
-    with served.connect(head) as client:
-        line = b"x: " + b"y" * 4093 + b"\r\n"
-        with suppress(ConnectionError):
-            for _ in range(200):
-                client.sendall(line)
-        wait_until(lambda: served.count == 0)
+    with patient.connect(head) as client:
+        flood_with_lines(client)
+        wait_until(lambda: patient.count == 0)
 
 
-def test_a_head_that_comes_with_the_end_of_a_body_is_not_charged_with_it(served: Served) -> None:
-    body = b"x" * 200_000
-    first = b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
-    with served.connect(first + body + b"GET / HTTP/1.1\r\nHost: x\r\n") as client:
+@pytest.mark.parametrize("size", [70_000, 200_000], ids=["one read", "several"])
+def test_a_head_that_comes_with_the_end_of_a_body_is_not_charged_with_it(
+    patient: Served, size: int
+) -> None:
+    first = b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size
+    with patient.connect(first + b"x" * size + b"GET / HTTP/1.1\r\nHost: x\r\n") as client:
         assert client.recv(65536).endswith(b"done")
         client.sendall(b"Connection: close\r\n\r\n")
         assert rest_of(client).endswith(b"done")

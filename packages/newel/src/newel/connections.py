@@ -73,8 +73,8 @@ class HttpConnection(HttpToolsProtocol):
 
     _timer: asyncio.TimerHandle | None = None
     _in_head = False
-    _head_bytes = 0
-    _bytes_beside_body = 0
+    _unfinished_bytes = 0
+    """Of a head, or of trailers, that has no end yet; but for what came with the end before it."""
 
     @property
     def _bounds(self) -> ConnectionConfig:
@@ -95,22 +95,16 @@ class HttpConnection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Read on; a timer is there only when a head has not come in one piece."""
-        was_busy = self._is_busy
-        self._bytes_beside_body += len(data)
+        self._unfinished_bytes += len(data)
         super().data_received(data)
-        if self.transport.get_protocol() is not self:
-            return  # it is a websocket now
-        if not self._in_head and self._is_busy:
-            if self._bytes_beside_body > _MOST_HEAD_BYTES:
-                self.transport.close()  # trailers without end
-            return
-        if self._timer is None and not self.transport.is_closing():
-            self._wait_for_head()
-        if self._in_head and not was_busy:  # else it came with the end of a body
-            self._head_bytes += len(data)
-            if self._head_bytes > _MOST_HEAD_BYTES:
+        if self.transport.get_protocol() is not self or self.transport.is_closing():
+            return  # it is a websocket now, or was no HTTP
+        if self._unfinished_bytes > _MOST_HEAD_BYTES:
+            if self._in_head and not self._is_busy:  # else it would be part of another answer
                 self.transport.write(_TOO_LARGE)
-                self.transport.close()
+            self.transport.close()
+        elif self._timer is None and (self._in_head or not self._is_busy):
+            self._wait_for_head()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Note a header; what comes after a body is none, though the parser calls it so.
@@ -122,22 +116,27 @@ class HttpConnection(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Take a part of a body."""
-        self._bytes_beside_body = 0
+        self._unfinished_bytes = 0
         super().on_body(body)
 
     def on_message_begin(self) -> None:
         """Note that a head has begun."""
         self._in_head = True
-        self._head_bytes = self._bytes_beside_body = 0
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """Note that the head is there; while draining, its answer is the connection's last."""
         self._in_head = False
+        self._unfinished_bytes = 0
         self._stop_waiting()
         super().on_headers_complete()
         if self._bounds.draining and self._is_busy:
             self.cycle.keep_alive = False
+
+    def on_message_complete(self) -> None:
+        """Note that trailers, if there were any, have an end."""
+        self._unfinished_bytes = 0
+        super().on_message_complete()
 
     @property
     def _is_busy(self) -> bool:
