@@ -26,9 +26,11 @@ async def test_a_read_unit_refuses_statements_that_write(
 
 
 async def test_a_read_unit_refuses_to_flush(database: Database) -> None:
-    async with database.read(None) as work:
-        work.session.add(Tag(label="x"))
-        with pytest.raises(ReadOnlyUnit, match="POST"):
-            await work.flush()
+    async def add() -> None:
+        async with database.read(None) as work:
+            work.session.add(Tag(label="x"))
+
+    with pytest.raises(ReadOnlyUnit, match="POST"):
+        await add()
     async with database.read(None) as work:
         assert await work.session.scalar(select(func.count()).select_from(Tag)) == 0
