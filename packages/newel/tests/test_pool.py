@@ -89,6 +89,66 @@ async def test_who_gives_up_gives_the_place_to_the_next(database_url: str) -> No
     await database.close()
 
 
+async def test_a_place_comes_back_when_the_giving_back_is_cancelled(database_url: str) -> None:
+    """What the pool does not keep it closes, and that waits: a deadline may end it there."""
+    database = Database(database_url, pool_size=1, max_overflow=1, pool_wait_seconds=20)
+    engine = database.reading_engine.sync_engine
+    kept, more = [await greenlet_spawn(engine.connect) for _ in range(2)]
+    await greenlet_spawn(kept.close)
+    giving_back = asyncio.create_task(greenlet_spawn(more.close))
+    event.listen(engine, "close", lambda *_: giving_back.cancel())
+    with pytest.raises(asyncio.CancelledError):
+        await giving_back
+    assert database.connections() == {"in_use": 0, "waiting": 0}
+    await database.close()
+
+
+async def test_who_is_cancelled_as_the_turn_comes_passes_it_on(database_url: str) -> None:
+    database = Database(database_url, pool_size=1, max_overflow=0, pool_wait_seconds=20)
+    engine = database.reading_engine.sync_engine
+    only = await greenlet_spawn(engine.connect)
+    waiting = asyncio.create_task(greenlet_spawn(engine.connect))
+    await until_waiting(database, 1)
+    await greenlet_spawn(only.close)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert database.connections() == {"in_use": 0, "waiting": 0}
+    await database.ping()
+    await database.close()
+
+
+async def test_who_gives_up_leaves_the_line(database_url: str) -> None:
+    """While nothing moves nobody looks at the line, so each has to leave it by themselves."""
+    database = Database(database_url, pool_size=1, max_overflow=0, pool_wait_seconds=0.02)
+    async with database.reading_engine.connect():
+        for _ in range(3):
+            told = await asyncio.gather(
+                *(database.ping() for _ in range(5)), return_exceptions=True
+            )
+            assert [type(error) for error in told] == [Unavailable] * 5
+        assert database.connections() == {"in_use": 1, "waiting": 0}
+    await database.close()
+
+
+async def test_who_is_called_away_leaves_the_line(database_url: str) -> None:
+    database = Database(database_url, pool_size=1, max_overflow=0, pool_wait_seconds=20)
+    async with database.reading_engine.connect():
+        first, second = [asyncio.create_task(database.ping()) for _ in range(2)]
+        await until_waiting(database, 2)
+        first.cancel()
+        await asyncio.wait([first])
+        assert database.connections() == {"in_use": 1, "waiting": 1}
+    await second
+    await database.close()
+
+
+async def until_waiting(database: Database, number: int) -> None:
+    with anyio.fail_after(20):
+        while database.connections()["waiting"] < number:  # noqa: ASYNC110 - a count of theirs
+            await asyncio.sleep(0)
+
+
 async def test_a_connection_that_cannot_be_made_takes_no_place() -> None:
     database = Database("postgresql+asyncpg://nobody@127.0.0.1:9/none", pool_size=1, max_overflow=0)
     for _ in range(3):

@@ -108,8 +108,10 @@ class FairPool(AsyncAdaptedQueuePool):
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
         self._taken.pop(record, None)
-        super()._do_return_conn(record)
-        self._pass_on()
+        try:
+            super()._do_return_conn(record)
+        finally:  # a connection that is not kept is closed, and that may be cut off
+            self._pass_on()
 
     def _refuse_if_away(self) -> None:
         if self.is_away:
@@ -119,10 +121,13 @@ class FairPool(AsyncAdaptedQueuePool):
         turn = asyncio.get_running_loop().create_future()
         self._line.append(turn)
         try:
-            await asyncio.wait_for(turn, self.timeout())
+            async with asyncio.timeout(self.timeout()):
+                await turn
         except BaseException as error:
             if turn.done() and not turn.cancelled():
                 self._pass_on()  # it was our turn in the moment in which we gave up
+            elif turn in self._line:
+                self._line.remove(turn)
             if isinstance(error, TimeoutError):
                 raise Unavailable("The service is busy.", retry_after_seconds=1) from error
             raise
