@@ -495,6 +495,26 @@ class TestListening:
         assert [one["data"]["text"] for _, one in missed] == ["b", "c"]
         assert missed[1][0] == f"{joined['data']['epoch']}:3"
 
+    async def test_what_waits_is_sent_without_a_pause(
+        self, server: Served, token: str, chat: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(room_routes, "_IDLE_SECONDS", 30)  # a pause is longer than the test
+        first = await server.rooms.publish(chat, Said(text="first"))
+        assert first is not None
+        texts = [f"{number:2}" + "x" * 20_000 for number in range(20)]  # of several frames
+        for text in texts:
+            await server.rooms.publish(chat, Said(text=text))
+        since = f"{first.epoch}:{first.offset}"
+        async with asyncio.timeout(25), events(server, chat, token, last=since) as stream:
+            assert (await anext(stream))[1]["data"]["recovered"] is True
+            assert [(await anext(stream))[1]["data"]["text"] for _ in texts] == texts
+            for text in texts[:8]:  # what is said at once to who reads fast
+                await server.rooms.publish(chat, Said(text=text))
+            assert [(await anext(stream))[1]["data"]["text"] for _ in range(8)] == texts[:8]
+            monkeypatch.undo()
+            await server.rooms.publish(chat, Said(text="last"))
+            assert (await anext(stream))[1]["data"]["text"] == "last"
+
     @pytest.mark.parametrize("last", ["nonsense", "other:7", "a:b", ":1"])
     async def test_what_cannot_be_resumed_is_said(
         self, server: Served, token: str, chat: str, last: str

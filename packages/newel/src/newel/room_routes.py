@@ -15,6 +15,7 @@ import hashlib
 import json
 import time
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from typing import Annotated, Any, Final
 
 import structlog
@@ -59,6 +60,7 @@ TICKET_SECONDS: Final = 30
 _AUTH_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 4.0
 _HANDLER_SECONDS: Final = 30.0
+_IDLE_SECONDS: Final = 1.0
 _MAX_ROOMS: Final = 100
 _MAX_NAMED: Final = 1000
 _ONCE: Final = Rate(1, 2.0 * TICKET_SECONDS)
@@ -444,6 +446,7 @@ async def listen_to_room(
     try:
         look_at = time.monotonic() + _LOOK_SECONDS
         while not (request.app.state.draining or queue.closed.done()):
+            queue.awake.clear()  # before: what is put from here on is not waited for
             for frame in queue.take():
                 epoch, offset = _place(json.loads(frame), epoch)
                 id = None if offset is None else f"{epoch}:{offset}"
@@ -452,7 +455,8 @@ async def listen_to_room(
                 look_at = time.monotonic() + _LOOK_SECONDS
                 if not await _is_still_admitted(request, room, token or ""):
                     return  # the browser opens it again, and is told why then
-            await _wait(queue)
+            if not queue.waiting_bytes:
+                await _wait(queue)
     finally:
         await rooms.leave(queue, room, tenant_id=caller.tenant_id)
 
@@ -470,13 +474,10 @@ async def _is_still_admitted(request: Request, room: str, token: str) -> bool:
 
 
 async def _wait(queue: RoomQueue) -> None:
-    """Wait until something is there, or for a second."""
-    try:
-        async with asyncio.timeout(1.0):
+    """Wait until something is there, or for a second: then it is seen that the server stops."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_IDLE_SECONDS):
             await queue.awake.wait()
-    except TimeoutError:
-        return
-    queue.awake.clear()
 
 
 def _place(said: dict[str, Any], epoch: str) -> tuple[str, int | None]:
