@@ -97,17 +97,9 @@ def things() -> Module:  # noqa: C901 - one small route after the other
         work.session.add(Measure(label="long"))
         return Response(b"x" * size)
 
-    @router.post("/stream/{kind}", dependencies=writes)
-    async def stream(kind: str, work: CurrentWork, request: Request) -> StreamingResponse:
-        work.session.add(Measure(label="stream"))
-        gate: asyncio.Event = request.app.state.gate
-
-        async def parts() -> AsyncIterator[str]:
-            yield "data: 1\n\n"
-            await gate.wait()
-            yield "data: 2\n\n"
-
-        return StreamingResponse(parts(), media_type=f"text/{kind}")
+    @router.post("/silent", status_code=204, dependencies=writes)
+    async def silent(work: CurrentWork) -> None:
+        work.session.add(Measure(label="silent"))
 
     @router.post("/slow", dependencies=writes)
     async def slow(request: Request, work: CurrentWork) -> str:
@@ -124,7 +116,36 @@ def things() -> Module:  # noqa: C901 - one small route after the other
     async def put(work: CurrentWork) -> None:
         work.session.add(Measure(label="put"))
 
+    add_streams(router, writes)
     return Module("measures", routers=[router])
+
+
+def add_streams(router: APIRouter, writes: list[Any]) -> None:
+    @router.post("/stream/{kind}", dependencies=writes)
+    async def stream(
+        kind: str, work: CurrentWork, request: Request, length: int | None = None
+    ) -> StreamingResponse:
+        work.session.add(Measure(label="stream"))
+        gate: asyncio.Event = request.app.state.gate
+
+        async def parts() -> AsyncIterator[str]:
+            yield "data: 1\n\n"
+            await gate.wait()
+            yield "data: 2\n\n"
+
+        headers = None if length is None else {"Content-Length": str(length)}
+        return StreamingResponse(parts(), media_type=f"text/{kind}", headers=headers)
+
+    @router.post("/stream-that-writes", dependencies=writes)
+    async def stream_that_writes(work: CurrentWork) -> StreamingResponse:
+        work.session.add(Measure(label="before the stream"))
+
+        async def parts() -> AsyncIterator[str]:
+            async with work.database.write(None) as own, own.as_system("it is late"):
+                own.session.add(Measure(label="in the stream"))
+            yield "written"
+
+        return StreamingResponse(parts())
 
 
 def build(database_url: str, directory: Path, **settings: Any) -> FastAPI:
@@ -609,13 +630,25 @@ class TestLongAnswers:
         assert again.json()["detail"] == "This was done already; its answer was not kept."
         assert await world.effects() == 1
 
-    async def test_a_stream_is_not_held_back(self, world: World) -> None:
+    @pytest.mark.parametrize("kind", ["event-stream", "plain"])
+    async def test_a_stream_is_not_held_back(self, world: World, kind: str) -> None:
         """Its first part arrives, and its work is committed, before the second one is made."""
-        parts: asyncio.Queue[bytes] = asyncio.Queue()
+        arrived: asyncio.Queue[bytes] = asyncio.Queue()
+        request = asyncio.create_task(self.stream(world, kind, arrived))
+        async with asyncio.timeout(20):
+            assert await arrived.get() == b"http.response.start"
+            assert await arrived.get() == b"data: 1\n\n"
+        assert await world.effects() == 1
+        world.app.state.gate.set()
+        assert await arrived.get() == b"data: 2\n\n"
+        await request
+        assert (await world.post(f"/stream/{kind}", content=b"")).status_code == 409
+
+    async def stream(self, world: World, kind: str, arrived: asyncio.Queue[bytes]) -> None:
         scope: dict[str, Any] = {
             "type": "http",
             "method": "POST",
-            "path": f"{URL}/stream/event-stream",
+            "path": f"{URL}/stream/{kind}",
             "query_string": b"",
             "http_version": "1.1",
             "scheme": "https",
@@ -626,33 +659,41 @@ class TestLongAnswers:
                 (b"idempotency-key", KEY.encode()),
             ],
         }
-
         coming: asyncio.Queue[Any] = asyncio.Queue()  # the client stays
 
         async def send(message: Any) -> None:
-            if message["type"] == "http.response.body":
-                parts.put_nowait(message["body"])
+            arrived.put_nowait(message.get("body", message["type"].encode()))
 
-        request = asyncio.create_task(world.app(scope, coming.get, send))
-        assert await parts.get() == b"data: 1\n\n"
-        assert await world.effects() == 1
-        world.app.state.gate.set()
-        assert await parts.get() == b"data: 2\n\n"
-        await request
-        assert (await world.post("/stream/event-stream", content=b"")).status_code == 409
+        await world.app(scope, coming.get, send)
+
+    async def test_a_stream_may_write_in_a_unit_of_its_own(self, world: World) -> None:
+        """What was committed before it is no longer in its way: SQLite has one writer."""
+        answer = await world.post("/stream-that-writes")
+        assert (answer.status_code, answer.text) == (200, "written")
+        assert await world.effects() == 2
 
     async def test_a_file_that_the_server_sends_is_not_held_back(self) -> None:
         """Its content never comes through here: some servers take a path instead."""
         call = object.__new__(idempotency._Call)
-        call._held = [{"type": "http.response.start", "status": 200, "headers": []}]
+        headers = [(b"content-length", b"9")]
+        call._held = [{"type": "http.response.start", "status": 200, "headers": headers}]
         assert call._is_stream({"type": "http.response.pathsend", "path": "/file"})
         assert not call._is_stream({"type": "http.response.body", "body": b""})
 
-    async def test_a_short_answer_in_parts_is_kept(self, world: World) -> None:
+    async def test_a_short_answer_in_parts_is_kept_when_it_says_how_long_it_is(
+        self, world: World
+    ) -> None:
         world.app.state.gate.set()
-        await world.post("/stream/plain")
-        again = await world.post("/stream/plain")
+        path = "/stream/plain?length=18"
+        await world.post(path)
+        again = await world.post(path)
         assert (again.text, is_replay(again)) == ("data: 1\n\ndata: 2\n\n", True)
+
+    async def test_an_answer_that_has_no_body_needs_no_length(self, world: World) -> None:
+        for replayed in (False, True):
+            answer = await world.post("/silent")
+            assert (answer.status_code, is_replay(answer)) == (204, replayed)
+        assert await world.effects() == 1
 
 
 class TestKeeping:

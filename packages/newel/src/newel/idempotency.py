@@ -17,6 +17,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from http import HTTPStatus
 from typing import Annotated, Any, Final
 
 from fastapi import Depends, FastAPI, Header
@@ -191,6 +192,7 @@ class _Call:
         self._digest: bytes | None = None
         self._replaces_expired = False
         self._held: list[Message] = []
+        self._held_bytes = 0
         self._is_settled = False
         self._work = _KeyedWork(self._database, claim=self.claim)
         scope["newel.work"] = self._work
@@ -280,14 +282,15 @@ class _Call:
             await self._send(message)
             return
         self._held.append(message)
-        body = b"".join(held.get("body", b"") for held in self._held)
+        self._held_bytes += len(message.get("body", b""))
         is_whole = message["type"] == "http.response.body" and not message.get("more_body", False)
-        is_kept = len(body) <= MAX_ANSWER_BYTES and not self._is_stream(message)
+        is_kept = self._held_bytes <= MAX_ANSWER_BYTES and not self._is_stream(message)
         if is_kept and not is_whole:
             return
         self._is_settled = True
+        body = b"".join(held.get("body", b"") for held in self._held) if is_kept else None
         try:
-            await self._settle(body if is_kept else None)
+            await self._settle(body)
         except AppError as error:
             await self._work.end(type(error))
             # Too late for the application's handlers, for which the answer has begun.
@@ -297,10 +300,15 @@ class _Call:
             await self._send(held)
 
     def _is_stream(self, message: Message) -> bool:
+        """Tell whether the answer is sent as it is made: it does not say how long it will be.
+
+        What it waits for, or does in a unit of its own, must not wait for the commit of this one.
+        """
         if message["type"] not in {"http.response.start", "http.response.body"}:
             return True  # a file that the server sends by its path
-        kind = Headers(raw=self._held[0].get("headers", [])).get("content-type", "")
-        return kind.startswith("text/event-stream")
+        start = self._held[0]
+        has_length = "content-length" in Headers(raw=start.get("headers", []))
+        return not has_length and start["status"] != HTTPStatus.NO_CONTENT
 
     async def _settle(self, body: bytes | None) -> None:
         """Commit the work with its answer; without work, leave nothing."""
