@@ -26,7 +26,8 @@ MOST = 400
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "websocket":
-        await echo(receive, send)
+        sockets = {"/": echo, "/much": say_much, "/refused": refuse}
+        await sockets[scope["path"]](receive, send)
         return
     if scope["path"] == "/read":
         while (await receive()).get("more_body"):
@@ -50,6 +51,24 @@ async def echo(receive: Receive, send: Send) -> None:
         await send({"type": "websocket.send", "text": str(size)})
 
 
+MUCH = ["x" * 20_000] * 100
+
+
+async def say_much(receive: Receive, send: Send) -> None:
+    await receive()
+    await send({"type": "websocket.accept"})
+    for text in MUCH:
+        await send({"type": "websocket.send", "text": text})
+    await receive()
+
+
+async def refuse(receive: Receive, send: Send) -> None:
+    await receive()
+    await send({"type": "websocket.http.response.start", "status": 404, "headers": []})
+    await send({"type": "websocket.http.response.body", "body": b"not", "more_body": True})
+    await send({"type": "websocket.http.response.body", "body": b" here"})
+
+
 class Served:
     """A server in a thread of its own."""
 
@@ -57,6 +76,8 @@ class Served:
         self.config = config
         self.server = uvicorn.Server(config)
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
+        for buffer in (socket.SO_SNDBUF, socket.SO_RCVBUF):  # else megabytes wait in the kernel
+            self.listener.setsockopt(socket.SOL_SOCKET, buffer, 65_536)
         self.thread = threading.Thread(
             target=lambda: asyncio.run(self.server.serve(sockets=[self.listener]))
         )
@@ -142,10 +163,17 @@ UNFINISHED = {
 def answered(served: Served) -> socket.socket:
     """Return a connection that has had its first answer."""
     client = served.connect(ASK)
+    read_answer(client)
+    return client
+
+
+def read_answer(client: socket.socket) -> None:
+    """Read an answer to its end; fails when the connection is closed before."""
     received = b""
     while not received.endswith(b"done"):
-        received += client.recv(65536)
-    return client
+        part = client.recv(65536)
+        assert part, received
+        received += part
 
 
 @pytest.mark.parametrize("data", UNFINISHED.values(), ids=UNFINISHED.keys())
@@ -211,9 +239,7 @@ def test_a_body_has_another_deadline(served: Served) -> None:
 
 def test_the_rest_of_a_body_that_nobody_reads_ends_too(served: Served) -> None:
     with served.connect(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 99\r\n\r\n1") as client:
-        received = b""
-        while not received.endswith(b"done"):
-            received += client.recv(100)
+        read_answer(client)
         client.sendall(b"2")
         assert rest_of(client) == b""
 
@@ -286,7 +312,7 @@ def test_a_head_that_comes_with_the_end_of_a_body_is_not_charged_with_it(
 ) -> None:
     first = b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size
     with patient.connect(first + b"x" * size + b"GET / HTTP/1.1\r\nHost: x\r\n") as client:
-        assert client.recv(65536).endswith(b"done")
+        read_answer(client)
         client.sendall(b"Connection: close\r\n\r\n")
         assert rest_of(client).endswith(b"done")
 
@@ -330,14 +356,17 @@ def frame(payload: bytes = b"", *, opcode: int, fin: bool) -> bytes:
 TEXT, CONTINUED, PING = 1, 0, 9
 
 
-def websocket(served: Served, **values: Any) -> socket.socket:
+def handshake(path: str) -> bytes:
     key = base64.b64encode(os.urandom(16)).decode()
-    client = served.connect(
-        b"GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
-        b"sec-websocket-version: 13\r\nsec-websocket-extensions: permessage-deflate\r\n"
-        + f"sec-websocket-key: {key}\r\n\r\n".encode(),
-        **values,
-    )
+    return (
+        f"GET {path} HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+        "sec-websocket-version: 13\r\nsec-websocket-extensions: permessage-deflate\r\n"
+        f"sec-websocket-key: {key}\r\n\r\n"
+    ).encode()
+
+
+def websocket(served: Served, path: str = "/", **values: Any) -> socket.socket:
+    client = served.connect(handshake(path), **values)
     received = b""
     while not received.endswith(b"\r\n\r\n"):
         received += client.recv(1)
@@ -400,10 +429,9 @@ def test_negative_control_uvicorn_keeps_every_fragment() -> None:
 
 
 def flood(client: socket.socket) -> None:
-    """Send pings and read none of the answers, until the server has had enough or 32 MB went."""
+    """Send pings and read none of the answers, until the server has had enough or 4 MB went."""
     pings = frame(b"x" * 125, opcode=PING, fin=True) * 64
-    client.settimeout(20)
-    for _ in range(32_000_000 // len(pings)):
+    for _ in range(4_000_000 // len(pings)):
         client.sendall(pings)
 
 
@@ -412,6 +440,26 @@ def test_who_pings_and_reads_nothing_is_cut_off(served: Served) -> None:
         with pytest.raises(ConnectionError):
             flood(client)
         wait_until(lambda: served.count == 0)
+
+
+def test_who_reads_on_may_ping_while_much_is_on_its_way(patient: Served) -> None:
+    pings = frame(b"x" * 125, opcode=PING, fin=True) * 8
+    expected = sum(4 + len(text) for text in MUCH) + len(MUCH) * 8 * 127
+    with websocket(patient, "/much", receive_bytes=4096) as client:
+        [connection] = patient.server.server_state.connections
+        wait_until(lambda: unsent(connection) > 65_536)
+        for text in MUCH:
+            client.sendall(pings)
+            expected -= skip(client, len(text))
+        assert skip(client, expected) == expected
+
+
+def skip(client: socket.socket, size: int) -> int:
+    """Read so many bytes, or to the end; return how many there were."""
+    left = size
+    while left and (part := client.recv(left)):
+        left -= len(part)
+    return size - left
 
 
 def test_negative_control_uvicorn_keeps_every_answer() -> None:
@@ -424,3 +472,26 @@ def test_negative_control_uvicorn_keeps_every_answer() -> None:
 
 def unsent(connection: Any) -> int:
     return connection.transport.get_write_buffer_size()
+
+
+def refused(served: Served, caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Have a websocket refused; return the errors that were logged of it."""
+    caplog.clear()
+    with served.connect(handshake("/refused")) as client:
+        answer = rest_of(client)
+    assert answer.startswith(b"HTTP/1.1 404 ")
+    assert answer.endswith(b"not here")
+    wait_until(lambda: not served.server.server_state.tasks)
+    return [record.message for record in caplog.records if record.levelname == "ERROR"]
+
+
+def test_a_websocket_that_is_refused_is_no_error(
+    patient: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert refused(patient, caplog) == []
+
+
+def test_negative_control_to_uvicorn_it_is_one(
+    unguarded: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert len(refused(unguarded, caplog)) == 1

@@ -29,7 +29,7 @@ _MOST_HEAD_BYTES: Final = 64 * 1024
 _MOST_FRAGMENTS: Final = 1024
 """Of one message: empty fragments are no bytes to ``websocket_bytes``, but take memory."""
 
-_MOST_UNREAD_BYTES: Final = 64 * 1024
+_MOST_UNREAD_PONG_BYTES: Final = 64 * 1024
 _LAST_WORDS_SECONDS: Final = 1.0
 _TOO_LARGE: Final = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
@@ -159,6 +159,9 @@ class WebsocketConnection(WebSocketsSansIOProtocol):
     The application finds it under ``WIRE``, for what ASGI has no word for.
     """
 
+    _pong_bytes = 0
+    """Of answers to pings that wait behind what its client has not read."""
+
     def write(self, text: str) -> bool:
         """Send ``text`` if that takes no waiting; ``False``: it was not sent.
 
@@ -185,6 +188,12 @@ class WebsocketConnection(WebSocketsSansIOProtocol):
         finally:
             self.loop.call_later(_LAST_WORDS_SECONDS, self._cut_off)
 
+    async def send(self, message: Any) -> None:
+        """Send ``message``; a handshake that was answered with a refusal is over, and no error."""
+        await super().send(message)
+        if self.close_sent:
+            self.handshake_complete = True
+
     def _cut_off(self) -> None:
         if not self.writable.is_set():
             self.transport.abort()
@@ -201,10 +210,17 @@ class WebsocketConnection(WebSocketsSansIOProtocol):
 
     def handle_ping(self) -> None:
         """Answer a ping; who sends them and reads no answer is cut off."""
-        if self.transport.get_write_buffer_size() > _MOST_UNREAD_BYTES:
-            self.transport.abort()
-            return
+        before = self.transport.get_write_buffer_size()
         super().handle_ping()
+        if not self.writable.is_set():
+            self._pong_bytes += self.transport.get_write_buffer_size() - before
+            if self._pong_bytes > _MOST_UNREAD_PONG_BYTES:
+                self.transport.abort()
+
+    def resume_writing(self) -> None:
+        """Go on: the client has read most of what waited."""
+        self._pong_bytes = 0
+        super().resume_writing()
 
 
 @lru_cache(maxsize=8)  # the same text goes to all who are in a room
