@@ -557,6 +557,27 @@ class TestAtOnce:
         self.check(answers)
         assert await world.effects() == 1
 
+    async def test_a_key_that_has_expired_counts_once_too(
+        self, world: World, twin: FastAPI
+    ) -> None:
+        world.app.state.gate.set()
+        await world.post("/slow")
+        for app in (world.app, twin):
+            app.state.clock.move(days=2)
+            app.state.gate = asyncio.Event()
+            app.state.entered = asyncio.Event()
+        world.headers = await log_in(world.app, world.user)
+        first = asyncio.create_task(world.post("/slow"))
+        await world.app.state.entered.wait()
+        second = asyncio.create_task(world.post("/slow", app=twin))
+        entered = asyncio.create_task(twin.state.entered.wait())  # not on PostgreSQL, by its lock
+        await asyncio.wait([second, entered], return_when=asyncio.FIRST_COMPLETED)
+        entered.cancel()
+        for app in (world.app, twin):
+            app.state.gate.set()
+        self.check([await first, await second])
+        assert (await world.effects(), await world.keys()) == (2, 1)
+
     def check(self, answers: list[httpx2.Response]) -> None:
         done = [answer for answer in answers if answer.is_success]
         assert [is_replay(answer) for answer in done].count(False) == 1

@@ -340,8 +340,9 @@ class _Call:
         keys: KeyRing = self._app.state.keys
         digest = self._digest or b""
         plain = b"" if body is None else self._head() + b"\n" + body
-        if self._replaces_expired:
-            await session.execute(delete(_keys).where(_keys.c.digest == digest))
+        if self._replaces_expired:  # unless a twin has done so: its row is not for us to remove
+            expired = delete(_keys).where(_keys.c.digest == digest, _keys.c.expires_at <= now)
+            await session.execute(expired)
         row = {
             "digest": digest,
             "fingerprint": self._fingerprint(keys, keys.kid),
