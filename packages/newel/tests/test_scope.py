@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from uuid import UUID, uuid4
 
 import pytest
-from sample_entities import Agent, Invoice, Post, Run, Tag, User
+from sample_entities import Agent, Invoice, Memo, Pet, Post, Puppy, Run, Tag, User
 from sqlalchemy import (
     Executable,
     cast,
@@ -240,6 +240,48 @@ async def test_update_and_delete_reach_own_rows_only(database: Database, rows: R
     assert names == ["his", "renamed"]
     assert costs == [10, 100]
     assert titles == ["draft", "news"]
+
+
+async def test_what_is_not_seen_is_not_changed_and_not_copied(
+    database: Database, rows: Rows
+) -> None:
+    """An entity that says only who reads it; whoever changes its rows sees them by that."""
+    async with database.write(None) as work, work.as_system("arrange"):
+        work.session.add_all([Memo(team="ann", text="hers"), Memo(team="bob", text="his")])
+    ann = Principal(id=rows.ann.id, permissions=frozenset({"memos:ann"}))
+    async with database.write(ann) as work:
+        changed = update(Memo).values(text="seen").returning(Memo.team)
+        assert (await work.session.scalars(changed)).all() == ["ann"]
+        highest = select(func.max(Memo.team)).scalar_subquery()
+        await work.session.execute(update(Tag).values(label=highest))
+        gone = await work.session.execute(delete(Memo).returning(Memo.team))
+        assert gone.all() == [("ann",)]
+    async with database.read(None) as work, work.as_system("look"):
+        assert (await work.session.scalars(select(Memo.text))).all() == ["his"]
+        assert await work.session.scalar(select(Tag.label)) == "ann"
+
+
+async def test_a_change_reads_what_its_caller_sees(database: Database, rows: Rows) -> None:
+    """Of another entity, which it does not change."""
+    async with database.write(rows.ann) as work:
+        title = select(Post.title).scalar_subquery()
+        await work.session.execute(update(Agent).values(name=title))
+    async with database.read(rows.ann) as work:
+        assert await work.session.scalar(select(Agent.name)) == "news"
+
+
+async def test_an_entity_that_inherits_leaves_none_of_its_table_unguarded(
+    database: Database, rows: Rows
+) -> None:
+    async with database.write(None) as work, work.as_system("arrange"):
+        work.session.add_all([Pet(owner_id=rows.bob.user_id), Puppy(owner_id=rows.bob.user_id)])
+    async with database.write(rows.ann) as work:
+        for kind in (Pet, Puppy):
+            assert (await work.session.scalars(select(kind))).all() == []
+            gone = await work.session.execute(delete(kind).returning(kind.id))
+            assert gone.all() == []
+            with pytest.raises(UnscopedQuery, match="owner_id"):
+                await work.session.execute(update(kind).values(owner_id=rows.ann.user_id))
 
 
 async def _add_for_bob(work: Work, rows: Rows) -> None:

@@ -151,11 +151,17 @@ class Entity(MappedAsDataclass, DeclarativeBase, kw_only=True):
 
     @classmethod
     def changeable_by(cls, caller: Principal) -> ColumnElement[bool] | None:  # noqa: ARG003 - as above
-        """Which rows ``caller`` may change: the predicate of every UPDATE and DELETE statement."""
+        """Which of the rows that ``caller`` sees they may change; ``None``: each that they see.
+
+        UPDATE and DELETE statements get it beside ``visible_to``.
+        """
         return None
 
     def is_changeable_by(self, caller: Principal) -> bool:  # noqa: ARG002 - as above
-        """Tell whether ``caller`` may write this row: ``changeable_by`` in memory."""
+        """Tell whether ``caller`` may write this row: ``changeable_by`` in memory.
+
+        It is all that is asked about a new row, which nobody has seen yet.
+        """
         return True
 
 

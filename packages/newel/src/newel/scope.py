@@ -161,7 +161,7 @@ def _filter(state: ORMExecuteState) -> None:
         if not state.is_column_load:  # of a row that was found before; what it joins is filtered
             _refuse_unguardable(state, scope)
         if scope is not None:
-            options.extend(_criteria(scope, reading=state.is_select))
+            options.extend(_criteria(scope, _changed(state)))
     if options and state.is_orm_statement:
         state.statement = state.statement.options(*options)
 
@@ -192,7 +192,7 @@ def _refuse_unguardable(state: ORMExecuteState, scope: Scope | None) -> None:
         raise UnscopedQuery(
             "raw SQL cannot be scoped: wrap it in `async with work.as_system('why'):`"
         )
-    guarded = _guarded_tables().keys()
+    guarded = _guarded_tables()
     if scope is None and (names := _all_tables(statement) & guarded):
         raise UnscopedQuery(_no_scope(min(names)))
     if state.is_insert and (names := _all_tables(statement) & guarded):
@@ -219,8 +219,8 @@ def _refuse_wide_change(
         return
     if isinstance(state.parameters, list):
         raise UnscopedQuery("an UPDATE by a list of ids cannot be scoped: change entities instead")
-    entity = _guarded_tables()[min(target)]
-    if names := _written_columns(state, statement) & entity.__guarding_columns__:
+    guarding = (e.__guarding_columns__ for e in _guarded_entities() if e.__tablename__ in target)
+    if names := _written_columns(state, statement) & frozenset[str]().union(*guarding):
         raise UnscopedQuery(
             f"{min(names)} says whose a row is or what somebody may do: change it on the entity"
         )
@@ -357,8 +357,12 @@ def _is_guarded(entity: type[Entity]) -> bool:
     return any("visible_to" in cls.__dict__ for cls in entity.__mro__ if cls is not Entity)
 
 
-def _guarded_tables() -> dict[str, type[Entity]]:
-    return {entity.__tablename__: entity for entity in _entities() if _is_guarded(entity)}
+def _guarded_entities() -> list[type[Entity]]:
+    return [entity for entity in _entities() if _is_guarded(entity)]
+
+
+def _guarded_tables() -> set[str]:
+    return {entity.__tablename__ for entity in _guarded_entities()}
 
 
 def _live_rows() -> Iterator[LoaderCriteriaOption]:
@@ -367,11 +371,19 @@ def _live_rows() -> Iterator[LoaderCriteriaOption]:
             yield _option(entity, entity.deleted_at.is_(None))
 
 
-def _criteria(caller: Principal, *, reading: bool) -> Iterator[LoaderCriteriaOption]:
-    for entity in _guarded_tables().values():
-        predicate = entity.visible_to(caller) if reading else entity.changeable_by(caller)
-        if predicate is not None:
-            yield _option(entity, predicate)
+def _criteria(caller: Principal, changed: Sequence[type[Entity]]) -> Iterator[LoaderCriteriaOption]:
+    """Yield what ``caller`` sees of each entity; of those that are changed, what may be changed."""
+    for entity in _guarded_entities():
+        if (seen := entity.visible_to(caller)) is not None:
+            yield _option(entity, seen)
+        if entity in changed and (own := entity.changeable_by(caller)) is not None:
+            yield _option(entity, own)
+
+
+def _changed(state: ORMExecuteState) -> Sequence[type[Entity]]:
+    """Return the entity that an UPDATE or DELETE changes, with those that it inherits from."""
+    mapper = None if state.is_select else state.bind_mapper
+    return () if mapper is None else mapper.class_.__mro__
 
 
 def _option(entity: type[Entity], predicate: ColumnElement[bool]) -> LoaderCriteriaOption:
