@@ -15,7 +15,7 @@ import pytest
 from pydantic import BaseModel
 from sample_valkey import Valkey, until
 
-from newel import room_delivery
+from newel import room_delivery, room_log
 from newel.drivers.redis import RedisLink
 from newel.drivers.redis_rooms import RedisRooms
 from newel.errors import Unavailable
@@ -271,6 +271,60 @@ class TestGaps:
         assert ear.joined[1]["epoch"] != ear.joined[0]["epoch"]
         assert ear.position.offset == 1
         assert ear.texts == ["a", "b"]
+
+    async def test_what_is_lost_while_somebody_joins_is_read(self) -> None:
+        log = LeakyLog()
+        async with running(log) as rooms:
+            ear, back = await Ear().join(rooms), Ear()
+            start = ear.position
+            await say(rooms, "a")
+            log.may_answer.clear()
+            joining = asyncio.create_task(back.join(rooms, since=start))
+            await until(lambda: log.reads == 2)
+            log.leaks = True
+            await say(rooms, "b")  # neither heard, nor in what was read before
+            log.leaks = False
+            rooms._lost()  # as when it hears again
+            log.may_answer.set()
+            await joining
+            await until(lambda: len(ear.texts) == len(back.texts) == 2)
+            await say(rooms, "c")
+        assert ear.texts == back.texts == ["a", "b", "c"]
+        assert (len(ear.joined), len(back.joined)) == (1, 1)  # nobody had to be told
+
+    async def test_what_is_lost_while_it_is_read_is_read(self) -> None:
+        log = LeakyLog()
+        async with running(log) as rooms:
+            ear = await Ear().join(rooms)
+            log.may_answer.clear()
+            rooms._lost()
+            await until(lambda: log.reads == 2)
+            log.leaks = True
+            await say(rooms, "a")
+            log.leaks = False
+            rooms._lost()
+            log.may_answer.set()
+            await until(lambda: ear.texts == ["a"])
+            assert log.reads == 3, "once for each time"
+            await until(lambda: not rooms._rooms[f"/{ROOM}"].is_behind)
+
+    async def test_the_last_of_too_much_at_once_is_read(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(room_delivery, "_MAX_BACKLOG", 2)
+        monkeypatch.setattr(room_log, "HISTORY_MESSAGES", 3)  # what was heard need not be there
+        log = LeakyLog()
+        async with running(log) as rooms:
+            ear = await Ear().join(rooms)
+            log.may_answer.clear()
+            joining = asyncio.create_task(Ear().join(rooms, since=Position("x", 0)))
+            await until(lambda: log.reads == 2)
+            await say(rooms, *"abcd")  # nothing after it shows a gap
+            log.may_answer.set()
+            await joining
+            await until(lambda: len(ear.texts) == 4)
+        assert ear.texts == list("abcd")
+        assert len(ear.joined) == 1
 
     async def test_too_much_at_once_is_read(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(room_delivery, "_MAX_BACKLOG", 2)

@@ -96,7 +96,7 @@ def is_room_name(text: str) -> bool:
 class _Room:
     """A room as this process sees it: who of it is in it, and how far they have heard.
 
-    ``backlog`` holds what is heard while the log is read.
+    ``backlog`` holds what is heard while the log is read, ``has_missed`` that there is more.
     """
 
     name: str
@@ -105,6 +105,7 @@ class _Room:
     position: Position | None = None
     unplaced: set[str] = field(default_factory=set[str])
     backlog: list[tuple[str, Entry]] | None = None
+    has_missed: bool = False
     is_behind: bool = False
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     joining: int = 0
@@ -287,8 +288,10 @@ class Rooms:
         if local is None:
             return
         if local.backlog is not None:
-            if len(local.backlog) < _MAX_BACKLOG:  # else the gap is found, and read
+            if len(local.backlog) < _MAX_BACKLOG:
                 local.backlog.append((epoch, entry))
+            else:
+                local.has_missed = True
         elif not self._deliver(local, epoch, entry):
             self._catch_up(local)
 
@@ -306,6 +309,7 @@ class Rooms:
     def _lost(self) -> None:
         """Look again at every room: something may have been said that was not heard."""
         for local in self._rooms.values():
+            local.has_missed = True  # also of what is read now: that may be older
             self._catch_up(local)
 
     def _catch_up(self, local: _Room) -> None:
@@ -330,7 +334,7 @@ class Rooms:
     async def _read(self, local: _Room, since: Position | None) -> Replay:
         """Read what this process and ``since`` have not heard; what is heard meanwhile waits."""
         ends = [position.offset for position in (local.position, since) if position is not None]
-        local.backlog = []
+        local.backlog, local.has_missed = [], False
         try:
             return await self._log.read(local.name, after=min(ends) if ends else _NOTHING)
         except BaseException:
@@ -351,11 +355,13 @@ class Rooms:
             joined = self._joined(local, replay.top, users, recovered=False)
             local.receivers[id].put(joined)
         local.unplaced.clear()
+        if local.has_missed:
+            self._catch_up(local)
 
     def _take_backlog(self, local: _Room) -> None:
         heard, local.backlog = local.backlog or (), None
         for epoch, entry in heard:
-            if not local.is_behind and not self._deliver(local, epoch, entry):
+            if not self._deliver(local, epoch, entry):
                 self._catch_up(local)
 
     # -------------------------------------------------------------------------- without the log
