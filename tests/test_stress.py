@@ -81,7 +81,7 @@ SHORT = {
     "no-fence": "--kills 2 --only pause",
     "no-reaper": "--kills 2 --only worker",
     "relay-marks-first": "--kills 2 --only relay",
-    "no-order": "--kills 1 --only worker",
+    "no-order": "--kills 3 --only worker",
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -75,12 +76,23 @@ class Service:
     @contextmanager
     def serving(self, *arguments: str, **environment: str) -> Generator[Running]:
         command = self.command("serve", "--port", "0", *arguments, **environment)
-        with subprocess.Popen(**command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-            try:
-                yield Running(process)
-            finally:
-                if process.poll() is None:
-                    process.kill()
+        with running(**command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            yield Running(process)
+
+
+@contextmanager
+def running(**command: Any) -> Generator[subprocess.Popen[str]]:
+    """Start a process that is gone after the block with all that it started, however it ends.
+
+    Whoever leaves a block of ``Popen`` alone waits for the end of a process that nobody told to
+    end, and of whatever holds its pipes.
+    """
+    with subprocess.Popen(**command, start_new_session=True) as process:
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):  # all ended by themselves
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 class Running:

@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx2
 import pytest
 from fastapi import FastAPI
-from sample_runs import Service, error_lines, wait_until
+from sample_runs import Service, error_lines, running, wait_until
 
 from newel.app import create_app
 from newel.errors import ConfigurationError
@@ -183,7 +183,7 @@ def test_it_runs_from_its_own_folder_only(service: Service, tmp_path: Path):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_worker_works_until_it_is_told_to_stop(service: Service, number: signal.Signals):
     command = service.command("worker", LOG_FORMAT="json")
-    with subprocess.Popen(**command, stdout=subprocess.PIPE) as process:
+    with running(**command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         seen: list[str] = []
         for line in process.stdout:

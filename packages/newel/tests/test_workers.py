@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -17,7 +18,7 @@ from typing import Any
 import httpx2
 import psutil
 import pytest
-from sample_runs import Service, error_lines, make_service, wait_until
+from sample_runs import Service, error_lines, make_service, running, wait_until
 from structlog.testing import capture_logs
 
 from newel import workers
@@ -310,11 +311,12 @@ def test_a_process_ends_with_who_started_it(tmp_path: Path) -> None:
     )
     here = str(Path(__file__).parent)
     command = [sys.executable, "-c", program, here, str(tmp_path)]
-    with psutil.Popen(command) as parent:
+    with running(args=command) as process:
+        parent = psutil.Process(process.pid)
         wait_until(lambda: len(parent.children()) == 2, seconds=40)
         children = parent.children()
         parent.kill()
-    _, alive = psutil.wait_procs(children, timeout=30)
+        _, alive = psutil.wait_procs(children, timeout=15)
     assert not alive
 
 
@@ -381,6 +383,5 @@ def test_several_count_in_one_place_or_not_at_all(two: Service) -> None:
 def test_the_command_line_runs_without_a_path(two: Service) -> None:
     command = two.command("routes", "--json")
     command["args"] = [sys.executable, "-m", "newel", "routes", "--json"]
-    with psutil.Popen(**command, stdout=-1) as process:
-        found = json.loads(process.stdout.read())
-    assert found
+    done = subprocess.run(**command, stdout=subprocess.PIPE, timeout=50, check=True)
+    assert json.loads(done.stdout)
