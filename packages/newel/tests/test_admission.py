@@ -243,6 +243,59 @@ def test_a_long_answer_holds_no_place() -> None:
     in_virtual_time(main)
 
 
+def test_a_stream_of_events_holds_no_place_though_nothing_happens() -> None:
+    async def main() -> None:
+        async def events() -> AsyncIterator[bytes]:
+            await asyncio.Event().wait()
+            yield b"data: never\n\n"
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            answer = StreamingResponse(events(), media_type="text/event-stream")
+            await answer(scope, receive, send)
+
+        admission = Admission(app, most=1)
+        clients: list[Client] = []
+        for _ in range(5):
+            clients.append(Client(admission))
+            clients[-1].give(b"")
+            await settle()
+
+        assert [client.status for client in clients] == [200] * 5
+        assert admission.in_flight == 0
+        for client in clients:
+            client.task.cancel()
+
+    in_virtual_time(main)
+
+
+def test_who_has_asked_in_full_keeps_its_place_until_there_is_an_answer() -> None:
+    """An answer in parts is made while somebody listens for the end of the connection."""
+
+    async def main() -> None:
+        made: list[int] = []
+
+        async def parts() -> AsyncIterator[bytes]:
+            made.append(1)
+            await asyncio.sleep(0.9)  # a query
+            yield b"first"
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await StreamingResponse(parts())(scope, receive, send)
+
+        admission = Admission(app, most=2)
+        clients = [Client(admission) for _ in range(4)]
+        for client in clients:
+            client.give(b"")
+        await asyncio.sleep(0.8)
+        assert len(made) == 2
+        await asyncio.gather(*(client.task for client in clients))
+
+        assert [client.status for client in clients] == [200] * 4
+        assert admission.in_flight == 0
+
+    in_virtual_time(main)
+
+
 async def read(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer how many bytes the body had."""
     size, more = 0, True

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from newel.errors import Unavailable
 from newel.problems import problem_response
 
-__all__ = ["Admission"]
+__all__ = ["Admission", "begins_event_stream"]
 
 _EXEMPT: Final = frozenset({"/health", "/ready", "/metrics"})
 """Whoever looks at a full service has to see that it is full, not that it is dead."""
@@ -27,11 +27,20 @@ _EXEMPT: Final = frozenset({"/health", "/ready", "/metrics"})
 _SLOW_CLIENT_SECONDS: Final = 0.1
 
 
+def begins_event_stream(message: Message) -> bool:
+    """Tell whether ``message`` begins an answer that may have nothing to say for hours."""
+    return message["type"] == "http.response.start" and any(
+        name == b"content-type" and value.startswith(b"text/event-stream")
+        for name, value in message.get("headers", ())
+    )
+
+
 class Admission:
     """Lets ``most`` requests work at once, and as many wait for ``wait_seconds`` at most.
 
-    A place is for work: it is given back when the answer's body begins, so that downloads and
-    streams of events hold none, and while a client takes more than 0.1 s to send what comes next.
+    A place is for work: it is given back when the answer's body begins, or a stream of events, so
+    that downloads and streams hold none, and while a client takes more than 0.1 s to send what
+    comes next of its body.
     Websockets need no place, nor do ``/health``, ``/ready`` and ``/metrics``.
     """
 
@@ -98,13 +107,14 @@ def _give_up(turn: asyncio.Future[bool]) -> None:
 class _Place:
     """The place of one request."""
 
-    __slots__ = ("_admission", "_has_answered", "_is_held", "_receive", "_send")
+    __slots__ = ("_admission", "_has_answered", "_is_held", "_is_whole", "_receive", "_send")
 
     def __init__(self, admission: Admission, receive: Receive, send: Send) -> None:
         self._admission = admission
         self._receive = receive
         self._send = send
         self._is_held = True
+        self._is_whole = False  # what was asked, with its body
         self._has_answered = False
 
     def leave(self) -> None:
@@ -119,21 +129,24 @@ class _Place:
         self.leave()
 
     async def send(self, message: Message) -> None:
-        """Send on; with the body of the answer the work is done."""
-        if message["type"] == "http.response.body":
+        """Send on; with the body of the answer, or a stream of events, the work is done."""
+        if message["type"] == "http.response.body" or begins_event_stream(message):
             self.close()
         await self._send(message)
 
     async def receive(self) -> Message:
         """Receive; who waits for a slow client lends the place, and takes one back after that.
 
-        Even if there is none: who was let in is not sent away.
+        Even if there is none: who was let in is not sent away. Whose body is there waits for
+        nothing more but the end of the connection, while it works.
         """
-        if self._has_answered:
+        if self._is_whole or self._has_answered:
             return await self._receive()
         timer = asyncio.get_running_loop().call_later(_SLOW_CLIENT_SECONDS, self.leave)
         try:
-            return await self._receive()
+            message = await self._receive()
+            self._is_whole = not message.get("more_body", False)
+            return message
         finally:
             timer.cancel()
             if not self._is_held and not self._has_answered:

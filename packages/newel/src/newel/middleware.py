@@ -14,7 +14,7 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote
 
 import structlog
@@ -27,7 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
 from newel import context
-from newel.admission import Admission
+from newel.admission import Admission, begins_event_stream
 from newel.errors import Unavailable
 from newel.idempotency import Idempotency
 from newel.logs import log_request
@@ -413,7 +413,7 @@ class Deadline:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                if _is_event_stream(message):
+                if begins_event_stream(message):
                     timer.reschedule(None)
             elif message.get("more_body", False) and timer.when() is not None:
                 timer.reschedule(asyncio.get_running_loop().time() + self.seconds)
@@ -468,10 +468,3 @@ class _Body:
         response = problem_response(408, instance=instance)
         response.headers["connection"] = "close"  # the rest of the body is not read
         return response
-
-
-def _is_event_stream(message: Any) -> bool:
-    return any(
-        name == b"content-type" and value.startswith(b"text/event-stream")
-        for name, value in message.get("headers", ())
-    )
