@@ -294,6 +294,29 @@ class TestKeyset:
         values = [getattr(measure, sort.removeprefix("-")) for measure in seen]
         assert values == sorted(values, reverse=sort.startswith("-"))
 
+    @pytest.mark.parametrize("sort", ["is_published", "-is_published"])
+    async def test_a_page_may_be_sorted_by_yes_and_no(
+        self, work: Work, ann: Principal, sort: str
+    ) -> None:
+        for number in range(6):
+            post = Post(title=str(number), owner_id=ann.user_id, is_published=number % 2 == 1)
+            await Posts(work).add(post)
+        seen: list[Post] = []
+        cursor = None
+        while cursor is not None or not seen:
+            query = MeasureQuery(cursor=cursor, page_size=2, sort=sort)
+            found = await Posts(work).keyset(query, SIGNER)
+            seen += found.items
+            cursor = found.next_cursor
+        values = [post.is_published for post in seen]
+        assert len({post.title for post in seen}) == 6
+        assert values == sorted(values, reverse=sort.startswith("-"))
+
+    async def test_a_page_is_not_sorted_by_what_may_be_null(self, work: Work) -> None:
+        """Where null sorts, nothing is smaller or greater: rows would be left out."""
+        with pytest.raises(TypeError, match=r"Agent\.deleted_at may be null.*by number"):
+            await Agents(work).keyset(MeasureQuery(sort="-deleted_at"), SIGNER)
+
     async def test_rows_that_are_added_meanwhile_move_nothing(self, work: Work) -> None:
         await add(work, "one", "two", "three")
         first = await Agents(work).keyset(CursorQuery(page_size=2), SIGNER)

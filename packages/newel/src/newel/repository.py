@@ -16,7 +16,18 @@ from uuid import UUID
 
 from pydantic import BaseModel, TypeAdapter
 from pydantic_core import from_json, to_json
-from sqlalchemy import Column, ColumnElement, Select, and_, bindparam, func, inspect, or_, select
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Select,
+    and_,
+    bindparam,
+    func,
+    inspect,
+    literal,
+    or_,
+    select,
+)
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
@@ -113,8 +124,11 @@ class Repository(Generic[E]):
     async def keyset(
         self, query: CursorQuery, signer: Signer, statement: Select[E] | None = None
     ) -> KeysetSlice[E]:
-        """Return one page by cursor: no total, and no row twice while others are added."""
-        column = column_of(self.entity, query.order.removeprefix("-"))
+        """Return one page by cursor: no total, and no row twice while others are added.
+
+        Raises ``TypeError`` when the column that it is sorted by may be null.
+        """
+        column = _keyset_column(self.entity, query.order.removeprefix("-"))
         descending = query.order.startswith("-")
         rows = self._filtered(statement, query.filters())
         if query.cursor is not None:
@@ -210,6 +224,20 @@ def _joins(entity: type[Entity]) -> bool:
     )
 
 
+def _keyset_column(entity: type[Entity], name: str) -> InstrumentedAttribute[Any]:
+    """Return what a page is sorted by: in its order every row has to be behind or before another.
+
+    Null is neither, and the databases disagree about where it is.
+    """
+    column = column_of(entity, name)
+    if entity.__table__.c[name].nullable:
+        raise TypeError(
+            f"{entity.__name__}.{name} may be null, and a page by cursor would leave out such rows:"
+            " make the column NOT NULL, or page by number"
+        )
+    return column
+
+
 def _after(
     column: InstrumentedAttribute[Any],
     key: InstrumentedAttribute[UUID],
@@ -219,9 +247,10 @@ def _after(
     descending: bool,
 ) -> ColumnElement[bool]:
     """Rows behind (value, id) in the order of the page."""
-    beyond = column < value if descending else column > value
+    last = literal(value, column.type)  # as a parameter: no `<` takes True or False themselves
+    beyond = column < last if descending else column > last
     tie = key < last_id if descending else key > last_id
-    return or_(beyond, and_(column == value, tie))
+    return or_(beyond, and_(column == last, tie))
 
 
 def _write_cursor(
