@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from functools import partial
 from uuid import uuid4
 
 import pytest
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 from sample_valkey import Valkey, until
 
 from newel import room_log
@@ -205,6 +207,68 @@ async def test_a_process_has_a_bound_for_all_rooms(monkeypatch: pytest.MonkeyPat
     assert (await log.read("/chat:499", after=0)).entries
     await log.renew("/chat:499")
     assert log._bytes == kept - 1000
+
+
+@pytest.mark.parametrize("first", ["said", "read"])
+async def test_a_room_whose_number_valkey_evicted_begins_anew(
+    valkey: Valkey, name: str, first: str
+) -> None:
+    async with redis_rooms_at(valkey.url) as log:
+        for _ in range(3):
+            before = await log.append(name, "old")
+        await log._link.client.delete(log._keys(name)[0])  # as under `maxmemory`
+        if first == "read":
+            assert (await log.read(name, after=0)).entries == []
+        after = await log.append(name, "new")
+        assert after == Position(after.epoch, 1)
+        assert after.epoch != before.epoch
+        assert await log.read(name, after=0) == Replay(after, [Entry(1, "new")])
+
+
+@pytest.mark.parametrize("damaged", [0, 1])
+async def test_what_fails_in_one_room_is_its_own_matter(
+    valkey: Valkey, name: str, damaged: int
+) -> None:
+    link = RedisLink(valkey.url, name="rooms", wait_seconds=5, retry_seconds=3600)
+    log = RedisRooms(link)
+    for call in (lambda: log.append(name, "new"), lambda: log.read(name, after=0)):
+        before = await log.append(name, "old")
+        key = log._keys(name)[damaged]
+        await link.client.delete(key)
+        await link.client.set(key, "what is neither a number nor a stream")
+        with pytest.raises(Unavailable):
+            await link.call("say", partial(link.client.hget, key, "epoch"))
+        assert await log.append(f"{name}:other", "a")  # Redis answers, whatever it says
+        async with listening(log) as ears:
+            await call()
+            await until(lambda: ears.heard)
+        assert (await log.read(name, after=0)).since(before) is None
+        assert await log.append(name, "more")
+    await link.close()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        ReadOnlyError("You can't write against a read only replica."),
+        OutOfMemoryError("command not allowed when used memory > 'maxmemory'."),
+        ResponseError("MISCONF Errors writing to disk"),
+    ],
+)
+async def test_what_valkey_answers_of_itself_is_its_absence(
+    valkey: Valkey, answer: ResponseError
+) -> None:
+    link = RedisLink(valkey.url, name="rooms", wait_seconds=5, retry_seconds=3600)
+
+    async def refused() -> None:
+        raise answer
+
+    await link.call("ping", link.client.ping)
+    with pytest.raises(Unavailable):
+        await link.call("say", refused)
+    with pytest.raises(Unavailable):  # at once, until it is tried again
+        await link.call("ping", link.client.ping)
+    await link.close()
 
 
 async def test_valkey_does_not_read_what_is_old(

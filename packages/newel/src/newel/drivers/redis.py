@@ -20,13 +20,13 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from newel.errors import ConfigurationError, Unavailable
 from newel.telemetry import traced
 
-__all__ = ["RedisLink"]
+__all__ = ["Misfit", "RedisLink"]
 
 T = TypeVar("T")
 
@@ -102,6 +102,10 @@ return {1, after - now}
 """
 
 
+class Misfit(Unavailable):
+    """A command does not fit what is stored under its keys; Redis itself is there."""
+
+
 class RedisLink:
     """The connections of one process to the server at ``url`` (``redis://``, ``rediss://``...).
 
@@ -158,7 +162,10 @@ class RedisLink:
         return script
 
     async def call(self, name: str, command: Callable[[], Awaitable[T]]) -> T:
-        """Run ``command`` in bounded time; raises ``Unavailable``, at once while Redis is away."""
+        """Run ``command`` in bounded time; raises ``Unavailable``, at once while Redis is away.
+
+        ``Misfit`` is one that only its keys are to blame for: the next call is made all the same.
+        """
         return await self._call(name, command)
 
     async def hear(
@@ -303,11 +310,21 @@ class RedisLink:
             async with asyncio.timeout(self._wait_seconds):
                 answer = await command()
         except _FAILURES as error:
+            if _is_misfit(error):
+                self._is_away = False
+                raise Misfit("Redis holds something else there.") from error
             self._is_away = True
             self._next_try = time.monotonic() + self._retry_seconds
             raise Unavailable("Redis does not answer.") from error
         self._is_away = False
         return answer
+
+
+def _is_misfit(error: Exception) -> bool:
+    """Tell an answer about these keys from one about the server: `READONLY`, `OOM`, `MISCONF`."""
+    if type(error) is not ResponseError:
+        return False
+    return error.status_code == "ERR" or str(error).startswith("WRONGTYPE ")
 
 
 async def _messages(channel: Any) -> AsyncGenerator[bytes | None]:

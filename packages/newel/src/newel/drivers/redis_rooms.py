@@ -8,10 +8,12 @@ sorted set of users and processes by when that ends, unless it is said again.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, Final, TypeVar
 
-from newel.drivers.redis import RedisLink
+import structlog
+
+from newel.drivers.redis import Misfit, RedisLink
 from newel.room_log import (
     HISTORY_MESSAGES,
     HISTORY_SECONDS,
@@ -24,15 +26,21 @@ from newel.room_log import (
 
 __all__ = ["RedisRooms"]
 
+T = TypeVar("T")
+
+_log = structlog.get_logger("newel.rooms")
+
 _ROOM_SECONDS: Final = 86_400
 
 # Keys: the room's number and name, its stream. Arguments: an epoch for a room that has none, the
 # message, who does not get it, how many are kept, seconds the stream and the number live, the
 # channel, the room. The time is kept, as an old message must not be read though the stream lives.
+# Where the number was evicted and the stream was not, XADD would refuse what begins with 1.
 _APPEND: Final = """
 local epoch = redis.call('HGET', KEYS[1], 'epoch')
 if not epoch then
   epoch = ARGV[1]
+  redis.call('DEL', KEYS[2])
   redis.call('HSET', KEYS[1], 'epoch', epoch)
 end
 local offset = redis.call('HINCRBY', KEYS[1], 'offset', 1)
@@ -50,6 +58,7 @@ _READ: Final = """
 local epoch = redis.call('HGET', KEYS[1], 'epoch')
 if not epoch then
   epoch = ARGV[1]
+  redis.call('DEL', KEYS[2])
   redis.call('HSET', KEYS[1], 'epoch', epoch, 'offset', 0)
 end
 redis.call('EXPIRE', KEYS[1], ARGV[4])
@@ -76,7 +85,7 @@ return found
 
 # Keys as above. Arguments: the new epoch, the channel, the room, seconds that the number lives.
 _RENEW: Final = """
-redis.call('DEL', KEYS[2])
+redis.call('DEL', KEYS[1], KEYS[2])
 redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'offset', 0)
 redis.call('EXPIRE', KEYS[1], ARGV[4])
 redis.call('PUBLISH', ARGV[2], table.concat({ARGV[3], ARGV[1], 0, '', ''}, '\\n'))
@@ -114,16 +123,16 @@ class RedisRooms:
         """See ``RoomLog``."""
         arguments = [secrets.token_hex(6), text, but, HISTORY_MESSAGES, int(HISTORY_SECONDS)]
         arguments += [_ROOM_SECONDS, self._channel, room]
-        epoch, offset = await self._link.call(
-            "say", lambda: self._append(keys=self._keys(room), args=arguments)
+        epoch, offset = await self._call(
+            "say", room, lambda: self._append(keys=self._keys(room), args=arguments)
         )
         return Position(epoch.decode(), offset)
 
     async def read(self, room: str, *, after: int) -> Replay:
         """See ``RoomLog``."""
         arguments = [secrets.token_hex(6), after, int(HISTORY_SECONDS), _ROOM_SECONDS, REPLAY_BYTES]
-        epoch, top, *found = await self._link.call(
-            "read room", lambda: self._read(keys=self._keys(room), args=arguments)
+        epoch, top, *found = await self._call(
+            "read room", room, lambda: self._read(keys=self._keys(room), args=arguments)
         )
         entries = [_entry(id, text, but) for id, text, but in reversed(found)]
         return Replay(Position(epoch.decode(), top), entries)
@@ -134,6 +143,18 @@ class RedisRooms:
         await self._link.call(
             "renew room", lambda: self._renew(keys=self._keys(room), args=arguments)
         )
+
+    async def _call(self, name: str, room: str, command: Callable[[], Awaitable[T]]) -> T:
+        """Run ``command``; a room that cannot be gone on with begins anew, and holds up no other.
+
+        What Redis holds of it is then not what was written: another program's, or a part.
+        """
+        try:
+            return await self._link.call(name, command)
+        except Misfit as error:
+            _log.warning("room_renewed", room=room, error=str(error.__cause__))
+            await self.renew(room)
+            return await self._link.call(name, command)
 
     async def listen(self, heard: Heard, *, lost: Callable[[], None]) -> None:
         """See ``RoomLog``."""
