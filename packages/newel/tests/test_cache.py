@@ -13,11 +13,13 @@ from fastapi import APIRouter, Depends, FastAPI, Request
 from pydantic import BaseModel, ConfigDict
 from sample_entities import Agent, Post, User
 from sample_valkey import Valkey, linked
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from newel.auth import public
 from newel.cache import Cache, Unit, cached
 from newel.cache_levels import LevelCache
+from newel.clock import utc_now
 from newel.db import CurrentWork, Database, Work
 from newel.errors import NotFound
 from newel.principal import ANYONE, Principal
@@ -96,6 +98,13 @@ async def add_post(database: Database, title: str = "first", *, owner: Principal
     async with database.write(owner) as work:
         post = await Posts(work).add(Post(owner_id=owner.user_id, title=title))
     return post.id
+
+
+def row_of(post: UUID, title: str) -> dict[str, Any]:
+    """Return what a statement inserts: the values that an entity is made with."""
+    now = utc_now()
+    times = {"created_at": now, "updated_at": now}
+    return {"id": post, "owner_id": ANN.user_id, "title": title, "version": 1, **times}
 
 
 async def count(database: Database, caller: Principal = ANN) -> int:
@@ -287,6 +296,30 @@ class TestCommits:
             assert await title(database, post) == "all"
         else:
             assert await count(database) == 0
+
+    async def test_an_insert_forgets_its_table_and_that_there_was_nothing(
+        self, database: Database
+    ) -> None:
+        wanted = uuid4()
+        await add_post(database)
+        assert await count(database) == 1
+        with pytest.raises(NotFound):
+            await title(database, wanted)
+        async with database.write(None) as work, work.as_system("import"):
+            await work.session.execute(insert(Post), [row_of(wanted, "there")])
+        assert (await count(database), await title(database, wanted)) == (2, "there")
+
+    async def test_an_insert_that_updates_instead_forgets_the_row(self, database: Database) -> None:
+        post = await add_post(database)
+        assert await title(database, post) == "first"
+        dialect = sqlite if database.is_sqlite else postgresql
+        row = dialect.insert(Post).values(row_of(post, "second"))
+        upsert = row.on_conflict_do_update(
+            index_elements=[Post.id], set_={"title": row.excluded.title}
+        )
+        async with database.write(None) as work, work.as_system("import"):
+            await work.session.execute(upsert)
+        assert await title(database, post) == "second"
 
     async def test_other_rows_stay(self, database: Database) -> None:
         first, second = await add_post(database), await add_post(database, "second")

@@ -17,7 +17,7 @@ from newel.scope import Scope, ScopedSession
 __all__ = ["READ_ONLY", "UNWATCHED", "ReadOnlyUnit", "UnitSession", "Writing"]
 
 UNWATCHED: Final[Mapping[str, bool]] = {"newel_unwatched": True}
-"""Execution options of an UPDATE or DELETE after which nothing need be forgotten."""
+"""Execution options of a statement after which nothing need be forgotten."""
 
 READ_ONLY: Final = (
     "a read unit cannot write: use POST, PUT, PATCH or DELETE, or `database.write(caller)`"
@@ -75,7 +75,8 @@ def _note_changed_entities(session: UnitSession, _context: UOWTransaction) -> No
 
 @event.listens_for(UnitSession, "do_orm_execute")
 def _note_changed_rows(state: ORMExecuteState) -> None:
-    if not (state.is_update or state.is_delete) or state.execution_options.get("newel_unwatched"):
+    writes = state.is_insert or state.is_update or state.is_delete
+    if not writes or state.execution_options.get("newel_unwatched"):
         return
     if (mapper := state.bind_mapper) is not None:
         cast("UnitSession", state.session).work.note_changed_rows(mapper.class_)
