@@ -9,11 +9,14 @@ from uuid import UUID, uuid4
 import pytest
 from sample_entities import Agent, Invoice, Memo, Pet, Post, Puppy, Run, Tag, User
 from sqlalchemy import (
+    DDL,
     Executable,
+    UnaryExpression,
     cast,
     column,
     delete,
     exists,
+    extract,
     func,
     insert,
     literal_column,
@@ -25,6 +28,8 @@ from sqlalchemy import (
 )
 from sqlalchemy import String as SqlString
 from sqlalchemy.orm import aliased, joinedload, selectinload
+from sqlalchemy.sql import quoted_name
+from sqlalchemy.sql.operators import custom_op
 from structlog.testing import capture_logs
 
 from newel import scope
@@ -378,6 +383,7 @@ async def test_removing_the_filter_shows_everything(
 
 
 HAND_MADE = table("agents", column("name"))
+DELETED = delete(Post).returning(Post.id).cte()
 
 ATTACKS: dict[str, Executable] = {
     "a table made by hand": select(HAND_MADE),
@@ -392,6 +398,36 @@ ATTACKS: dict[str, Executable] = {
     "an update that gives rows away": update(Agent).values(owner_id=uuid4()),
     "an update that gives rows to a tenant": update(Invoice).values({Invoice.tenant_id: uuid4()}),
     "an update that grants roles": update(User).values(roles=["admin"]),
+    "a hand-made table in capitals": select(table("AGENTS", column("name")).c.name),
+    "a quoted one": select(table(quoted_name("AGENTS", quote=True), column("name")).c.name),
+    "a prefix": select(Tag.label).prefix_with("(SELECT max(name) FROM agents),"),
+    "a suffix": select(Tag.label).suffix_with("UNION ALL SELECT name FROM Agents"),
+    "a prefix inside": select(select(Tag.label).prefix_with("agents.name,").subquery()),
+    "an operator": select(Tag.label).where(Tag.label.op("= (SELECT name FROM agents) OR 1 =")("1")),
+    "an operator before": select(
+        UnaryExpression(Tag.label, operator=custom_op("(SELECT max(name) FROM agents) || "))
+    ),
+    "a hint": select(Tag.label).with_hint(Tag, "JOIN agents ON true"),
+    "a hint of the statement": select(Tag.label).with_statement_hint("UNION SELECT 1 FROM agents"),
+    "a part of a time": select(extract("1 FROM agents", Tag.created_at)),
+    "many rows": insert(Tag).values([{"label": select(TABLE.c.name).scalar_subquery()}]),
+    "many rows by place": insert(Tag.__table__).values(
+        [(None, select(Agent.name).scalar_subquery())]
+    ),
+    "a statement of the schema": DDL("DELETE FROM agents"),
+    "a delete beside a select": select(Tag.label).add_cte(DELETED),
+    "a delete inside of a select": select(Tag.label).where(Tag.id.in_(select(DELETED.c.id))),
+    "an update beside a select of its entity": (
+        select(Post.title).add_cte(update(Post).values(title="taken").cte())
+    ),
+    "an update that copies": (
+        select(Tag.label).add_cte(
+            update(Tag).values(label=select(Agent.name).scalar_subquery()).cte()
+        )
+    ),
+    "an insert beside an update": (
+        update(Tag).values(label="x").add_cte(insert(Agent).values(name="planted").cte())
+    ),
 }
 
 
@@ -432,6 +468,8 @@ async def test_harmless_text_and_sub_queries_still_pass(database: Database, rows
         await work.session.execute(update(Tag).values(label=names))
         await work.session.execute(update(Agent).values(name=literal_column("name || '!'")))
         await work.session.execute(delete(Run).where(Run.agent_id.in_(select(Agent.id))))
+        await work.session.scalars(select(Agent.name.op("||")("?")).prefix_with("ALL"))
+        await work.session.execute(select(Agent.id, extract("year", Agent.created_at)))
     async with database.read(None) as work, work.as_system("look"):
         assert await work.session.scalar(select(Tag.label)) == "hers"
         found = (await work.session.scalars(select(Agent.name).order_by(Agent.name))).all()

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from sample_entities import Tag
-from sqlalchemy import func, select
+from sqlalchemy import Executable, delete, func, insert, select
 
 from newel.db import Database
 from newel.unit_session import ReadOnlyUnit
@@ -15,14 +13,23 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.parametrize(
-    "statement", [Tag.__table__.insert().values(label="x"), Tag.__table__.delete()]
+    "statement",
+    [
+        insert(Tag).values(label="x"),
+        delete(Tag),
+        select(Tag.label).add_cte(delete(Tag).cte()),
+        select(Tag.label).where(Tag.id.in_(select(delete(Tag).returning(Tag.id).cte()))),
+    ],
 )
 async def test_a_read_unit_refuses_statements_that_write(
-    database: Database, statement: Any
+    database: Database, statement: Executable
 ) -> None:
     async with database.read(None) as work:
         with pytest.raises(ReadOnlyUnit, match="POST"):
             await work.session.execute(statement)
+        async with work.as_system("it writes no more than others"):
+            with pytest.raises(ReadOnlyUnit, match="POST"):
+                await work.session.execute(statement)
 
 
 async def test_a_read_unit_refuses_to_flush(database: Database) -> None:

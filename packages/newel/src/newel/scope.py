@@ -15,16 +15,20 @@ from functools import cache
 from typing import Any, Final, cast
 
 from sqlalchemy import (
+    BinaryExpression,
     Column,
     ColumnClause,
     ColumnElement,
     Connection,
     Delete,
+    Extract,
     Select,
     Table,
     TableClause,
     TextClause,
+    UnaryExpression,
     Update,
+    UpdateBase,
     event,
 )
 from sqlalchemy.exc import InvalidRequestError
@@ -38,7 +42,10 @@ from sqlalchemy.orm import (
 )
 from sqlalchemy.orm.util import LoaderCriteriaOption
 from sqlalchemy.sql import visitors
-from sqlalchemy.sql.elements import ClauseElement
+from sqlalchemy.sql.ddl import ExecutableDDLElement
+from sqlalchemy.sql.elements import ClauseElement, ExpressionClauseList
+from sqlalchemy.sql.operators import custom_op
+from sqlalchemy.sql.selectable import HasHints, HasPrefixes
 
 from newel.entity import Entity, SoftDeleted
 from newel.errors import Forbidden
@@ -51,6 +58,8 @@ __all__ = [
     "ScopedSession",
     "SystemScope",
     "UnscopedQuery",
+    "changes_inside",
+    "is_scoped",
     "refuse_foreign",
     "visible",
 ]
@@ -150,10 +159,15 @@ SCOPED: Final[Mapping[str, object]] = {"newel_scoped": object()}
 """Execution options of a statement that has its predicates already, from ``visible``."""
 
 
+def is_scoped(state: ORMExecuteState) -> bool:
+    """Tell whether a statement is run with ``SCOPED``: what it loads besides inherits that."""
+    is_marked = state.execution_options.get("newel_scoped") is SCOPED["newel_scoped"]
+    return is_marked and not state.is_relationship_load
+
+
 @event.listens_for(ScopedSession, "do_orm_execute")
 def _filter(state: ORMExecuteState) -> None:
-    is_scoped = state.execution_options.get("newel_scoped") is SCOPED["newel_scoped"]
-    if is_scoped and not state.is_relationship_load:  # what it loads besides inherits its options
+    if is_scoped(state):
         return
     scope = cast("ScopedSession", state.session).scope
     options = [] if state.execution_options.get("include_deleted") else list(_live_rows())
@@ -188,16 +202,19 @@ def refuse_foreign(entity: Entity, scope: Scope | None) -> None:
 def _refuse_unguardable(state: ORMExecuteState, scope: Scope | None) -> None:
     """Raise for what loader criteria do not reach: text, INSERT, tables without their entity."""
     statement = cast("ClauseElement", state.statement)  # every Executable of a session is one
-    if isinstance(statement, TextClause | FromStatement):
+    if isinstance(statement, TextClause | FromStatement | ExecutableDDLElement):
         raise UnscopedQuery(
             "raw SQL cannot be scoped: wrap it in `async with work.as_system('why'):`"
         )
-    guarded = _guarded_tables()
-    if scope is None and (names := _all_tables(statement) & guarded):
-        raise UnscopedQuery(_no_scope(min(names)))
-    if state.is_insert and (names := _all_tables(statement) & guarded):
-        raise UnscopedQuery(f"INSERT into {min(names)} cannot be scoped: add entities instead")
-    if names := (_bare_tables(statement) | _named_in_text(statement, guarded)) & guarded:
+    guarded, parts = _guarded_tables(), tuple(_inside(statement))
+    used = _names(parts) & guarded
+    if scope is None and used:
+        raise UnscopedQuery(_no_scope(min(used)))
+    if state.is_insert and used:
+        raise UnscopedQuery(f"INSERT into {min(used)} cannot be scoped: add entities instead")
+    if names := {name for part in _changes(parts[1:]) for name in _all_tables(part)} & guarded:
+        raise UnscopedQuery(f"{min(names)} is in a statement that changes inside of another")
+    if names := (_bare_tables(statement, parts) & guarded) | _named_in_text(parts, guarded):
         raise UnscopedQuery(
             f"the table {min(names)} is used without its entity and cannot be scoped: "
             "write the statement with the mapped class"
@@ -245,50 +262,99 @@ def _tables_beside_selects(element: ClauseElement) -> set[str]:
     return found
 
 
-def _named_in_text(statement: ClauseElement, guarded: AbstractSet[str]) -> set[str]:
+def changes_inside(statement: ClauseElement) -> bool:
+    """Tell whether an INSERT, UPDATE or DELETE is part of a statement, as PostgreSQL's CTEs are."""
+    return any(True for part in _changes(_inside(statement)) if part is not statement)
+
+
+def _changes(parts: Iterable[ClauseElement]) -> Iterator[UpdateBase]:
+    return (part for part in parts if isinstance(part, UpdateBase))
+
+
+def _named_in_text(parts: Iterable[ClauseElement], guarded: AbstractSet[str]) -> set[str]:
     """Return the guarded tables that a piece of text, or a table made by hand, names."""
-    found: set[str] = set()
-    for part in _inside(statement):
-        if isinstance(part, TableClause) and not isinstance(part, Table):
-            found.add(part.name)
-        elif isinstance(part, TextClause):
-            found.update(_WORD.findall(part.text.lower()))
-        elif isinstance(part, ColumnClause) and part.is_literal:
-            found.update(_WORD.findall(part.name.lower()))
-    return {name for name in guarded if name.lower() in found or name in found}
+    found = {word for part in parts for text in _texts(part) for word in _WORD.findall(text)}
+    return {name for name in guarded if name.lower() in found} if found else set()
+
+
+def _texts(part: ClauseElement) -> Iterator[str]:
+    """Yield what goes into the statement as it is, in small letters."""
+    if isinstance(part, TextClause):
+        yield part.text.lower()
+    elif isinstance(part, TableClause):
+        if not isinstance(part, Table):
+            yield str.lower(part.name)  # a quoted name keeps its letters otherwise
+    elif isinstance(part, ColumnClause):
+        if part.is_literal:
+            yield str.lower(part.name)
+    elif isinstance(part, BinaryExpression | UnaryExpression | ExpressionClauseList):
+        ways = (part.operator, part.modifier if isinstance(part, UnaryExpression) else None)
+        yield from (way.opstring.lower() for way in ways if isinstance(way, custom_op))
+    elif isinstance(part, Extract):
+        yield part.field.lower()
+    elif isinstance(part, HasHints | UpdateBase):
+        kept: Mapping[str, Any] = vars(part)
+        yield from (hint.lower() for hint in kept.get("_hints", {}).values())
+        yield from (hint.lower() for _, hint in kept.get("_statement_hints", ()))
 
 
 def _inside(element: ClauseElement) -> Iterator[ClauseElement]:
+    """Yield an element and all that it is made of."""
     for part in visitors.iterate(element):
         if isinstance(part, ClauseElement):
             yield part
+            if isinstance(part, HasPrefixes):
+                for left_out in _left_out(part):
+                    yield from _inside(left_out)
+
+
+def _left_out(part: HasPrefixes) -> Iterator[ClauseElement]:
+    """Yield what SQLAlchemy's own walk passes by: pieces of text, and rows of an INSERT.
+
+    It has no accessor for them; tests/test_scope.py fails when a release renames them.
+    """
+    kept: Mapping[str, Any] = vars(part)
+    yield from (piece for piece, _ in (*kept.get("_prefixes", ()), *kept.get("_suffixes", ())))
+    rows: list[Any] = [row for given in kept.get("_multi_values", ()) for row in given]
+    for row in rows:
+        for value in row.values() if hasattr(row, "values") else row:
+            clause = value.__clause_element__() if hasattr(value, "__clause_element__") else value
+            if isinstance(clause, ClauseElement):
+                yield clause
+
+
+def _names(parts: Iterable[ClauseElement], *, mapped: bool | None = None) -> set[str]:
+    """Return the tables of ``parts`` that are used with their entity, or without; ``None``: all."""
+    names: set[str] = set()
+    for part in parts:
+        if isinstance(part, Table | Column):
+            used = cast("Table | Column[Any]", part)
+            names.update(_sources(used) if mapped in {None, _is_mapped(used)} else ())
+    return names
 
 
 def _all_tables(statement: ClauseElement) -> set[str]:
-    return _tables(statement, mapped=True) | _tables(statement, mapped=False)
+    return _names(_inside(statement))
 
 
-def _bare_tables(statement: ClauseElement) -> set[str]:
+def _bare_tables(statement: ClauseElement, parts: Sequence[ClauseElement]) -> set[str]:
     """Return the tables that a statement, or a statement inside it, reads without their mapping."""
     if not _has_mapping(statement):
-        return _all_tables(statement)
-    everywhere = _tables(statement, mapped=True)
+        return _names(parts)
     bare: set[str] = set()
-    for part in _selects(statement):
-        if not _has_mapping(part):
-            bare |= _all_tables(part)
+    for part in parts:
+        if not isinstance(part, Select):
             continue
-        direct = list(_direct_parts(part))
+        select = cast("Select[Any]", part)
+        if not _has_mapping(select):
+            bare |= _all_tables(select)
+            continue
+        direct = list(_direct_parts(select))
         bare |= _union(direct, mapped=False) - _union(direct, mapped=True)
-        if part.whereclause is not None:
-            bare |= _tables(part.whereclause, mapped=False) - everywhere
+        where = select.whereclause
+        if where is not None and (names := _tables(where, mapped=False)):
+            bare |= names - _names(parts, mapped=True)
     return bare
-
-
-def _selects(statement: ClauseElement) -> Iterator[Select[Any]]:
-    for part in visitors.iterate(statement):
-        if isinstance(part, Select):
-            yield cast("Select[Any]", part)
 
 
 def _direct_parts(select: Select[Any]) -> Iterator[ClauseElement]:
@@ -323,12 +389,7 @@ def _tables(element: ClauseElement, *, mapped: bool) -> set[str]:
     """Return the tables under ``element`` that are used with (or without) their entity."""
     if _is_mapped(element) and not mapped:
         return set()  # an alias of an entity wraps the bare table
-    names: set[str] = set()
-    for part in visitors.iterate(element):
-        if isinstance(part, Table | Column):
-            used = cast("Table | Column[Any]", part)
-            names.update(_sources(used) if _is_mapped(used) == mapped else ())
-    return names
+    return _names(_inside(element), mapped=mapped)
 
 
 def _sources(part: Table | Column[Any]) -> Iterator[str]:

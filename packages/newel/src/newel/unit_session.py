@@ -10,9 +10,10 @@ from typing import Any, Final, Protocol, cast
 
 from sqlalchemy import event
 from sqlalchemy.orm import ORMExecuteState, UOWTransaction
+from sqlalchemy.sql.elements import ClauseElement
 
 from newel.entity import Entity
-from newel.scope import Scope, ScopedSession
+from newel.scope import Scope, ScopedSession, changes_inside, is_scoped
 
 __all__ = ["READ_ONLY", "UNWATCHED", "ReadOnlyUnit", "UnitSession", "Writing"]
 
@@ -56,9 +57,14 @@ class UnitSession(ScopedSession):
 
 @event.listens_for(UnitSession, "do_orm_execute")
 def _refuse_to_write(state: ORMExecuteState) -> None:
-    session = cast("UnitSession", state.session)
-    if session.work.read_only and (state.is_insert or state.is_update or state.is_delete):
+    if cast("UnitSession", state.session).work.read_only and _changes(state):
         raise ReadOnlyUnit(READ_ONLY)
+
+
+def _changes(state: ORMExecuteState) -> bool:
+    if state.is_insert or state.is_update or state.is_delete:
+        return True
+    return not is_scoped(state) and changes_inside(cast("ClauseElement", state.statement))
 
 
 @event.listens_for(UnitSession, "before_flush")
