@@ -37,7 +37,7 @@ from newel.ports import secrets_of
 from newel.project import Project
 from newel.revisions import ensure_current
 from newel.settings import Settings
-from newel.workers import READY, Workers, inherited
+from newel.workers import READY, Workers, hear_hangup, inherited
 
 __all__ = ["Server", "run", "serve", "work", "worker"]
 
@@ -54,6 +54,9 @@ _LAST_ANSWERS_SECONDS: Final = 1.0
 _JOBS_SECONDS: Final = 40.0
 """How long a process may take at its end besides: jobs have 25 seconds."""
 
+_NOTHING_TO_REPLACE: Final = (
+    "restart it for new code or settings; newel serve --workers 2 replaces its processes on SIGHUP"
+)
 _log = structlog.get_logger("newel.serve")
 
 
@@ -210,6 +213,14 @@ async def _run_workers(app: FastAPI, *, host: str, port: int, drain_seconds: flo
         return await workers.run(on_ready=partial(_say_where, app, listener))
 
 
+def _say_why_not(channel: int | None = None) -> None:
+    """Tell who sent SIGHUP to one process that it is none to replace."""
+    if channel is None:
+        _log.warning("nothing_to_replace", fix=_NOTHING_TO_REPLACE)
+    else:
+        _log.info("hangup_left_to_parent", parent=os.getppid())
+
+
 def _config(app: FastAPI) -> ConnectionConfig:
     settings: Settings = app.state.settings
     return ConnectionConfig(
@@ -249,6 +260,7 @@ def serve(
         running = _run_workers(app, host=host, port=port, drain_seconds=drain_seconds)
         raise typer.Exit(asyncio.run(running))
     with asyncio.Runner(loop_factory=_config(app).get_loop_factory()) as runner:
+        hear_hangup(runner.get_loop(), partial(_say_why_not, channel))
         if channel is None:
             runner.run(run(app, host=host, port=port, drain_seconds=drain_seconds))
         else:
@@ -284,4 +296,5 @@ def worker() -> None:
     """Run the service's jobs, without serving, until SIGTERM or Ctrl-C."""
     app = Project.find().load_app()
     with asyncio.Runner(loop_factory=_config(app).get_loop_factory()) as runner:
+        hear_hangup(runner.get_loop(), _say_why_not)
         runner.run(work(app))

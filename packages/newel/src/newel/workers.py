@@ -19,7 +19,7 @@ from typing import Final
 
 import structlog
 
-__all__ = ["READY", "RETIRE", "Workers", "inherited"]
+__all__ = ["READY", "RETIRE", "Workers", "hear_hangup", "inherited"]
 
 READY: Final = b"1"
 """What a process says when it serves."""
@@ -47,12 +47,36 @@ def inherited(channel: int) -> tuple[socket.socket, socket.socket]:
     return end, listener
 
 
+def hear_hangup(loop: asyncio.AbstractEventLoop, told: Callable[[], object]) -> None:
+    """Call ``told`` at each SIGHUP, but stop when it says that this process lost its terminal.
+
+    Unless the process was started to outlive it (``nohup``).
+    """
+    has_terminal = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and _is_at_terminal()
+
+    def hear() -> None:
+        if has_terminal and not _is_at_terminal():
+            signal.raise_signal(signal.SIGTERM)
+        else:
+            told()
+
+    loop.add_signal_handler(signal.SIGHUP, hear)
+
+
+def _is_at_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
 class Workers:
     """``count`` processes that serve on ``listener``; ``command`` gets the channel's number.
 
     A process that dies is started again, after a pause that grows while it dies soon. SIGHUP
-    replaces them one by one, each when its successor serves. SIGTERM and Ctrl-C stop all; who is
-    there ``stop_seconds`` later is killed.
+    replaces them one by one, each when its successor serves. SIGTERM, Ctrl-C and the end of the
+    terminal stop all; who is there ``stop_seconds`` later is killed.
     """
 
     def __init__(
@@ -76,7 +100,7 @@ class Workers:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop, number)
-        loop.add_signal_handler(signal.SIGHUP, self._restarting.set)
+        hear_hangup(loop, self._restarting.set)
         self._places = [_Place(self._command, self._listener) for _ in range(self._count)]
         first, *others = self._places
         if not await first.start() or self._stopping.is_set():  # it has said why, or we are told
