@@ -1,15 +1,16 @@
 """The documentation cannot rot: examples run, links lead somewhere, nothing is left out.
 
-conftest.py collects the examples of a page; each page runs in an interpreter of its own, because
+conftest.py collects the examples of a page; each page runs in a process of its own (pages.py), as
 two pages may define the same table, and nothing but the page's own words may make it work.
 """
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
@@ -179,17 +180,38 @@ def test_the_changelog_knows_the_present_version() -> None:
     assert not released or released[0] == newel.__version__
 
 
-def run_examples(root: Path, page: Path) -> subprocess.CompletedProcess[str]:
-    # The plugins that are not asked for take four times as long to load as a page to run.
-    plugins = ["-p", "no:cacheprovider", "-p", "pytest_timeout"]
-    return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", *plugins, str(page)],
-        cwd=root,
-        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+class Examples:
+    """Runs the examples of pages, each page in a process of its own."""
+
+    def __init__(self, logs: Path) -> None:
+        self._log = logs / "log"
+        self._process = subprocess.Popen(
+            [sys.executable, Path(__file__).with_name("pages.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+            text=True,
+        )
+
+    def run(self, root: Path, page: Path) -> tuple[int, str]:
+        """Return pytest's exit code and what it printed."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._log.write_text("")
+        request = {"root": str(root), "page": str(page), "log": str(self._log)}
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline()), self._log.read_text()
+
+    def end(self) -> None:
+        self._process.communicate("")
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> Generator[Examples]:
+    started = Examples(tmp_path_factory.mktemp("pages"))
+    yield started
+    started.end()
 
 
 def has_examples(page: Path) -> bool:
@@ -199,13 +221,15 @@ def has_examples(page: Path) -> bool:
 @pytest.mark.parametrize(
     "page", [str(page.relative_to(ROOT)) for page in pages(ROOT) if has_examples(page)]
 )
-def test_the_examples_run(page: str) -> None:
-    done = run_examples(ROOT, ROOT / page)
-    if done.returncode:
-        pytest.fail(done.stdout, pytrace=False)
+def test_the_examples_run(examples: Examples, page: str) -> None:
+    code, said = examples.run(ROOT, ROOT / page)
+    if code:
+        pytest.fail(said, pytrace=False)
 
 
-def test_the_examples_of_a_page_are_one_program_in_a_directory_of_its_own(book: Path) -> None:
+def test_the_examples_of_a_page_are_one_program_in_a_directory_of_its_own(
+    book: Path, examples: Examples
+) -> None:
     shutil.copy(ROOT / "conftest.py", book)
     (book / "docs/ids.md").write_text(
         "# Ids\n\n```python\nfrom pathlib import Path\nPath('left').touch()\n```\n"
@@ -215,19 +239,19 @@ def test_the_examples_of_a_page_are_one_program_in_a_directory_of_its_own(book: 
         "# Why\n\n```python\nimport os\nassert os.listdir() == []\n"
         "assert 'Path' not in globals()\n```\n"
     )
-    done = run_examples(book, book / "docs")
+    _, said = examples.run(book, book / "docs")
 
-    assert "3 passed" in done.stdout, done.stdout
+    assert "3 passed" in said
     assert not (book / "left").exists()
 
 
 @pytest.mark.parametrize("page", ["docs/ids.md", "README.md"])
-def test_an_example_that_fails_is_seen(book: Path, page: str) -> None:
+def test_an_example_that_fails_is_seen(book: Path, examples: Examples, page: str) -> None:
     shutil.copy(ROOT / "conftest.py", book)
     (book / page).write_text("# Page\n\n```python\nassert 1 == 2\n```\n")
 
-    done = run_examples(book, book / page)
+    code, said = examples.run(book, book / page)
 
     assert has_examples(book / page)
-    assert done.returncode == 1
-    assert "1 failed" in done.stdout
+    assert code == 1
+    assert "1 failed" in said
