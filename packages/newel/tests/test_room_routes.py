@@ -17,7 +17,7 @@ from sample_valkey import until
 from structlog.typing import EventDict
 from websockets.exceptions import InvalidStatus
 
-from newel import room_routes, rooms
+from newel import room_routes, room_tickets, rooms
 from newel.limits import MemoryLimiter, Rate
 from newel.principal import Principal
 
@@ -82,7 +82,7 @@ class TestWhoComesIn:
     async def test_a_ticket_ends(
         self, server: Served, token: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(room_routes, "TICKET_SECONDS", -1)
+        monkeypatch.setattr(room_tickets, "TICKET_SECONDS", -1)
         query = f"?ticket={await server.ticket(token)}"
         async with connected(server, query=query) as client:
             assert await client.closed() == 4401

@@ -10,8 +10,6 @@ lasts, so that nobody hears a room long after log-out.
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
 import json
 import time
 from collections.abc import AsyncGenerator
@@ -22,10 +20,9 @@ import structlog
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, WebSocket
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, Field, ValidationError
-from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocketDisconnect
 
-from newel import room_client
+from newel import room_client, room_tickets
 from newel.auth import (
     LOGGED_IN,
     Authenticator,
@@ -45,38 +42,28 @@ from newel.errors import (
     Unauthorized,
     Unavailable,
 )
-from newel.limits import Limiter, Rate
 from newel.modules import Module
 from newel.principal import Principal
 from newel.room_connections import Allowance, Closed, RoomConnection, RoomQueue
 from newel.room_delivery import MAX_MESSAGE_BYTES, Rooms
 from newel.room_log import Position
+from newel.room_tickets import RoomTickets
 from newel.rooms import RoomKinds
-from newel.tokens import KeyRing, Sealer
 
-__all__ = ["RoomMembers", "RoomTicket", "module"]
+__all__ = ["RoomMembers", "module"]
 
-TICKET_SECONDS: Final = 30
 _AUTH_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 4.0
 _HANDLER_SECONDS: Final = 30.0
 _IDLE_SECONDS: Final = 1.0
 _MAX_ROOMS: Final = 100
 _MAX_NAMED: Final = 1000
-_ONCE: Final = Rate(1, 2.0 * TICKET_SECONDS)
 
 _log = structlog.get_logger("newel.rooms")
 _router: Final = APIRouter(prefix="/rooms", tags=["rooms"])
 
 RoomName = Annotated[str, Path(max_length=128)]
 Caller = Annotated[Principal, requires()]
-
-
-class RoomTicket(BaseModel):
-    """What opens one websocket: ``/rooms/ws?ticket=...``."""
-
-    ticket: str
-    expires_in_seconds: int
 
 
 class RoomMembers(BaseModel):
@@ -98,47 +85,6 @@ class _ClientMessage(BaseModel):
     room: Annotated[str, Field(max_length=128)] = ""
     data: dict[str, Any] = Field(default_factory=dict[str, Any])
     id: Annotated[str, Field(max_length=64)] | None = None
-
-
-# ------------------------------------------------------------------------------------- tickets
-
-
-class _Tickets:
-    """Access tokens, encrypted, for 30 seconds and one use.
-
-    That it was used is counted by the limiter: in Redis when there is one, for all processes.
-    """
-
-    def __init__(self, connection: HTTPConnection) -> None:
-        keys: KeyRing = connection.app.state.keys
-        self._sealer = Sealer(keys, "ws-ticket")
-        self._limiter: Limiter = connection.app.state.limiter
-        self._clock = connection.app.state.clock
-
-    def issue(self, token: str) -> str:
-        ends = self._clock.now().timestamp() + TICKET_SECONDS
-        sealed = self._sealer.seal(json.dumps([token, ends]).encode(), context=b"room")
-        return base64.urlsafe_b64encode(sealed).decode()
-
-    async def redeem(self, ticket: str) -> str:
-        """Return the token; raises ``Unauthorized``."""
-        try:
-            opened = self._sealer.open(base64.urlsafe_b64decode(ticket), context=b"room")
-        except ValueError:
-            raise Unauthorized("The ticket is not valid.") from None
-        token, ends = json.loads(opened)
-        used = await self._limiter.hit(f"ticket:{hashlib.sha256(opened).hexdigest()}", _ONCE)
-        if not used.allowed or self._clock.now().timestamp() >= ends:
-            raise Unauthorized("The ticket was used, or is too old.")
-        return token
-
-
-@_router.post("/tickets", status_code=201, response_model=RoomTicket, summary="Get a ticket")
-async def create_room_ticket(request: Request, token: OfferedToken, _caller: Caller) -> RoomTicket:
-    """Give out what opens one websocket within 30 seconds."""
-    return RoomTicket(
-        ticket=_Tickets(request).issue(token or ""), expires_in_seconds=TICKET_SECONDS
-    )
 
 
 # ----------------------------------------------------------------------------------- websockets
@@ -196,7 +142,7 @@ async def _identify(
     authenticator: Authenticator = socket.app.state.authenticator
     try:
         if ticket is not None:
-            token = await _Tickets(socket).redeem(ticket)
+            token = await RoomTickets(socket.app).redeem(ticket)
         elif token is None:
             token = await _first_message(socket)
         caller = await authenticator.authenticate(token)
@@ -495,5 +441,5 @@ def _position(last_event_id: str | None) -> Position | None:
 
 def module() -> Module:
     """Return the module with the routes of rooms."""
-    routers = [_router, room_client.router()]
+    routers = [room_tickets.router(), _router, room_client.router()]
     return Module("rooms", description="What is said, as it is said", routers=routers)
