@@ -37,9 +37,7 @@ LIBRARIES = """
 import fastapi, sqlalchemy.ext.asyncio, structlog, jwt, pydantic_settings, time
 print(time.process_time())
 """
-IMPORTS = (
-    15  # what a service costs at most, its tests and all: so many times what importing these does
-)
+IMPORTS = 15  # what a service costs at most, tests and all, as a multiple of that
 
 Service = Callable[[str, str], Any]
 every_service = pytest.mark.parametrize("name", SENTENCES)
