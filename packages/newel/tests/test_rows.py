@@ -10,11 +10,10 @@ from typing import Any, cast
 from uuid import uuid4
 
 import pytest
-from sample_entities import Agent, Board, Measure, Post, Tag, User
-from sqlalchemy import JSON, Computed, Integer, String, event, func, inspect, null, select, text
+from sample_entities import Agent, Measure, Post, Tag, User
+from sqlalchemy import JSON, String, event, func, inspect, null, select, text
 from sqlalchemy.exc import InvalidRequestError, PendingRollbackError
-from sqlalchemy.ext.mutable import MutableDict
-from sqlalchemy.orm import Mapped, column_property, composite, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.orm.attributes import set_committed_value
 
 from newel.db import Database, Work
@@ -23,8 +22,8 @@ from newel.errors import Duplicate, Forbidden, NotFound, StaleVersion
 from newel.events import Event, OutboxEvent
 from newel.principal import Principal
 from newel.repository import Repository
-from newel.rows import is_plain
 from newel.scope import UnscopedQuery
+from newel.shapes import is_plain
 from newel.unit_session import UnitSession
 
 pytestmark = pytest.mark.anyio
@@ -561,85 +560,6 @@ async def test_many_entities_are_the_sessions(database: Database, ann: Principal
     assert len(await labels(database)) == 60
 
 
-# ------------------------------------------------------------------ what is not plain
-
-
-def test_columns_of_one_table_are_plain() -> None:
-    assert is_plain(Seal)
-    assert is_plain(Tag)
-
-
-class Deferred(Entity):
-    __tablename__ = "rows_deferred"
-    body: Mapped[str] = mapped_column(String(8), deferred=True)
-
-
-class Renamed(Entity):
-    __tablename__ = "rows_renamed"
-    body: Mapped[str] = mapped_column("text", String(8))
-
-
-class Expressed(Entity):
-    __tablename__ = "rows_expressed"
-    body: Mapped[str] = mapped_column(String(8))
-
-
-Expressed.size = column_property(func.length(Expressed.body))  # pyright: ignore[reportAttributeAccessIssue] - how SQLAlchemy adds one
-
-
-class Generated(Entity):
-    __tablename__ = "rows_generated"
-    a: Mapped[int]
-    b: Mapped[int] = mapped_column(Integer, Computed("a + 1"), init=False)
-
-
-class Drawn(Entity):
-    __tablename__ = "rows_drawn"
-    a: Mapped[int] = mapped_column(insert_default=func.random(), init=False)
-
-
-class Touched(Entity):
-    __tablename__ = "rows_touched"
-    a: Mapped[int] = mapped_column(onupdate=text("1"))
-
-
-class Parent(Entity):
-    __tablename__ = "rows_parents"
-    kind: Mapped[str] = mapped_column(String(8), init=False)
-    __mapper_args__ = {"polymorphic_on": kind, "polymorphic_identity": "parent"}  # noqa: RUF012 - as SQLAlchemy wants it
-
-
-class Child(Parent):
-    __mapper_args__ = {"polymorphic_identity": "child"}  # noqa: RUF012 - as above
-
-
-@dataclass
-class Point:
-    x: int
-    y: int
-
-
-class Composed(Entity):
-    __tablename__ = "rows_composed"
-    point: Mapped[Point] = composite(mapped_column("x"), mapped_column("y"))
-
-
-class Mutable(Entity):
-    __tablename__ = "rows_mutable"
-    bag: Mapped[dict[str, Any]] = mapped_column(MutableDict.as_mutable(JSON()))
-
-
-@pytest.mark.parametrize(
-    "kind",
-    [
-        *(Agent, Board, Stamp, Deferred, Renamed, Expressed, Generated, Drawn, Touched),
-        *(Parent, Child, Composed, Mutable, OutboxEvent),
-    ],
-)
-def test_what_a_session_has_to_do_more_for_is_not_plain(kind: type[Entity]) -> None:
-    assert not is_plain(kind)
-
-
 async def test_what_the_database_makes_is_there_after_the_insert(database: Database) -> None:
     async with database.write(None) as work:
         stamp = await Stamps(work).add(Stamp(label="a"))
@@ -691,9 +611,7 @@ async def test_a_unit_that_only_reads_has_no_rows_of_its_own(database: Database)
 
 
 def test_the_names_of_sqlalchemy_that_are_not_public_are_still_there() -> None:
-    """``rows`` asks for defaults of the class, and takes an entity's values for its row's."""
-    mapper: Any = inspect(Seal)
-    assert mapper._insert_orm_defaults[mapper.local_table] == []
+    """``rows`` takes an entity's values for its row's."""
     state: Any = inspect(Seal(label="a", owner_id=uuid4()))
     assert callable(state._commit_all)
     assert cast("Any", UnitSession())._flushing is False

@@ -35,8 +35,9 @@ from newel.pool import FairPool, watch
 from newel.principal import Principal
 from newel.room_delivery import Rooms, Spoken
 from newel.room_log import Position
-from newel.rows import Listeners, Rows, is_plain
+from newel.rows import Listeners, Rows
 from newel.scope import OVER, SCOPED, Scope, SystemScope
+from newel.shapes import is_plain
 from newel.statements import Statements
 from newel.telemetry import traced
 from newel.unit_session import READ_ONLY, ReadOnlyUnit, UnitSession

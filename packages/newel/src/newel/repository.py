@@ -40,8 +40,9 @@ from newel.entity import Entity, SoftDeleted
 from newel.errors import BadRequest, Forbidden, NotFound, StaleVersion
 from newel.pages import CursorQuery, KeysetSlice, PageQuery, Slice
 from newel.reading import Reader, column_of, order_by
-from newel.rows import Rows, column_names
+from newel.rows import Rows
 from newel.scope import SCOPED, refuse_foreign
+from newel.shapes import column_names
 from newel.tokens import Signer
 
 __all__ = ["Repository"]

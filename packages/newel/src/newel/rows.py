@@ -10,35 +10,24 @@ then on it does everything. What is not plain, or was changed by hand, is the se
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from functools import cache, partial
+from functools import partial
 from types import NoneType
 from typing import Any, Final, TypeVar, cast
 from uuid import UUID
 
 from sqlalchemy import (
-    Column,
     Connection,
     CursorResult,
     Engine,
     Executable,
-    Insert,
     Row,
     Select,
-    Table,
-    Update,
-    bindparam,
     event,
-    insert,
-    inspect,
-    update,
 )
 from sqlalchemy.exc import InvalidRequestError, PendingRollbackError
 from sqlalchemy.orm import (
-    ColumnProperty,
     InstanceState,
-    Mapper,
     Session,
     SessionTransaction,
     make_transient,
@@ -51,14 +40,13 @@ from sqlalchemy.util import greenlet_spawn
 from newel.entity import Entity
 from newel.outbox import Write, record
 from newel.scope import OVER
+from newel.shapes import ID, SEEN, Shape, shape_of
 
-__all__ = ["Listeners", "Rows", "column_names", "is_plain"]
+__all__ = ["Listeners", "Rows"]
 
 _MOST: Final = 50
 """With more entities than these a session is faster: it knows by itself which were changed."""
 
-_MAPPER_EVENTS: Final = ("before_insert", "after_insert", "before_update", "after_update")
-_INSTANCE_EVENTS: Final = ("load", "refresh", "refresh_flush")
 _SESSION_EVENTS: Final = (
     *("after_attach", "after_begin", "after_bulk_delete", "after_bulk_update", "after_commit"),
     *("after_flush", "after_flush_postexec", "after_rollback", "after_soft_rollback"),
@@ -77,20 +65,6 @@ _VALUES: Final = frozenset({str, int, bool, float, NoneType, UUID, datetime, dic
 E = TypeVar("E", bound=Entity)
 T = TypeVar("T")
 _Identity = tuple[type[Entity], UUID]
-
-
-@dataclass(frozen=True, slots=True)
-class _Shape:
-    """What is known of a plain entity: its columns, and its statements."""
-
-    mapper: Mapper[Any]
-    names: tuple[str, ...]
-    defaulted: frozenset[str]
-    """Columns that have a default of their own."""
-    particular: frozenset[str]
-    """Columns for which None is something else than NULL: their default, or the null of JSON."""
-    insert: Insert
-    update: Update
 
 
 class Rows:
@@ -276,7 +250,7 @@ class Rows:
             raise InvalidRequestError("a unit of work does one thing at a time: await each call")
 
     def _insert(self, entity: Entity, values: Mapping[str, Any]) -> None:
-        done = self._execute(_shape_of(type(entity)).insert, values)
+        done = self._execute(shape_of(type(entity)).insert, values)
         for name, value in _sent(done.last_inserted_params()).items():
             if name not in entity.__dict__ or entity.__dict__[name] is not value:
                 set_committed_value(entity, name, value)
@@ -286,12 +260,12 @@ class Rows:
 
     def _update(self, entity: Entity, values: Mapping[str, Any]) -> None:
         if values:
-            done = self._execute(_shape_of(type(entity)).update, values)
+            done = self._execute(shape_of(type(entity)).update, values)
             if done.rowcount != 1:
                 self._fail()
                 raise StaleDataError(f"the row of {type(entity).__name__} has another version")
             written = _sent(done.last_updated_params())
-            for name in written.keys() - {_ID, _SEEN}:
+            for name in written.keys() - {ID, SEEN}:
                 set_committed_value(entity, name, written[name])
         _settle(entity)
 
@@ -307,21 +281,6 @@ class Rows:
         for entity in self._inserted:
             make_transient(entity)
         self.close()
-
-
-def is_plain(kind: type[Entity]) -> bool:
-    """Tell whether an entity is the columns of one table, and nobody listens to what becomes of it.
-
-    Not plain are relationships, inheritance, expressions and deferred columns, and values that the
-    database makes (server defaults, sequences): they are the session's.
-    """
-    shape = _known_shape(kind)
-    if shape is None:
-        return False
-    mapper: Any = shape.mapper
-    listened = [getattr(mapper.dispatch, name) for name in _MAPPER_EVENTS]
-    listened += [getattr(mapper.class_manager.dispatch, name) for name in _INSTANCE_EVENTS]
-    return not any(listened)
 
 
 class Listeners:
@@ -342,92 +301,9 @@ class Listeners:
         return sum(map(len, self._lists)) == self._own
 
 
-def column_names(kind: type[Entity]) -> Sequence[str]:
-    """Return the columns of a plain entity, in the order in which ``Rows.find`` takes them."""
-    return _shape_of(kind).names
-
-
-@cache
-def _known_shape(kind: type[Entity]) -> _Shape | None:
-    mapper: Mapper[Any] = inspect(kind)
-    table = cast("Table[Any]", mapper.local_table)
-    if not _is_one_table(mapper):
-        return None
-    columns = _plain_columns(mapper)
-    if columns is None or set(columns) != set(table.columns.keys()):
-        return None
-    # SQLAlchemy has no public word for defaults that only the mapped class knows;
-    # test_rows.py fails when this one is renamed.
-    if cast("Any", mapper)._insert_orm_defaults[table]:  # noqa: SLF001 - see above
-        return None
-    defaulted = frozenset(n for n, column in columns.items() if column.default is not None)
-    evaluated = frozenset(n for n, column in columns.items() if column.type.should_evaluate_none)
-    return _Shape(
-        mapper=mapper,
-        names=tuple(columns),
-        defaulted=defaulted,
-        particular=defaulted | evaluated,
-        insert=insert(table),
-        update=update(table).where(
-            table.c.id == bindparam(_ID), table.c.version == bindparam(_SEEN)
-        ),
-    )
-
-
-_ID: Final = "newel_id"
-_SEEN: Final = "newel_version"
-
-
-def _shape_of(kind: type[Entity]) -> _Shape:
-    shape = _known_shape(kind)
-    assert shape is not None  # noqa: S101 - `is_plain` was asked before
-    return shape
-
-
-def _is_one_table(mapper: Mapper[Any]) -> bool:
-    return (
-        isinstance(mapper.local_table, Table)
-        and mapper.inherits is None
-        and len(mapper.self_and_descendants) == 1
-        and mapper.polymorphic_on is None
-        and not mapper.relationships
-        and not mapper.composites
-        and [column.name for column in mapper.primary_key] == ["id"]
-        and getattr(mapper.version_id_col, "name", None) == "version"
-        and callable(mapper.version_id_generator)
-        and mapper.eager_defaults is not True
-    )
-
-
-def _plain_columns(mapper: Mapper[Any]) -> dict[str, Column[Any]] | None:
-    """Return the columns of an entity by name; ``None`` when one is more than a value."""
-    found: dict[str, Column[Any]] = {}
-    for attribute in mapper.column_attrs:
-        column = attribute.columns[0]
-        if not isinstance(column, Column) or not _is_plain_column(attribute, column):
-            return None
-        found[column.name] = column
-    return found
-
-
-def _is_plain_column(attribute: ColumnProperty[Any], column: Column[Any]) -> bool:
-    made_here = all(
-        default is None or default.is_scalar or default.is_callable
-        for default in (column.default, column.onupdate)
-    )
-    made_there = (column.server_default, column.server_onupdate, column.computed, column.identity)
-    return (
-        made_here
-        and not any(made is not None for made in made_there)
-        and len(attribute.columns) == 1
-        and not attribute.deferred
-        and attribute.key == column.key == column.name
-    )
-
-
 def _new_values(entity: Entity) -> Mapping[str, Any] | None:
     """Return the values of an INSERT, as a flush would; ``None`` when it is the session's."""
-    shape, present = _shape_of(type(entity)), vars(entity)
+    shape, present = shape_of(type(entity)), vars(entity)
     if _state_of(entity).key is not None or present.get("id") is None:
         return None
     values: dict[str, Any] = {}
@@ -443,7 +319,7 @@ def _new_values(entity: Entity) -> Mapping[str, Any] | None:
 
 def _changed_values(entity: Entity) -> Mapping[str, Any] | None:
     """Return the values of an UPDATE, empty when nothing has changed; ``None``: the session's."""
-    shape, present = _shape_of(type(entity)), vars(entity)
+    shape, present = shape_of(type(entity)), vars(entity)
     untouched = _state_of(entity).unmodified
     touched = [name for name in shape.names if name not in untouched]
     changed = {name: present[name] for name in touched if get_history(entity, name).has_changes()}
@@ -452,7 +328,7 @@ def _changed_values(entity: Entity) -> Mapping[str, Any] | None:
     if {"id", "version"} & changed.keys() or any(map(_is_expression, changed.values())):
         return None
     version = _next_version(shape, entity.version)
-    return {**changed, "version": version, _ID: entity.id, _SEEN: entity.version}
+    return {**changed, "version": version, ID: entity.id, SEEN: entity.version}
 
 
 def _is_expression(value: object) -> bool:
@@ -461,13 +337,13 @@ def _is_expression(value: object) -> bool:
     return isinstance(value, ClauseElement) or hasattr(value, "__clause_element__")
 
 
-def _next_version(shape: _Shape, present: int | None) -> int:
+def _next_version(shape: Shape, present: int | None) -> int:
     return cast("Any", shape.mapper.version_id_generator)(present)
 
 
 def _loaded(kind: type[E], row: Row[*tuple[Any, ...]]) -> E:
     """Return an entity as the session would have loaded it, but that it belongs to no session."""
-    shape = _shape_of(kind)
+    shape = shape_of(kind)
     entity: E = cast("Any", shape.mapper.class_manager).new_instance()
     vars(entity).update(zip(shape.names, row, strict=True))
     _state_of(entity).key = _identity_key(entity)
@@ -476,7 +352,7 @@ def _loaded(kind: type[E], row: Row[*tuple[Any, ...]]) -> E:
 
 def _identity_key(entity: Entity) -> Any:
     """Return what a session knows an entity by."""
-    return _shape_of(type(entity)).mapper.identity_key_from_primary_key((entity.id,))
+    return shape_of(type(entity)).mapper.identity_key_from_primary_key((entity.id,))
 
 
 def _sent(parameters: Any) -> Mapping[str, Any]:
