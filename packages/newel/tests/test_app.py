@@ -12,6 +12,7 @@ import httpx2
 import pytest
 from fastapi import APIRouter, FastAPI, WebSocket
 from fastapi.routing import iter_route_contexts
+from sample_settings import settings
 from sqlalchemy import create_engine, text
 
 from newel.app import access_of, create_app
@@ -20,11 +21,8 @@ from newel.errors import ConfigurationError
 from newel.middleware import RequestContext, default_middleware
 from newel.modules import Module
 from newel.principal import Principal
-from newel.settings import Settings
 
 pytestmark = pytest.mark.anyio
-
-SECRET = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
 class OneCaller:
@@ -35,20 +33,6 @@ class OneCaller:
 
     async def authenticate(self, token: str) -> Principal:
         return Principal(id=UUID(int=1), permissions=self._permissions, roles=frozenset({token}))
-
-
-def settings(tmp_path: Path, **values: Any) -> Settings:
-    tmp_path.joinpath("migrations").mkdir(exist_ok=True)
-    return Settings(
-        **{
-            "_env_file": None,
-            "secret_key": SECRET,
-            "environment": "test",
-            "database_url": f"sqlite+aiosqlite:///{tmp_path}/app.db",
-            "migrations": tmp_path / "migrations",
-            **values,
-        }
-    )
 
 
 def a_module(**values: Any) -> Module:

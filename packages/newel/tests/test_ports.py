@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import httpx2
 import pytest
 from fastapi import APIRouter, Depends, FastAPI
+from sample_settings import SECRET, settings
 from sample_valkey import Valkey, until
 
 from newel.app import create_app
@@ -21,26 +22,9 @@ from newel.errors import ConfigurationError
 from newel.limits import MemoryLimiter, SharedLimiter
 from newel.modules import Module
 from newel.ports import close_ports, open_ports, secrets_of
-from newel.settings import Settings
 from newel.storage import Storage, get_storage
 
 pytestmark = pytest.mark.anyio
-
-SECRET = "0123456789abcdefghijklmnopqrstuvwxyz"
-
-
-def settings(tmp_path: Path, **values: Any) -> Settings:
-    tmp_path.joinpath("migrations").mkdir(exist_ok=True)
-    return Settings(
-        **{
-            "_env_file": None,
-            "secret_key": SECRET,
-            "environment": "test",
-            "database_url": f"sqlite+aiosqlite:///{tmp_path}/app.db",
-            "migrations": tmp_path / "migrations",
-            **values,
-        }
-    )
 
 
 async def test_nothing_is_asked_for_nothing_is_opened(tmp_path: Path) -> None:
