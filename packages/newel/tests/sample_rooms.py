@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
@@ -76,12 +76,21 @@ class People:
         self.looks = 0
         self.removed: set[UUID] = set()
         self.is_away = False
+        self.trouble: Callable[[], Awaitable[Any]] | None = None
+        self.asked: list[Visit] = []
 
     async def may_still_join(self, caller: Principal, visit: Visit) -> bool:
         """Admit whom nobody has removed; that changes nothing in the caller."""
         if self.is_away:
             raise Unavailable
         return caller.id not in self.removed
+
+    async def may_join_if_asked(self, caller: Principal, visit: Visit) -> bool:
+        """Admit everybody, unless there is trouble with the question."""
+        self.asked.append(visit)
+        if self.trouble is not None and visit.name.endswith(":trouble"):
+            await self.trouble()
+        return True
 
     def add(self, *permissions: str, tenant_id: UUID | None = None) -> str:
         """Return the token of a new user."""
@@ -135,6 +144,7 @@ def build(directory: Path, people: People, **settings: Any) -> FastAPI:
         room("own:{user_id}", may_join=is_own),
         room("staff", may_join="staff:read"),
         room("club:{id}", Said, may_join=people.may_still_join, on_message=on_message),
+        room("asked:{id}:{how}", Said, may_join=people.may_join_if_asked, on_message=on_message),
     ]
     chat = Module("chat", routers=[_posts()], rooms=kinds, authenticator=lambda _: people)
     return create_app(settings_of(directory, **settings), chat, room_routes.module())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,13 @@ from uuid import UUID, uuid4
 
 import httpx2
 import pytest
-from sample_rooms import API, Said, Served, connected, members_of, served
+from sample_rooms import API, People, Said, Served, connected, members_of, served
 from sample_valkey import until
 from structlog.typing import EventDict
 from websockets.exceptions import InvalidStatus
 
 from newel import room_routes, room_tickets, rooms
+from newel.errors import TooManyRequests, Unavailable, UpstreamError
 from newel.limits import MemoryLimiter, Rate
 from newel.principal import Principal
 
@@ -165,10 +166,45 @@ async def looked_at(server: Served, *, times: int) -> None:
     await until(lambda: server.people.looks >= end, seconds=20)
 
 
+async def forever(*_args: Any) -> None:
+    await asyncio.Event().wait()
+
+
+async def away(*_args: Any) -> None:
+    raise Unavailable
+
+
+class Trouble:
+    """A room whose question goes wrong once it has begun, and one of the same kind that is well."""
+
+    def __init__(self, people: People) -> None:
+        self._people = people
+        self.room = f"asked:{uuid4()}:trouble"
+        self.other = f"asked:{uuid4()}:well"
+        self.asked = 0
+
+    def begin(self, how: Callable[[], Awaitable[None]]) -> None:
+        async def happens() -> None:
+            self.asked += 1
+            await how()
+
+        self._people.asked.clear()
+        self._people.trouble = happens
+
+    def end(self) -> None:
+        self._people.trouble = None
+
+
 class TestWhoStays:
     @pytest.fixture(autouse=True)
     def _soon(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(room_routes, "_LOOK_SECONDS", 0.1)
+
+    @pytest.fixture
+    def trouble(self, server: Served) -> Iterator[Trouble]:
+        found = Trouble(server.people)
+        yield found
+        found.end()
 
     async def test_who_logged_out_is_closed(self, server: Served, token: str) -> None:
         async with connected(server, token) as client:
@@ -241,6 +277,109 @@ class TestWhoStays:
             assert (await client.next("error"))["room"] == name
             await client.nothing_more()
             assert await server.rooms.members(name, tenant_id=None) == []
+
+    async def test_who_logged_out_is_closed_while_a_room_is_asked(
+        self, server: Served, token: str, trouble: Trouble
+    ) -> None:
+        async with connected(server, token) as client:
+            await client.join(trouble.room)
+            trouble.begin(forever)
+            await until(lambda: trouble.asked > 0, seconds=20)
+            del server.people.tokens[token]
+            assert await client.closed() == 4401
+
+    async def test_a_room_that_does_not_answer_is_left(
+        self, server: Served, token: str, trouble: Trouble, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(rooms, "_ASK_SECONDS", 0.1)
+        async with connected(server, token) as client:
+            await client.join(trouble.room)
+            await client.join(trouble.other)
+            trouble.begin(forever)
+            error = await client.next()
+            assert (error["room"], error["data"]["error"]) == (trouble.room, "gateway_timeout")
+            await client.say(trouble.other, "hello")
+            assert await client.texts(1) == ["hello"]
+            assert (await client.join(trouble.room))["error"] == "gateway_timeout"
+
+    @pytest.mark.parametrize(
+        ("error", "told"),
+        [
+            (UpstreamError("members"), "upstream_error"),
+            (TooManyRequests(retry_after_seconds=1), "too_many_requests"),
+            (RuntimeError("the text of an exception"), "server_error"),
+        ],
+    )
+    async def test_a_room_whose_question_fails_is_left_and_no_other(
+        self,
+        server: Served,
+        trouble: Trouble,
+        error: Exception,
+        told: str,
+        log_lines: list[EventDict],
+    ) -> None:
+        async def fails() -> None:
+            raise error
+
+        async with connected(server, server.people.add()) as client:
+            await client.join(trouble.room)
+            await client.join(trouble.other)
+            trouble.begin(fails)
+            heard = await client.next()
+            assert (heard["type"], heard["room"]) == ("error", trouble.room)
+            assert heard["data"]["error"] == told
+            assert "exception" not in json.dumps(heard)
+            await looked_at(server, times=2)
+            await client.say(trouble.other, "hello")
+            assert await client.texts(1) == ["hello"]
+            await client.nothing_more()
+        assert "room_check_failed" in [line["event"] for line in log_lines]
+
+    async def test_the_stream_of_a_room_whose_question_fails_ends(
+        self, server: Served, token: str, trouble: Trouble
+    ) -> None:
+        async def fails() -> None:
+            raise RuntimeError
+
+        async with events(server, trouble.room, token) as stream:
+            await anext(stream)
+            trouble.begin(fails)
+            assert [one async for one in stream] == []
+
+    async def test_after_a_question_that_failed_the_others_have_another_unit(
+        self, server: Served, trouble: Trouble
+    ) -> None:
+        async def fails() -> None:
+            raise RuntimeError
+
+        trouble.begin(fails)
+        names = ["asked:1:a", "asked:1:b", trouble.room, "asked:1:c"]
+        kinds, caller = server.app.state.room_kinds, Principal(id=uuid4())
+        assert list(await kinds.refused(caller, names)) == [trouble.room]
+        a, b, failed, c = (visit.work for visit in server.people.asked)
+        assert a is b is failed is not c
+
+    @pytest.mark.parametrize("how", [forever, away])
+    @pytest.mark.parametrize("what", ["caller", "room"])
+    async def test_who_cannot_be_looked_at_for_long_is_closed(
+        self,
+        server: Served,
+        trouble: Trouble,
+        monkeypatch: pytest.MonkeyPatch,
+        how: Callable[..., Awaitable[Any]],
+        what: str,
+    ) -> None:
+        monkeypatch.setattr(room_routes, "_UNCHECKED_SECONDS", 1.5)
+        name, token = trouble.room, server.people.add()
+        async with connected(server, token) as client, events(server, name, token) as stream:
+            await client.join(name)
+            await anext(stream)
+            if what == "caller":
+                monkeypatch.setattr(server.people, "authenticate", how)
+            else:
+                trouble.begin(how)
+            assert [one async for one in stream] == []
+            assert await client.closed() == 1011
 
     def test_it_is_looked_at_within_five_seconds(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.undo()

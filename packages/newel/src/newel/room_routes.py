@@ -12,8 +12,9 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import Annotated, Any, Final
 
 import structlog
@@ -55,6 +56,7 @@ __all__ = ["RoomMembers", "module"]
 _AUTH_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 4.0
 _HANDLER_SECONDS: Final = 30.0
+_UNCHECKED_SECONDS: Final = 30.0
 _IDLE_SECONDS: Final = 1.0
 _MAX_ROOMS: Final = 100
 _MAX_NAMED: Final = 1000
@@ -62,6 +64,7 @@ _MAX_NAMED: Final = 1000
 _log = structlog.get_logger("newel.rooms")
 _router: Final = APIRouter(prefix="/rooms", tags=["rooms"])
 
+_Step = Callable[[], Awaitable[None]]
 RoomName = Annotated[str, Path(max_length=128)]
 Caller = Annotated[Principal, requires()]
 
@@ -191,6 +194,7 @@ class _Dialogue:
         self._allowance = Allowance()
         self._joined: set[str] = set()
         self._moving = asyncio.Lock()  # a room is looked at before it is joined, or after
+        self._is_seen = asyncio.Event()  # who is calling was found out, and not yet for the rooms
         self._connection = RoomConnection(
             str(caller.user_id),
             socket.send,
@@ -202,9 +206,11 @@ class _Dialogue:
         """Talk until either side ends it; raises what it ended by."""
         connection = self._connection
         self._welcome()
+        pause = partial(asyncio.sleep, _LOOK_SECONDS)
+        looks = (self._again(pause, self._ask_caller), self._again(self._seen, self._ask_rooms))
         tasks = [
             asyncio.ensure_future(work)
-            for work in (self._read(), connection.write(), self._look_again(), connection.closed)
+            for work in (self._read(), connection.write(), *looks, connection.closed)
         ]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -307,31 +313,55 @@ class _Dialogue:
 
     async def _renew(self, token: str) -> None:
         """Go on with another token of the same user."""
-        await self._become(token)
+        self._token, self._caller = token, await self._caller_of(token)
+        await self._ask_rooms()
         self._welcome()
 
-    async def _look_again(self) -> None:
+    async def _again(self, due: _Step, look: _Step) -> None:
+        """Look whenever it is due; raises ``Closed`` when that cannot be done for 30 s."""
         while True:
-            await asyncio.sleep(_LOOK_SECONDS)
             try:
-                await self._become(self._token)
+                async with asyncio.timeout(_UNCHECKED_SECONDS):
+                    await self._once(due, look)
+            except TimeoutError:
+                raise Closed(1011, "unchecked") from None
+
+    async def _once(self, due: _Step, look: _Step) -> None:
+        while True:
+            await due()
+            try:
+                return await look()
             except Unavailable:  # the database is away: nobody is found out, nor anybody new
                 _log.info("room_caller_unchecked", user_id=self._connection.user)
 
-    async def _become(self, token: str) -> None:
-        """Take what ``token`` says of the caller now; leave the rooms that are not theirs now."""
+    async def _ask_caller(self) -> None:
+        """See whether it is still them, however long their rooms take to answer."""
+        token = self._token
+        caller = await self._caller_of(token)
+        if token == self._token:  # else they have another one by now
+            self._caller = caller
+        self._is_seen.set()
+
+    async def _seen(self) -> None:
+        await self._is_seen.wait()
+        self._is_seen.clear()
+
+    async def _ask_rooms(self) -> None:
+        """Leave the rooms that are not theirs any more."""
+        async with self._moving:
+            refused = await self._kinds.refused(self._caller, self._joined)
+            for room, error in refused.items():
+                await self._leave(room)
+                self._refuse(_ClientMessage(type="join", room=room), error)
+
+    async def _caller_of(self, token: str) -> Principal:
         try:
             caller = await self._authenticator.authenticate(token)
         except Unauthorized as error:
             raise Closed(4401, error.code) from None
         if (caller.id, caller.tenant_id) != (self._caller.id, self._caller.tenant_id):
             raise Closed(4401, "another user")
-        async with self._moving:
-            refused = await self._kinds.refused(caller, list(self._joined))
-            self._token, self._caller = token, caller
-            for room in refused:
-                await self._leave(room)
-                self._refuse(_ClientMessage(type="join", room=room), NotFound("room"))
+        return caller
 
 
 def _since(data: dict[str, Any]) -> Position | None:
@@ -390,33 +420,37 @@ async def listen_to_room(
     queue, epoch = RoomQueue(str(caller.user_id)), ""
     await rooms.join(queue, room, tenant_id=caller.tenant_id, since=_position(last_event_id))
     try:
-        look_at = time.monotonic() + _LOOK_SECONDS
+        seen_at = look_at = time.monotonic()
         while not (request.app.state.draining or queue.closed.done()):
             queue.awake.clear()  # before: what is put from here on is not waited for
             for frame in queue.take():
                 epoch, offset = _place(json.loads(frame), epoch)
                 id = None if offset is None else f"{epoch}:{offset}"
                 yield ServerSentEvent(raw_data=frame, id=id)
-            if time.monotonic() > look_at:
-                look_at = time.monotonic() + _LOOK_SECONDS
-                if not await _is_still_admitted(request, room, token or ""):
+            if time.monotonic() > look_at + _LOOK_SECONDS:
+                look_at = time.monotonic()
+                is_admitted = await _is_still_admitted(request, room, token or "")
+                if is_admitted is False or look_at > seen_at + _UNCHECKED_SECONDS:
                     return  # the browser opens it again, and is told why then
+                seen_at = look_at if is_admitted else seen_at
             if not queue.waiting_bytes:
                 await _wait(queue)
     finally:
         await rooms.leave(queue, room, tenant_id=caller.tenant_id)
 
 
-async def _is_still_admitted(request: Request, room: str, token: str) -> bool:
+async def _is_still_admitted(request: Request, room: str, token: str) -> bool | None:
+    """Tell whether they may go on listening; ``None``: for now nobody can tell."""
     authenticator: Authenticator = request.app.state.authenticator
     kinds: RoomKinds = request.app.state.room_kinds
     try:
-        await kinds.check(await authenticator.authenticate(token), room)
-    except (Unauthorized, NotFound):
+        async with asyncio.timeout(_UNCHECKED_SECONDS):
+            caller = await authenticator.authenticate(token)
+            return not await kinds.refused(caller, [room])
+    except (Unauthorized, TimeoutError):
         return False
-    except Unavailable:  # the database is away: nobody is found out, nor anybody new
-        return True
-    return True
+    except Unavailable:
+        return None
 
 
 async def _wait(queue: RoomQueue) -> None:

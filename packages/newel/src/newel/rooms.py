@@ -9,8 +9,9 @@ A client that has joined hears what is said; what it says itself is checked, han
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -25,7 +26,16 @@ from pydantic_core import to_json
 
 from newel.db import Database, Work
 from newel.depends import resolve
-from newel.errors import ConfigurationError, Forbidden, Invalid, NotFound, TooManyRequests
+from newel.errors import (
+    AppError,
+    ConfigurationError,
+    Forbidden,
+    GatewayTimeout,
+    Invalid,
+    NotFound,
+    TooManyRequests,
+    Unavailable,
+)
 from newel.principal import Principal
 from newel.room_connections import Turn
 from newel.room_delivery import Rooms, is_room_name
@@ -41,6 +51,7 @@ _PART: Final = re.compile(r"\{([a-z_][a-z0-9_]*)\}")
 MAX_CONNECTIONS: Final = 20
 """How many connections a user may have with one process."""
 
+_ASK_SECONDS: Final = 5.0
 _VALUE: Final = "[A-Za-z0-9_.~-]{1,64}"
 
 
@@ -210,27 +221,54 @@ class RoomKinds:
                 del self._connected[user_id]
 
     async def check(self, caller: Principal, name: str) -> None:
-        """Raise ``NotFound`` unless ``caller`` may join ``name``: in the same words as if none."""
-        if await self.refused(caller, [name]):
-            raise NotFound("room")
+        """Raise ``NotFound`` unless ``caller`` may join ``name``: in the same words as if none.
 
-    async def refused(self, caller: Principal, names: Iterable[str]) -> list[str]:
-        """Return those of ``names`` that ``caller`` may not join; all in one read unit."""
+        Raises ``GatewayTimeout`` when ``may_join`` takes five seconds, and what it raises.
+        """
         database: Database = self._app.state.database
-        refused: list[str] = []
         async with database.read(caller) as work:
             await work.admit(caller)
-            for name in names:
-                try:
-                    kind, values = self.find(name)
-                    async with AsyncExitStack() as stack:
-                        visit = Visit(self._app, name, values, work, stack)
-                        is_admitted = await kind.admits(caller, visit)
-                except (NotFound, Forbidden):  # what the room is about, such as a deleted chat
-                    is_admitted = False
-                if not is_admitted:
-                    refused.append(name)
+            if not await self._admits(caller, name, work):
+                raise NotFound("room")
+
+    async def refused(self, caller: Principal, names: Iterable[str]) -> dict[str, AppError]:
+        """Return those of ``names`` that ``caller`` may not join, and why; all in one read unit.
+
+        A ``may_join`` that fails has not said yes. Raises ``Unavailable``: nobody can tell.
+        """
+        left, refused = deque(names), dict[str, AppError]()
+        while left:
+            refused |= await self._ask(caller, left)
         return refused
+
+    async def _ask(self, caller: Principal, left: deque[str]) -> dict[str, AppError]:
+        """Ask for those that are left, until it fails: what it leaves of the unit is of no use."""
+        database: Database = self._app.state.database
+        refused: dict[str, AppError] = {}
+        async with database.read(caller) as work:
+            await work.admit(caller)
+            while left:
+                name = left.popleft()
+                try:
+                    if not await self._admits(caller, name, work):
+                        refused[name] = NotFound("room")
+                except Unavailable:
+                    raise
+                except Exception as error:  # noqa: BLE001 - of one room, not of all the others
+                    _log.error("room_check_failed", room=name, exc_info=error)
+                    refused[name] = error if isinstance(error, AppError) else AppError()
+                    break
+        return refused
+
+    async def _admits(self, caller: Principal, name: str, work: Work) -> bool:
+        try:
+            kind, values = self.find(name)
+            async with asyncio.timeout(_ASK_SECONDS), AsyncExitStack() as stack:
+                return await kind.admits(caller, Visit(self._app, name, values, work, stack))
+        except (NotFound, Forbidden):  # what the room is about, such as a deleted chat
+            return False
+        except TimeoutError:
+            raise GatewayTimeout("may_join") from None
 
     async def receive(
         self, caller: Principal, name: str, kind: str, data: Mapping[str, Any], *, sender: str
