@@ -143,6 +143,24 @@ class TestWhoComesIn:
                 async with connected(server, query=f"?ticket={ticket}") as client:
                     await client.next("welcome")
 
+    @pytest.mark.parametrize(
+        ("query", "headers"),
+        [("?ticket=x", {}), ("", {"Authorization": "Bearer x"})],
+    )
+    async def test_who_offers_what_is_not_good_is_a_stranger(
+        self, server: Served, token: str, query: str, headers: dict[str, str]
+    ) -> None:
+        good = await server.ticket(token)
+        async with once_an_hour(server):
+            async with connected(server, query=query, additional_headers=headers) as client:
+                assert await client.closed() == 4401  # and learns why
+            with pytest.raises(InvalidStatus) as refused:
+                async with connected(server, query=query, additional_headers=headers):
+                    pass
+            assert refused.value.response.status_code == 429
+            async with connected(server, query=f"?ticket={good}") as client:
+                await client.next("welcome")
+
     async def test_a_user_has_so_many_connections(
         self, server: Served, token: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -64,6 +64,7 @@ _MAX_NAMED: Final = 1000
 _log = structlog.get_logger("newel.rooms")
 _router: Final = APIRouter(prefix="/rooms", tags=["rooms"])
 
+_Introduced = tuple[str, Principal]
 _Step = Callable[[], Awaitable[None]]
 RoomName = Annotated[str, Path(max_length=128)]
 Caller = Annotated[Principal, requires()]
@@ -96,7 +97,8 @@ class _ClientMessage(BaseModel):
 class _Handshake:
     """Lets in only this service's own pages and listed ones, and strangers not too often.
 
-    Who is calling is found out after it is accepted: a browser sees no reason of a refusal.
+    Who is calling is found out before, and said after it is accepted: a browser sees no reason of
+    a refusal. Who offers something that is not good is as much a stranger as who offers nothing.
     """
 
     __newel_access__ = (LOGGED_IN,)
@@ -106,30 +108,40 @@ class _Handshake:
         socket: WebSocket,
         token: OfferedToken,
         ticket: Annotated[str | None, Query(max_length=4096)] = None,
-    ) -> None:
+    ) -> _Introduced | Closed | None:
         if not is_known_origin(socket):
             raise Forbidden("Websockets are accepted from this service's own pages only.")
-        if token is None and ticket is None:
-            state = socket.app.state
-            who = f"rooms ip:{client_ip(socket.scope, state.trusted_proxies)}"
-            used = await state.limiter.hit(who, state.api_rate)
-            if not used.allowed:
-                raise TooManyRequests(retry_after_seconds=used.retry_after_seconds)
+        found = None
+        try:
+            if ticket is not None:
+                token = await RoomTickets(socket.app).redeem(ticket)
+            if token is not None:
+                return await _introduced(socket, token)
+        except Unauthorized as error:
+            found = Closed(4401, error.code)
+        state = socket.app.state
+        who = f"rooms ip:{client_ip(socket.scope, state.trusted_proxies)}"
+        used = await state.limiter.hit(who, state.api_rate)
+        if not used.allowed:
+            raise TooManyRequests(retry_after_seconds=used.retry_after_seconds)
+        return found
 
 
-@_router.websocket("/ws", dependencies=[Depends(_Handshake())])
+@_router.websocket("/ws")
 async def speak_and_listen(
-    socket: WebSocket,
-    token: OfferedToken,
-    ticket: Annotated[str | None, Query(max_length=4096)] = None,
+    socket: WebSocket, found: Annotated[_Introduced | Closed | None, Depends(_Handshake())]
 ) -> None:
     """Join rooms, speak in them and hear what is said."""
     await socket.accept()
     kinds: RoomKinds = socket.app.state.room_kinds
     try:
-        token, caller = await _identify(socket, token, ticket)
+        if isinstance(found, Closed):
+            raise found
+        token, caller = found or await _introduced(socket, await _first_message(socket))
         with kinds.connecting(caller.user_id):
             await _Dialogue(socket, caller, token).hold()
+    except Unauthorized as error:
+        await socket.close(4401, error.code)
     except TooManyRequests as error:
         await socket.close(4429, error.code)
     except Closed as closed:
@@ -138,19 +150,10 @@ async def speak_and_listen(
         return
 
 
-async def _identify(
-    socket: WebSocket, token: str | None, ticket: str | None
-) -> tuple[str, Principal]:
-    """Find out who is calling; raises ``Closed``."""
+async def _introduced(socket: WebSocket, token: str) -> _Introduced:
+    """Find out who is calling; raises ``Unauthorized``."""
     authenticator: Authenticator = socket.app.state.authenticator
-    try:
-        if ticket is not None:
-            token = await RoomTickets(socket.app).redeem(ticket)
-        elif token is None:
-            token = await _first_message(socket)
-        caller = await authenticator.authenticate(token)
-    except Unauthorized as error:
-        raise Closed(4401, error.code) from None
+    caller: Principal = await authenticator.authenticate(token)
     socket.state.principal = caller
     return token, caller
 
