@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import itertools
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx2
 import psutil
@@ -22,7 +24,7 @@ from sample_runs import Service, error_lines, make_service, running, wait_until
 from structlog.testing import capture_logs
 
 from newel import workers
-from newel.workers import Workers, inherited
+from newel.workers import READY, Workers, inherited
 
 CHILD = """
 import os, select, signal, socket, sys, time
@@ -44,9 +46,12 @@ end.send(b"1")
 if mode == "dying":
     sys.exit(4)
 while True:
-    ready, _, _ = select.select([end, listener], [], [])
+    ready, _, _ = select.select([end, listener], [], [], 0.5)
     if end in ready:
         sys.exit(0)
+    if not ready:
+        end.send(b"1")
+        continue
     try:
         client, _ = listener.accept()
     except BlockingIOError:
@@ -59,13 +64,19 @@ while True:
 class Crew:
     """Workers of a few lines of Python each, which answer with their process id."""
 
-    def __init__(self, folder: Path, *, stop_seconds: float) -> None:
+    def __init__(self, folder: Path, *, stop_seconds: float, silent_seconds: float = 30.0) -> None:
         self.mode = folder / "mode"
         self.mode.write_text("good")
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.address = self.listener.getsockname()
         self.ready = asyncio.Event()
-        self.workers = Workers(self.command, self.listener, count=2, stop_seconds=stop_seconds)
+        self.workers = Workers(
+            self.command,
+            self.listener,
+            count=2,
+            stop_seconds=stop_seconds,
+            silent_seconds=silent_seconds,
+        )
 
     def command(self, channel: int) -> list[str]:
         return [sys.executable, "-S", "-c", CHILD, str(channel), str(self.mode)]
@@ -100,9 +111,9 @@ async def until(holds: Callable[[], object]) -> None:
 
 @asynccontextmanager
 async def at_work(
-    folder: Path, *, stop_seconds: float = 30, mode: str = "good"
+    folder: Path, *, stop_seconds: float = 30, silent_seconds: float = 30, mode: str = "good"
 ) -> AsyncGenerator[Crew]:
-    crew = Crew(folder, stop_seconds=stop_seconds)
+    crew = Crew(folder, stop_seconds=stop_seconds, silent_seconds=silent_seconds)
     crew.mode.write_text(mode)
     running = asyncio.create_task(crew.run())
     try:
@@ -263,6 +274,64 @@ async def test_who_hangs_does_not_hold_up_a_restart(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
+async def test_who_stands_still_is_killed_and_replaced(tmp_path: Path) -> None:
+    with capture_logs() as logs:
+        async with at_work(tmp_path, silent_seconds=3) as crew:
+            victim = min(processes())
+            os.kill(victim, signal.SIGSTOP)
+            await until(lambda: victim not in processes() and len(processes()) == 2)
+            assert await crew.ask() in processes()
+    assert {"event": "process_hangs", "process": victim, "silent_seconds": 3.0} in [
+        {name: line[name] for name in line if name != "log_level"} for line in logs
+    ]
+    [died] = [
+        line for line in logs if line["event"] == "process_died" and line["process"] == victim
+    ]
+    assert died["code"] == -signal.SIGKILL
+
+
+class Told:
+    """A process that shows life or not, as a test says, and is looked at once an hour."""
+
+    id = 1
+
+    def __init__(self, *signs: bool) -> None:
+        self.signs = list(signs)
+        self.sent: list[signal.Signals] = []
+
+    def shows_life(self) -> bool:
+        return self.signs.pop(0)
+
+    def send(self, number: signal.Signals) -> None:
+        self.sent.append(number)
+
+
+def watched(process: Told, monkeypatch: pytest.MonkeyPatch) -> list[signal.Signals]:
+    """Return what the process is sent until it is given up, or nobody knows its next sign."""
+    hours = itertools.count(step=3600.0)
+    with monkeypatch.context() as patch, socket.socket() as listener:
+        patch.setattr(time, "monotonic", lambda: next(hours))
+        place = workers._Place(lambda _: [], listener, silent_seconds=30.0)
+        with suppress(IndexError):
+            asyncio.run(place.watch(cast("Any", process)))
+    return process.sent
+
+
+def test_who_is_silent_for_thirty_looks_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    process = Told(True, *[False] * 30, True)
+    assert watched(process, monkeypatch) == [signal.SIGQUIT, signal.SIGKILL]
+    assert process.signs == [True]
+
+
+def test_nobody_is_given_up_for_a_time_in_which_nobody_looked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The machine was suspended, the container frozen: what watches stood still too."""
+    process = Told(*[*[False] * 29, True] * 3)
+    assert watched(process, monkeypatch) == []
+
+
+@pytest.mark.anyio
 async def test_the_first_one_that_fails_is_the_end(tmp_path: Path) -> None:
     crew = Crew(tmp_path, stop_seconds=5)
     crew.mode.write_text("broken")
@@ -363,6 +432,26 @@ def iter_events(running: Any, event: str, *, times: int) -> Callable[[], bool]:
         return sum(line["event"] == event for line in running.log) >= times
 
     return are_there
+
+
+def test_a_process_shows_life_says_where_it_is_and_ends_when_nobody_listens(two: Service) -> None:
+    ours, theirs = socket.socketpair()
+    ours.settimeout(40)
+    pipes = {"pass_fds": [theirs.fileno()], "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    command = two.command("serve", "--channel", str(theirs.fileno()), "--port", "0")
+    with socket.create_server(("127.0.0.1", 0)) as listener, ours:
+        socket.send_fds(ours, [b"."], [listener.fileno()])
+        with running(**command, **pipes) as process, theirs:
+            theirs.close()
+            assert [ours.recv(1) for _ in range(3)] == [READY] * 3
+            process.send_signal(signal.SIGQUIT)
+            assert process.stderr is not None
+            assert "most recent call first" in process.stderr.readline()
+            process.send_signal(signal.SIGHUP)
+            assert ours.recv(1) == READY, "it lives on"
+            assert ours.recv(1, socket.MSG_PEEK), "there is something unread"
+            ours.close()
+            assert process.wait(40) == 0
 
 
 def test_several_that_cannot_start_say_why_once(two: Service, tmp_path: Path) -> None:

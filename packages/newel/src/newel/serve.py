@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import faulthandler
 import gc
 import math
 import os
@@ -37,7 +38,7 @@ from newel.ports import secrets_of
 from newel.project import Project
 from newel.revisions import ensure_current
 from newel.settings import Settings
-from newel.workers import READY, Workers, hear_hangup, inherited
+from newel.workers import RETIRE, Workers, hear_hangup, inherited, show_life
 
 __all__ = ["Server", "run", "serve", "work", "worker"]
 
@@ -177,17 +178,20 @@ async def _run_as_worker(app: FastAPI, *, channel: int, drain_seconds: float) ->
 
     def say() -> None:
         _log.info("process_serves")
-        end.send(READY)
+        show_life(end)
 
     def hear() -> None:
         asyncio.get_running_loop().remove_reader(end)
-        if end.recv(1) == b"":
-            signal.raise_signal(signal.SIGTERM)
-        else:
-            server.retire(max(drain_seconds, _LAST_ANSWERS_SECONDS))
+        with suppress(ConnectionResetError):  # it died without having read all that we said
+            if end.recv(1) == RETIRE:
+                server.retire(max(drain_seconds, _LAST_ANSWERS_SECONDS))
+                return
+        signal.raise_signal(signal.SIGTERM)
 
     server = Server(app, listener, drain_seconds=drain_seconds, on_ready=say)
     structlog.contextvars.bind_contextvars(process=os.getpid())
+    if sys.stderr is not None:  # pyright: ignore[reportUnnecessaryComparison] - it may be closed
+        faulthandler.register(signal.SIGQUIT)
     with end, listener:
         await _check(app)
         asyncio.get_running_loop().add_reader(end, hear)

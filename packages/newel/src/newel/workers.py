@@ -1,9 +1,9 @@
-"""Workers: processes that serve on one socket, replaced when they die and, on SIGHUP, in turn.
+"""Workers: processes that serve on one socket, replaced when they die or hang; on SIGHUP, in turn.
 
     await Workers(command, listener, count=4, stop_seconds=60).run()
 
 Each is ``newel serve`` again, in an interpreter of its own, with a channel to this process: by it
-the socket goes there and "ready" comes back, and who finds its other end closed stops.
+the socket goes there and "ready" comes back, each second; who finds its other end closed stops.
 """
 
 from __future__ import annotations
@@ -15,19 +15,28 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 from typing import Final
 
 import structlog
 
-__all__ = ["READY", "RETIRE", "Workers", "hear_hangup", "inherited"]
+__all__ = ["READY", "RETIRE", "Workers", "hear_hangup", "inherited", "show_life"]
 
 READY: Final = b"1"
-"""What a process says when it serves."""
+"""What a process says when it serves, and each second from then on."""
 
 RETIRE: Final = b"0"
 """What a process is told when another one has taken its place."""
 
 _START_SECONDS: Final = 60.0
+_SILENT_SECONDS: Final = 30.0
+"""As long as a request may take: who does nothing else for so long has failed all of them."""
+
+_LOOK_SECONDS: Final = 1.0
+_MOST_SIGNS: Final = 4096
+_DUMP_SECONDS: Final = 1.0
+"""How long a process may take to write down where it is."""
+
 _LAST_WORDS_SECONDS: Final = 5.0
 _SHORT_LIFE_SECONDS: Final = 60.0
 _PAUSE_SECONDS: Final = (0.5, 30.0)
@@ -45,6 +54,13 @@ def inherited(channel: int) -> tuple[socket.socket, socket.socket]:
     end.set_inheritable(False)
     listener.set_inheritable(False)
     return end, listener
+
+
+def show_life(channel: socket.socket) -> None:
+    """Say ``READY`` by a worker's end of the channel, each second in which its event loop turns."""
+    with suppress(OSError):  # nobody listens, or has not for minutes
+        channel.send(READY, socket.MSG_DONTWAIT)
+    asyncio.get_running_loop().call_later(_LOOK_SECONDS, show_life, channel)
 
 
 def hear_hangup(loop: asyncio.AbstractEventLoop, told: Callable[[], object]) -> None:
@@ -74,7 +90,8 @@ def _is_at_terminal() -> bool:
 class Workers:
     """``count`` processes that serve on ``listener``; ``command`` gets the channel's number.
 
-    A process that dies is started again, after a pause that grows while it dies soon. SIGHUP
+    A process that dies is started again, after a pause that grows while it dies soon. One that
+    shows no life for ``silent_seconds`` is sent SIGQUIT, to say where it is, and killed. SIGHUP
     replaces them one by one, each when its successor serves. SIGTERM, Ctrl-C and the end of the
     terminal stop all; who is there ``stop_seconds`` later is killed.
     """
@@ -86,11 +103,12 @@ class Workers:
         *,
         count: int,
         stop_seconds: float,
+        silent_seconds: float = _SILENT_SECONDS,
     ) -> None:
-        self._command = command
         self._listener = listener
         self._count = count
         self._stop_seconds = stop_seconds
+        self._new_place = partial(_Place, command, listener, silent_seconds=silent_seconds)
         self._places: list[_Place] = []
         self._stopping = asyncio.Event()
         self._restarting = asyncio.Event()
@@ -101,7 +119,7 @@ class Workers:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop, number)
         hear_hangup(loop, self._restarting.set)
-        self._places = [_Place(self._command, self._listener) for _ in range(self._count)]
+        self._places = [self._new_place() for _ in range(self._count)]
         first, *others = self._places
         if not await first.start() or self._stopping.is_set():  # it has said why, or we are told
             code = await first.end(self._stop_seconds)
@@ -171,6 +189,12 @@ class _Process:
                 return await asyncio.get_running_loop().sock_recv(self._channel, 1) == READY
         return False
 
+    def shows_life(self) -> bool:
+        """Tell whether its event loop has turned since this was asked last."""
+        with suppress(OSError):
+            return self._channel.recv(_MOST_SIGNS) != b""
+        return False
+
     async def ended(self) -> int:
         """Wait for its end; return its exit code."""
         code = await self._process.wait()
@@ -192,9 +216,16 @@ class _Process:
 class _Place:
     """The place of one process, which others have after it."""
 
-    def __init__(self, command: Callable[[int], Sequence[str]], listener: socket.socket) -> None:
+    def __init__(
+        self,
+        command: Callable[[int], Sequence[str]],
+        listener: socket.socket,
+        *,
+        silent_seconds: float,
+    ) -> None:
         self._command = command
         self._listener = listener
+        self._silent_seconds = silent_seconds
         self._process: _Process | None = None
         self._retired: set[_Process] = set()
         self._changing = asyncio.Lock()
@@ -226,7 +257,7 @@ class _Place:
         """Start another one whenever the process of this place has died."""
         while True:
             process = self._process
-            code = None if process is None else await process.ended()
+            code = None if process is None else await self._end_of(process)
             async with self._changing:
                 if process is not self._process:
                     continue  # it was replaced
@@ -241,6 +272,28 @@ class _Place:
                     )
                 await asyncio.sleep(self._pause_seconds)
                 await self.start()
+
+    async def _end_of(self, process: _Process) -> int:
+        watching = asyncio.create_task(self.watch(process))
+        try:
+            return await process.ended()
+        finally:
+            watching.cancel()
+
+    async def watch(self, process: _Process) -> None:
+        """Kill ``process`` when it hangs.
+
+        Looks are counted, not time: while the machine is suspended, or this process stopped, nobody
+        can show life, and nobody looks.
+        """
+        silent_seconds = 0.0
+        while silent_seconds < self._silent_seconds:
+            await asyncio.sleep(_LOOK_SECONDS)
+            silent_seconds = 0.0 if process.shows_life() else silent_seconds + _LOOK_SECONDS
+        _log.error("process_hangs", process=process.id, silent_seconds=silent_seconds)
+        process.send(signal.SIGQUIT)
+        await asyncio.sleep(_DUMP_SECONDS)
+        process.send(signal.SIGKILL)
 
     async def replace(self, stop_seconds: float) -> bool:
         """Start a successor and, when it serves, retire who is here; tell whether that was done.
