@@ -163,6 +163,40 @@ def test_a_collector_that_does_not_answer_is_a_warning(service: Service):
         assert examine(service, TRACES_URL=url)[1]["traces"]["detail"] == "the collector answers"
 
 
+WITH_FILES = """
+from fastapi import APIRouter, Depends
+from newel.app import create_app
+from newel.auth import public
+from newel.modules import Module
+from newel.settings import Settings
+from newel.storage import get_storage
+
+router = APIRouter(prefix="/files", dependencies=[public(), Depends(get_storage)])
+
+@router.get("")
+async def files() -> None: ...
+
+app = create_app(Settings(), Module("files", routers=[router]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("url", "status"),
+    [
+        ("file:./files", "ok"),
+        ("file:./data.db", "fail"),  # no folder
+        ("s3://files?endpoint=http://127.0.0.1:1&region=us-east-1", "warn"),
+    ],
+)
+def test_a_storage_that_takes_no_files_is_seen(service: Service, url: str, status: str):
+    (service.root / "src/sample_service/main.py").write_text(WITH_FILES)
+    keys = {"AWS_ACCESS_KEY_ID": "me", "AWS_SECRET_ACCESS_KEY": "sw0rd"}
+    code, found = examine(service, STORAGE_URL=url, **keys)
+    assert (found["storage"]["status"], code) == (status, int(status == "fail"))
+    assert ("STORAGE_URL" in found["storage"]["fix"]) == (status != "ok")
+    assert "sw0rd" not in json.dumps(found)
+
+
 def test_no_env_file_is_fine(service: Service):
     secret = (service.root / ".env").read_text().strip().removeprefix("SECRET_KEY=")
     (service.root / ".env").unlink()

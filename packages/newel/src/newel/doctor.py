@@ -10,7 +10,7 @@ import asyncio
 import json
 import stat
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -70,6 +70,8 @@ async def _findings(root: Path) -> AsyncGenerator[Finding]:
         yield await _traces(app)
     if app.state.redis is not None or settings.environment == "production":
         yield await _redis(app)
+    if (check := app.state.checks.get("storage")) is not None:
+        yield await _storage(check)
     async for finding in _database(app, settings):
         yield finding
 
@@ -190,6 +192,19 @@ async def _redis(app: FastAPI) -> Finding:
     finally:
         await redis.close()
     return Finding(name="redis", status="ok", detail="answers")
+
+
+async def _storage(check: Callable[[], Awaitable[None]]) -> Finding:
+    """Ask, as ``/ready`` does, the storage of a service that has files."""
+    fix = "make room for it, start it, or correct STORAGE_URL"
+    try:
+        await check()
+    except Degraded as error:
+        return Finding(name="storage", status="warn", detail=str(error), fix=fix)
+    except (AppError, TimeoutError) as error:
+        detail = str(error) or "The storage of files does not answer."
+        return Finding(name="storage", status="fail", detail=detail, fix=fix)
+    return Finding(name="storage", status="ok", detail="takes files")
 
 
 def _migrations(settings: Settings) -> Finding:
