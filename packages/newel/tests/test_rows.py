@@ -310,6 +310,22 @@ async def test_after_a_rollback_a_unit_goes_on(
     assert await labels(database) == ["b"]
 
 
+async def test_what_was_rolled_back_can_be_added_again(
+    unit: Unit, database: Database, ann: Principal
+) -> None:
+    async with unit() as work:
+        seal = await Seals(work).add(Seal(label="a", owner_id=ann.user_id, note="n"))
+        await work.session.rollback()
+        assert (seal.label, seal.note) == ("a", "n")
+        await Seals(work).add(seal)
+    async with unit() as work:
+        seal = await Seals(work).get(seal.id)
+        assert (seal.label, seal.note, seal.version) == ("a", "n", 1)
+        await work.session.rollback()
+        await Seals(work).add(Seal(label="b", owner_id=ann.user_id))
+    assert await labels(database) == ["a", "b"]
+
+
 async def test_a_savepoint_keeps_what_was_written_before_it(
     unit: Unit, database: Database, ann: Principal
 ) -> None:
@@ -369,6 +385,33 @@ async def test_what_another_unit_has_read_is_not_changed_without_a_word(
         found = await Seals(work).get(seal.id)
         await Seals(work).update(found, {"label": "c"})
     assert await labels(database) == ["c"]
+
+
+async def test_a_system_block_leaves_nothing_of_others_behind(
+    unit: Unit, database: Database, ann: Principal
+) -> None:
+    bob = Principal(id=uuid4())
+    async with unit() as work:
+        seal = await Seals(work).add(Seal(label="a", owner_id=ann.user_id))
+    async with unit(bob) as work:
+        async with work.as_system("look"):
+            found = await Seals(work).get(seal.id)
+            await Seals(work).update(found, {"label": "b"})
+            bag = await Bags(work).add(Bag())
+        with pytest.raises(Forbidden):
+            await Seals(work).update(found, {"label": "c"})
+        await Bags(work).update(bag, {"extra": {"a": 1}})
+        assert await Seals(work).find(seal.id) is None
+        assert await work.session.get(Seal, seal.id) is None
+        assert await work.session.get(Bag, bag.id) is bag
+    async with unit() as work:
+        mine = await Seals(work).get(seal.id)
+        async with work.as_system("look"):
+            assert await Seals(work).get(seal.id) is mine
+            more = await Seals(work).add(Seal(label="more", owner_id=ann.user_id))
+        await Seals(work).update(mine, {"label": "d"})
+        await Seals(work).update(more, {"label": "e"})
+    assert await labels(database) == ["d", "e"]
 
 
 async def test_rows_of_others_are_not_found_and_not_written(

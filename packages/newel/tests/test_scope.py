@@ -27,6 +27,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy import String as SqlString
+from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import aliased, joinedload, selectinload
 from sqlalchemy.sql import quoted_name
 from sqlalchemy.sql.operators import custom_op
@@ -356,6 +357,64 @@ async def test_the_system_scope_ends_when_its_block_fails(database: Database, ro
         assert await work.session.scalar(select(func.count(Agent.id))) == 1
 
 
+@pytest.mark.parametrize("opened", ["read", "write"])
+async def test_what_a_system_block_has_read_is_not_seen_after_it(
+    database: Database, rows: Rows, opened: str
+) -> None:
+    async with getattr(database, opened)(rows.ann) as work:
+        user = await work.session.get(User, rows.bob.user_id, options=[selectinload(User.agents)])
+        assert user.agents == []
+        async with work.as_system("count"):
+            kept = (await work.session.scalars(select(Agent))).all()
+            again = select(User).options(selectinload(User.agents))
+            await work.session.execute(again.execution_options(populate_existing=True))
+            assert [agent.name for agent in user.agents] == ["his"]
+            tags = (await work.session.scalars(select(Tag))).all()
+        assert {agent.name for agent in kept} == {"hers", "his"}
+        assert await work.session.get(Agent, rows.bob_agent) is None
+        assert await work.session.get(Agent, rows.ann_agent) in kept
+        assert await work.session.get(Tag, tags[0].id) is tags[0]
+        load = select(User).options(selectinload(User.agents)).where(User.id == rows.bob.id)
+        assert (await work.session.scalars(load)).one().agents == []
+
+
+async def test_what_was_seen_before_a_system_block_stays(database: Database, rows: Rows) -> None:
+    async with database.write(rows.ann) as work:
+        agent = await work.session.get_one(Agent, rows.ann_agent)
+        async with work.as_system("look"):
+            run = (await work.session.scalars(select(Run).where(Run.cost == 1))).one()
+        agent.name, run.cost = "renamed", 2
+    async with database.read(rows.ann) as work:
+        assert await work.session.scalar(select(Agent.name)) == "renamed"
+        assert await work.session.scalar(select(Run.cost)) == 2
+
+
+async def test_a_policy_that_only_the_database_knows_lets_go(
+    database: Database, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = classmethod(lambda cls, _: cls.name.regexp_match("h.*s"))
+    monkeypatch.setattr(Agent, "visible_to", asked)
+    async with database.read(rows.ann) as work:
+        async with work.as_system("look"):
+            agents = (await work.session.scalars(select(Agent))).all()
+        assert len(agents) == 2
+        assert not any(agent in work.session for agent in agents)
+
+
+async def test_a_change_after_the_system_block_is_refused(database: Database, rows: Rows) -> None:
+    async def change() -> None:
+        async with database.write(rows.ann) as work:
+            async with work.as_system("look"):
+                agent = await work.session.get_one(Agent, rows.bob_agent)
+                agent.name = "changed in it"
+            agent.name = "changed after it"
+
+    with pytest.raises(InvalidRequestError, match="change it in the block"):
+        await change()
+    async with database.read(rows.bob) as work:
+        assert await work.session.scalar(select(Agent.name)) == "his"
+
+
 async def test_deleted_rows_are_hidden_unless_asked_for(database: Database, rows: Rows) -> None:
     async with database.write(rows.ann) as work:
         agent = (await work.session.scalars(select(Agent))).one()
@@ -397,6 +456,9 @@ ATTACKS: dict[str, Executable] = {
     "a delete that reads another table": delete(Tag).where(Tag.label == Agent.name),
     "an update that gives rows away": update(Agent).values(owner_id=uuid4()),
     "an update that gives rows to a tenant": update(Invoice).values({Invoice.tenant_id: uuid4()}),
+    "an update that gives rows away in order": (
+        update(Agent).ordered_values((Agent.name, "x"), (Agent.owner_id, uuid4()))
+    ),
     "an update that grants roles": update(User).values(roles=["admin"]),
     "a hand-made table in capitals": select(table("AGENTS", column("name")).c.name),
     "a quoted one": select(table(quoted_name("AGENTS", quote=True), column("name")).c.name),

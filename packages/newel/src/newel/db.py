@@ -8,10 +8,20 @@ returned and *before* the response is sent, so that a 2xx always means "on disk"
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Hashable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Collection,
+    Hashable,
+    Mapping,
+    Sequence,
+)
+from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, Final, ParamSpec, Self, TypeVar, cast
 from uuid import UUID
+from weakref import WeakSet
 
 import structlog
 from fastapi import Depends
@@ -19,7 +29,8 @@ from pydantic import BaseModel
 from sqlalchemy import Row, Select, text
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstanceState, Session
+from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.util import greenlet_spawn
 from starlette.requests import HTTPConnection
 
@@ -70,6 +81,7 @@ class Work(Unit):
         self._after_commit: list[Callable[[], None]] = []
         self._forgotten: dict[str, None] = {}
         self._spoken: list[Spoken] = []
+        self._gone: Collection[InstanceState[Any]] = ()
         self.said_at: Position | None = None
 
     @property
@@ -132,16 +144,32 @@ class Work(Unit):
     async def as_system(self, reason: str) -> AsyncGenerator[Self]:
         """See and change everybody's rows inside the block; the reason is logged.
 
-        Pending changes are flushed on both sides, so that each is checked under its own scope.
+        Pending changes are flushed on both sides, so that each is checked under its own scope. What
+        was read or added in the block and is not the caller's to see is of this unit no longer.
         """
         await self.flush()
         structlog.get_logger("newel.db").info("system_scope", reason=reason)
+        known = self._identities()
         before, self.scope = self.scope, SystemScope(reason=reason)
         try:
             yield self
             await self.flush()
         finally:
             self.scope = before
+            self._let_go(known)
+
+    def _identities(self) -> AbstractSet[object]:
+        known = set[object]() if self._rows is None else self._rows.identities()
+        return known if self._session is None else known.union(self._session.identity_map.keys())
+
+    def _let_go(self, known: AbstractSet[object]) -> None:
+        gone: list[Entity] = []
+        if self._rows is not None:
+            gone.extend(self._rows.let_go(known, self.scope))
+        if self._session is not None:
+            gone.extend(cast("UnitSession", self._session.sync_session).let_go(known))
+        if gone:
+            self._gone = WeakSet([*self._gone, *map(instance_state, gone)])
 
     async def rows(
         self, statement: Select[*tuple[Any, ...]], parameters: Mapping[str, Any]
@@ -272,6 +300,11 @@ class Work(Unit):
                 await asyncio.shield(asyncio.create_task(greenlet_spawn(self._close)))
 
     def _commit(self) -> None:
+        if any(state.modified for state in self._gone):
+            raise InvalidRequestError(
+                "what was read in a block of `as_system` was changed after it: change it in the "
+                "block, or read it again"
+            )
         if self._rows is not None:
             self._rows.refuse_after_failure()
         if (rows := self._without_session()) is not None:

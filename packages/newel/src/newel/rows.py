@@ -10,6 +10,7 @@ then on it does everything. What is not plain, or was changed by hand, is the se
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from functools import partial
 from types import NoneType
@@ -39,7 +40,7 @@ from sqlalchemy.util import greenlet_spawn
 
 from newel.entity import Entity
 from newel.outbox import Write, record
-from newel.scope import OVER
+from newel.scope import OVER, Scope, sees
 from newel.shapes import ID, SEEN, Shape, shape_of
 
 __all__ = ["Listeners", "Rows"]
@@ -138,6 +139,18 @@ class Rows:
         """Tell whether it was read or added here."""
         return self._entities.get((type(entity), entity.id)) is entity
 
+    def identities(self) -> set[object]:
+        """Return what a session would know its entities by."""
+        return {_state_of(entity).key for entity in self._entities.values()}
+
+    def let_go(self, known: AbstractSet[object], scope: Scope | None) -> Sequence[Entity]:
+        """Forget and return what ``scope`` does not see, but for the identities ``known``."""
+        read = [each for each in self._entities.values() if _state_of(each).key not in known]
+        unseen = [entity for entity in read if not sees(scope, entity)]
+        for entity in unseen:
+            del self._entities[type(entity), entity.id]
+        return unseen
+
     def record(self, write: Write[T], what: T) -> None:
         """Have ``write`` called with ``what``, and all else of its kind, before the commit."""
         self._recorded.append((write, what))
@@ -195,6 +208,11 @@ class Rows:
             event.listen(session, "before_commit", self._refuse_half)
             event.listen(session, "after_soft_rollback", self._mend)
         session.add_all(self._entities.values())
+        begun: Any = session.get_transaction()
+        for entity in self._inserted:
+            # A rollback makes them new again. Nothing public says so; test_rows.py fails when this
+            # is renamed.
+            begun._new[_state_of(entity)] = True  # noqa: SLF001 - see above
         for write, what in self._recorded:
             record(session, write, what)
         self._recorded.clear()
@@ -280,6 +298,7 @@ class Rows:
         self._recorded.clear()
         for entity in self._inserted:
             make_transient(entity)
+        self._inserted.clear()
         self.close()
 
 

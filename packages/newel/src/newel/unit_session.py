@@ -1,19 +1,22 @@
 """The session of a unit of work: refuses to write in one that reads, and tells what it changes.
 
-What a statement or a flush has changed is told to the unit, which forgets what is cached of it.
+What a statement or a flush has changed is told to the unit, which forgets what is cached of it. An
+UPDATE statement counts the versions of its rows, as a flush does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, Final, Protocol, cast
 
-from sqlalchemy import event
-from sqlalchemy.orm import ORMExecuteState, UOWTransaction
+from sqlalchemy import Update, event
+from sqlalchemy.orm import InstanceState, ORMExecuteState, UOWTransaction
+from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.sql.elements import ClauseElement
 
 from newel.entity import Entity
-from newel.scope import Scope, ScopedSession, changes_inside, is_scoped
+from newel.scope import Scope, ScopedSession, changes_inside, is_scoped, sees, written_columns
 
 __all__ = ["READ_ONLY", "UNWATCHED", "ReadOnlyUnit", "UnitSession", "Writing"]
 
@@ -54,6 +57,34 @@ class UnitSession(ScopedSession):
     def scope(self) -> Scope | None:
         return self.work.scope
 
+    def let_go(self, known: AbstractSet[object]) -> Sequence[Entity]:
+        """Expunge and return what the scope does not see, but for the identities ``known``.
+
+        What has it by a relationship reads that anew.
+        """
+        states = self.identity_map.all_states()
+        read = [state.obj() for state in states if state.key not in known]
+        unseen = [each for each in read if isinstance(each, Entity) and not sees(self.scope, each)]
+        for entity in unseen:
+            self.expunge(entity)
+        if unseen:
+            gone = set(map(instance_state, unseen))
+            for entity in list(self):
+                if names := _related(instance_state(entity), gone):
+                    self.expire(entity, names)
+        return unseen
+
+
+def _related(state: InstanceState[Any], others: AbstractSet[InstanceState[Any]]) -> Sequence[str]:
+    """Return the relationships by which something has one of the ``others``, as it is loaded."""
+    return [
+        name
+        for name in state.mapper.relationships.keys() & state.dict.keys()
+        if not others.isdisjoint(
+            found for found, _ in state.manager[name].impl.get_all_pending(state, state.dict)
+        )
+    ]
+
 
 @event.listens_for(UnitSession, "do_orm_execute")
 def _refuse_to_write(state: ORMExecuteState) -> None:
@@ -86,3 +117,22 @@ def _note_changed_rows(state: ORMExecuteState) -> None:
         return
     if (mapper := state.bind_mapper) is not None:
         cast("UnitSession", state.session).work.note_changed_rows(mapper.class_)
+
+
+@event.listens_for(UnitSession, "do_orm_execute")
+def _count_version(state: ORMExecuteState) -> None:
+    """Have an UPDATE of entities count their versions, so that ``If-Match`` notices it."""
+    mapper = state.bind_mapper if state.is_update else None
+    if mapper is None or not issubclass(mapper.class_, Entity):
+        return
+    version = mapper.class_.version
+    is_list = isinstance(state.parameters, list)  # by id: SQLAlchemy counts these
+    if is_list or mapper.version_id_col is None or version.key in written_columns(state):
+        return
+    # A copy, which may be told for a moment that its values have no order: it would take no more.
+    statement: Any = cast("Update", state.statement).execution_options()
+    is_ordered = statement._maintain_values_ordering  # noqa: SLF001 - test_unit_session.py fails when it is renamed
+    statement._maintain_values_ordering = False  # noqa: SLF001 - see above
+    statement = statement.values({version: version + 1})
+    statement._maintain_values_ordering = is_ordered  # noqa: SLF001 - see above
+    state.statement = statement
