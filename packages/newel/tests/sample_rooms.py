@@ -78,6 +78,8 @@ class People:
         self.is_away = False
         self.trouble: Callable[[], Awaitable[Any]] | None = None
         self.asked: list[Visit] = []
+        self.left: list[str] = []
+        self.may_go = asyncio.Event()
 
     async def may_still_join(self, caller: Principal, visit: Visit) -> bool:
         """Admit whom nobody has removed; that changes nothing in the caller."""
@@ -91,6 +93,11 @@ class People:
         if self.trouble is not None and visit.name.endswith(":trouble"):
             await self.trouble()
         return True
+
+    async def has_left(self, caller: Principal, visit: Visit) -> None:
+        """Take as long as ``may_go`` is not set."""
+        self.left.append(visit.name)
+        await self.may_go.wait()
 
     def add(self, *permissions: str, tenant_id: UUID | None = None) -> str:
         """Return the token of a new user."""
@@ -144,6 +151,7 @@ def build(directory: Path, people: People, **settings: Any) -> FastAPI:
         room("own:{user_id}", may_join=is_own),
         room("staff", may_join="staff:read"),
         room("club:{id}", Said, may_join=people.may_still_join, on_message=on_message),
+        room("slow:{id}", may_join=anyone, on_leave=people.has_left),
         room("asked:{id}:{how}", Said, may_join=people.may_join_if_asked, on_message=on_message),
     ]
     chat = Module("chat", routers=[_posts()], rooms=kinds, authenticator=lambda _: people)

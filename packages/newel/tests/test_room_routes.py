@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 
 import httpx2
 import pytest
-from sample_rooms import API, People, Said, Served, connected, members_of, served
+from sample_rooms import API, Client, People, Said, Served, connected, members_of, served
 from sample_valkey import until
 from structlog.typing import EventDict
 from websockets.exceptions import InvalidStatus
@@ -402,6 +402,45 @@ class TestWhoStays:
     def test_it_is_looked_at_within_five_seconds(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.undo()
         assert room_routes._LOOK_SECONDS < 5
+
+
+class TestWhoLeaves:
+    @pytest.fixture
+    async def client(self, server: Served, token: str) -> AsyncGenerator[Client]:
+        server.people.left.clear()
+        server.people.may_go.clear()  # who leaves a room is told of for as long
+        async with connected(server, token) as found:
+            yield found
+        server.people.may_go.set()
+
+    async def test_nobody_waits_for_what_is_said_of_it(
+        self, server: Served, client: Client, token: str
+    ) -> None:
+        names = [f"slow:{uuid4()}" for _ in range(3)]
+        for name in names:
+            await client.join(name)
+        await client.send("auth", data={"token": "of nobody"})
+        assert await client.closed() == 4401
+        await until(lambda: server.people.left, seconds=20)
+        for name in names:
+            assert await server.rooms.members(name, tenant_id=None) == []
+        assert UUID(token) not in server.app.state.room_kinds._connected
+        assert len(server.people.left) == 1, "it is still being said of the first"
+        server.people.may_go.set()
+        await until(lambda: sorted(server.people.left) == sorted(names), seconds=20)
+
+    async def test_what_is_said_of_it_has_an_end(
+        self, client: Client, monkeypatch: pytest.MonkeyPatch, log_lines: list[EventDict]
+    ) -> None:
+        await client.join(f"slow:{uuid4()}")
+        monkeypatch.setattr(room_routes, "_HANDLER_SECONDS", 0.2)
+        await client.send("auth", data={"token": "of nobody"})
+        assert await client.closed() == 4401
+
+        def is_told() -> bool:
+            return "room_notices_late" in [line["event"] for line in log_lines]
+
+        await until(is_told, seconds=20)
 
 
 class TestJoining:

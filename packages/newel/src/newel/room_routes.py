@@ -138,8 +138,12 @@ async def speak_and_listen(
         if isinstance(found, Closed):
             raise found
         token, caller = found or await _introduced(socket, await _first_message(socket))
-        with kinds.connecting(caller.user_id):
-            await _Dialogue(socket, caller, token).hold()
+        dialogue = _Dialogue(socket, caller, token)
+        try:
+            with kinds.connecting(caller.user_id):
+                await dialogue.hold()
+        finally:
+            await dialogue.tell_left()
     except Unauthorized as error:
         await socket.close(4401, error.code)
     except TooManyRequests as error:
@@ -221,15 +225,24 @@ class _Dialogue:
             connection.close(1011, "over")
             for task in tasks:
                 task.cancel()
+            leaving = asyncio.gather(*map(self._hear_no_more, self._joined))  # begins at once
             await asyncio.gather(*tasks, return_exceptions=True)
-            for room in list(self._joined):
-                await self._leave(room)
+            await leaving
         ended = done.pop()
         error = ended.exception() or ended.result()
         if isinstance(error, Closed):
             await connection.end(error)
         elif isinstance(error, BaseException):
             raise error
+
+    async def tell_left(self) -> None:
+        """Say in their rooms that they are gone; nobody waits for it, but not for ever either."""
+        try:
+            async with asyncio.timeout(_HANDLER_SECONDS):
+                while self._joined:
+                    await self._kinds.tell_left(self._caller, self._joined.pop())
+        except TimeoutError:
+            _log.warning("room_notices_late", rooms_left=len(self._joined))
 
     def _welcome(self) -> None:
         data = {"user_id": self._connection.user, "connection_id": self._connection.id}
@@ -283,9 +296,12 @@ class _Dialogue:
     async def _leave(self, room: str) -> None:
         was_in = room in self._joined
         self._joined.discard(room)
-        await self._rooms.leave(self._connection, room, tenant_id=self._caller.tenant_id)
+        await self._hear_no_more(room)
         if was_in:
             await self._kinds.tell_left(self._caller, room)
+
+    async def _hear_no_more(self, room: str) -> None:
+        await self._rooms.leave(self._connection, room, tenant_id=self._caller.tenant_id)
 
     async def _say(self, message: _ClientMessage) -> None:
         if message.room not in self._joined:
