@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from queue import Queue
 from typing import Any
@@ -93,6 +94,29 @@ def running(**command: Any) -> Generator[subprocess.Popen[str]]:
         finally:
             with suppress(ProcessLookupError):  # all ended by themselves
                 os.killpg(process.pid, signal.SIGKILL)
+
+
+@contextmanager
+def at_a_terminal(
+    *, args: list[str], **options: Any
+) -> Generator[tuple[FileIO, subprocess.Popen[str]]]:
+    """Start a process at a terminal of its own; yield that terminal's screen, and the process."""
+    take = "import os, sys; os.login_tty(0); os.execv(sys.argv[1], sys.argv[1:])"
+    args = [sys.executable, "-S", "-c", take, *args]
+    screen, terminal = (FileIO(number, "r+") for number in os.openpty())
+    with screen, terminal, subprocess.Popen(args, stdin=terminal, **options) as process:
+        terminal.close()
+        try:
+            yield screen, process
+        finally:
+            process.kill()
+
+
+def read_until(word: bytes, screen: FileIO) -> None:
+    """Read until ``word`` is there; an ``OSError`` when nobody writes any more."""
+    seen = b""
+    while word not in seen:
+        seen += screen.read(65_536)
 
 
 class Running:

@@ -9,19 +9,14 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
-from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from io import FileIO
 from pathlib import Path
-from subprocess import Popen
 
 import httpx2
 import pytest
 from fastapi import FastAPI
-from sample_runs import Service, error_lines, running, wait_until
+from sample_runs import Service, at_a_terminal, error_lines, read_until, running, wait_until
 
 from newel.app import create_app
 from newel.errors import ConfigurationError
@@ -107,30 +102,9 @@ def test_sighup_finds_nothing_to_replace_and_ends_nothing(service: Service):
         assert running.process.wait(20) == 0
 
 
-@contextmanager
-def at_a_terminal(service: Service, *arguments: str) -> Generator[tuple[FileIO, Popen[str]]]:
-    """Run a command at a terminal of its own; yield that terminal's screen, and the process."""
-    command = service.command(*arguments, LOG_FORMAT="json")
-    take = "import os, sys; os.login_tty(0); os.execv(sys.argv[1], sys.argv[1:])"
-    command["args"] = [sys.executable, "-S", "-c", take, *command["args"]]
-    screen, terminal = (FileIO(number, "r+") for number in os.openpty())
-    with screen, terminal, Popen(**command, stdin=terminal) as process:
-        terminal.close()
-        try:
-            yield screen, process
-        finally:
-            process.kill()
-
-
-def read_until(word: bytes, screen: FileIO) -> None:
-    seen = b""
-    while word not in seen:
-        seen += screen.read(65_536)
-
-
 @pytest.mark.parametrize("command", [["serve", "--port", "0"], ["worker"]], ids=["serve", "worker"])
 def test_it_ends_with_the_terminal_that_it_was_started_from(service: Service, command: list[str]):
-    with at_a_terminal(service, *command) as (screen, process):
+    with at_a_terminal(**service.command(*command, LOG_FORMAT="json")) as (screen, process):
         read_until(b"Ctrl-C", screen)
         process.send_signal(signal.SIGHUP)
         read_until(b"nothing_to_replace", screen)  # the terminal is still there

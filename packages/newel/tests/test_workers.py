@@ -20,7 +20,7 @@ from typing import Any, cast
 import httpx2
 import psutil
 import pytest
-from sample_runs import Service, error_lines, make_service, running, wait_until
+from sample_runs import Service, at_a_terminal, error_lines, make_service, running, wait_until
 from structlog.testing import capture_logs
 
 from newel import workers
@@ -372,21 +372,35 @@ def test_what_a_service_starts_does_not_get_its_sockets() -> None:
             assert not received.get_inheritable()
 
 
+PARENT = """
+import asyncio, sys, pathlib; sys.path.insert(0, sys.argv[1]); import test_workers
+crew = test_workers.Crew(pathlib.Path(sys.argv[2]), stop_seconds=30)
+sys.exit(asyncio.run(crew.run()))
+"""
+
+
+def parent_of_two(folder: Path) -> list[str]:
+    return [sys.executable, "-c", PARENT, str(Path(__file__).parent), str(folder)]
+
+
 def test_a_process_ends_with_who_started_it(tmp_path: Path) -> None:
-    program = (
-        "import asyncio, sys, pathlib; sys.path.insert(0, sys.argv[1]); import test_workers\n"
-        "crew = test_workers.Crew(pathlib.Path(sys.argv[2]), stop_seconds=5)\n"
-        "asyncio.run(crew.run())"
-    )
-    here = str(Path(__file__).parent)
-    command = [sys.executable, "-c", program, here, str(tmp_path)]
-    with running(args=command) as process:
+    with running(args=parent_of_two(tmp_path)) as process:
         parent = psutil.Process(process.pid)
         wait_until(lambda: len(parent.children()) == 2, seconds=40)
         children = parent.children()
         parent.kill()
         _, alive = psutil.wait_procs(children, timeout=15)
     assert not alive
+
+
+def test_all_end_with_the_terminal_that_they_were_started_from(tmp_path: Path) -> None:
+    with at_a_terminal(args=parent_of_two(tmp_path)) as (screen, process):
+        parent = psutil.Process(process.pid)
+        wait_until(lambda: len(parent.children()) == 2, seconds=40)
+        children = parent.children()
+        screen.close()
+        assert process.wait(40) == 0
+    assert not psutil.wait_procs(children, timeout=30)[1]
 
 
 # ----------------------------------------------------------------------------------- with a service
