@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, ForeignKey, Numeric, String, or_
-from sqlalchemy.orm import Mapped, declared_attr, mapped_column, relationship
+from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from newel.entity import Entity, Owned, SoftDeleted, Tenanted, unique
 from newel.identity import Account
@@ -60,43 +59,6 @@ class Post(Owned):
     def visible_to(cls, caller: Principal) -> ColumnElement[bool] | None:
         own = super().visible_to(caller)
         return None if own is None else or_(own, cls.is_published)
-
-
-class Memo(Entity):
-    """A policy of who reads it, and none of who changes it."""
-
-    __tablename__ = "memos"
-
-    team: Mapped[str]
-    text: Mapped[str]
-
-    @classmethod
-    def visible_to(cls, caller: Principal) -> ColumnElement[bool] | None:
-        return cls.team.in_([team for team in ("ann", "bob") if caller.can(f"memos:{team}")])
-
-
-class Pet(Owned):
-    """Several entities in one table."""
-
-    __tablename__ = "pets"
-
-    kind: Mapped[str] = mapped_column(String(8), init=False)
-
-    if not TYPE_CHECKING:  # as in Entity
-
-        @declared_attr.directive
-        def __mapper_args__(cls) -> dict[str, Any]:  # noqa: N805 - as in Entity
-            inherited = super().__mapper_args__ if cls.__name__ == "Pet" else {}
-            name = {"polymorphic_identity": cls.__name__.lower()}
-            return {**inherited, **name, "polymorphic_on": "kind"}
-
-
-class Kitten(Pet):
-    pass
-
-
-class Puppy(Pet):
-    pass
 
 
 class Tag(Entity):

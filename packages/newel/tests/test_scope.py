@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import pytest
-from sample_entities import Agent, Invoice, Memo, Pet, Post, Puppy, Run, Tag, User
+from sample_entities import Agent, Invoice, Post, Run, Tag, User
 from sqlalchemy import (
     DDL,
+    ColumnElement,
     Executable,
     UnaryExpression,
     cast,
@@ -28,18 +30,57 @@ from sqlalchemy import (
 )
 from sqlalchemy import String as SqlString
 from sqlalchemy.exc import InvalidRequestError
-from sqlalchemy.orm import aliased, joinedload, selectinload
+from sqlalchemy.orm import Mapped, aliased, declared_attr, joinedload, mapped_column, selectinload
 from sqlalchemy.sql import quoted_name
 from sqlalchemy.sql.operators import custom_op
 from structlog.testing import capture_logs
 
 from newel import scope
 from newel.db import Database, Work
+from newel.entity import Entity, Owned
 from newel.errors import Forbidden, NotFound
 from newel.principal import ANYONE, Principal
 from newel.scope import UnscopedQuery
 
 pytestmark = pytest.mark.anyio
+
+
+class Leaflet(Entity):
+    """A policy of who reads it, and none of who changes it."""
+
+    __tablename__ = "scope_leaflets"
+
+    team: Mapped[str]
+    text: Mapped[str]
+
+    @classmethod
+    def visible_to(cls, caller: Principal) -> ColumnElement[bool] | None:
+        return cls.team.in_([team for team in ("ann", "bob") if caller.can(f"leaflets:{team}")])
+
+
+class Pet(Owned):
+    """Several entities in one table."""
+
+    __tablename__ = "scope_pets"
+
+    kind: Mapped[str] = mapped_column(SqlString(8), init=False)
+
+    if not TYPE_CHECKING:  # as in Entity
+
+        @declared_attr.directive
+        def __mapper_args__(cls) -> dict[str, Any]:  # noqa: N805 - as in Entity
+            inherited = super().__mapper_args__ if cls.__name__ == "Pet" else {}
+            name = {"polymorphic_identity": cls.__name__.lower()}
+            return {**inherited, **name, "polymorphic_on": "kind"}
+
+
+class Kitten(Pet):
+    pass
+
+
+class Puppy(Pet):
+    pass
+
 
 TABLE = Agent.__table__
 OTHER = aliased(Agent)
@@ -253,17 +294,17 @@ async def test_what_is_not_seen_is_not_changed_and_not_copied(
 ) -> None:
     """An entity that says only who reads it; whoever changes its rows sees them by that."""
     async with database.write(None) as work, work.as_system("arrange"):
-        work.session.add_all([Memo(team="ann", text="hers"), Memo(team="bob", text="his")])
-    ann = Principal(id=rows.ann.id, permissions=frozenset({"memos:ann"}))
+        work.session.add_all([Leaflet(team="ann", text="hers"), Leaflet(team="bob", text="his")])
+    ann = Principal(id=rows.ann.id, permissions=frozenset({"leaflets:ann"}))
     async with database.write(ann) as work:
-        changed = update(Memo).values(text="seen").returning(Memo.team)
+        changed = update(Leaflet).values(text="seen").returning(Leaflet.team)
         assert (await work.session.scalars(changed)).all() == ["ann"]
-        highest = select(func.max(Memo.team)).scalar_subquery()
+        highest = select(func.max(Leaflet.team)).scalar_subquery()
         await work.session.execute(update(Tag).values(label=highest))
-        gone = await work.session.execute(delete(Memo).returning(Memo.team))
+        gone = await work.session.execute(delete(Leaflet).returning(Leaflet.team))
         assert gone.all() == [("ann",)]
     async with database.read(None) as work, work.as_system("look"):
-        assert (await work.session.scalars(select(Memo.text))).all() == ["his"]
+        assert (await work.session.scalars(select(Leaflet.text))).all() == ["his"]
         assert await work.session.scalar(select(Tag.label)) == "ann"
 
 
