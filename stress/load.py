@@ -70,6 +70,7 @@ class Load:
             base_url=self.url, timeout=_PATIENCE_SECONDS, trust_env=False
         ) as client:
             await self._write(client)
+            await self._once(client, "keep")  # what is read is there
             async with asyncio.TaskGroup() as group:
                 for kind in ("read", "label", "keep", "paper", "weather"):
                     group.create_task(self._repeat(client, kind))
@@ -98,20 +99,23 @@ class Load:
 
     async def _repeat(self, client: httpx2.AsyncClient, kind: Kind) -> None:
         while not self._is_over:
-            reference = next(reversed(self.stored))
-            crate = self.stored[reference]
-            match kind:
-                case "read":
-                    await self._ask(client, kind, "GET", f"/api/v1/crates/{crate}")
-                case "label":
-                    await self._ask(client, kind, "GET", f"/api/v1/crates/{crate}/label")
-                case "keep":
-                    await self._ask(client, kind, "PUT", "/api/v1/papers/one", content=b"paper")
-                case "paper":
-                    await self._ask(client, kind, "GET", "/api/v1/papers/one")
-                case _:
-                    await self._ask(client, kind, "GET", "/api/v1/weather")
+            await self._once(client, kind)
             await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def _once(self, client: httpx2.AsyncClient, kind: Kind) -> None:
+        reference = next(reversed(self.stored))
+        crate = self.stored[reference]
+        match kind:
+            case "read":
+                await self._ask(client, kind, "GET", f"/api/v1/crates/{crate}")
+            case "label":
+                await self._ask(client, kind, "GET", f"/api/v1/crates/{crate}/label")
+            case "keep":
+                await self._ask(client, kind, "PUT", "/api/v1/papers/one", content=b"paper")
+            case "paper":
+                await self._ask(client, kind, "GET", "/api/v1/papers/one")
+            case _:
+                await self._ask(client, kind, "GET", "/api/v1/weather")
 
     async def _writes(self, client: httpx2.AsyncClient) -> None:
         while not self._is_over:

@@ -16,6 +16,7 @@ import importlib.util
 import json
 import os
 import pwd
+import select
 import shutil
 import signal
 import subprocess
@@ -281,7 +282,7 @@ def _await_ready(server: subprocess.Popen[Any], data: Path, log: Path) -> None:
         with suppress(FileNotFoundError):
             if _last(status.read_text().splitlines()) == "ready":
                 return
-        time.sleep(0.01)
+        select.select([], [], [], 0.01)  # time.sleep fails where libfaketime moves the clock
     raise ConfigurationError(
         f"PostgreSQL did not start: {_last(log.read_text().splitlines())}",
         fix="run `python -m newel.embedded` by hand; is memory or the disk short?",
