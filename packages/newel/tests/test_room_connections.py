@@ -124,6 +124,18 @@ async def test_too_much_closes_it_and_is_forgotten_at_once() -> None:
     assert connection.take() == []
 
 
+async def test_bytes_are_counted_and_not_characters() -> None:
+    queue = RoomQueue("ann")
+    queue.put("ü" * (QUEUE_BYTES // 2))
+    assert queue.waiting_bytes == QUEUE_BYTES
+    queue.put("x")
+    assert queue.closed.result().code == 4008
+    other = RoomQueue("bob")
+    other.put_missed(["ü" * 30_000] * 3)
+    assert [len(other.take()) for _ in range(3)] == [1, 1, 1], "a frame has 64 KiB"
+    assert other.waiting_bytes == 0
+
+
 async def test_what_was_missed_does_not_count() -> None:
     queue = RoomQueue("ann")
     queue.put_missed(["x" * 50_000] * 10)

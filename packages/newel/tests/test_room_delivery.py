@@ -142,14 +142,14 @@ class TestOneProcess:
         assert again.joined[0]["recovered"] is True
         assert again.texts == []
 
-    @pytest.mark.parametrize("position", ["epoch", "future", "gone", "too much"])
+    @pytest.mark.parametrize("position", ["epoch", "future", "gone", "too much", "ü"])
     async def test_what_cannot_be_recovered_is_not_said_to_be(self, position: str) -> None:
         async with running() as rooms:
             ear = await Ear().join(rooms)
             start = ear.position
             length = 1100 if position == "gone" else 3
-            long = "x" * 60_000 if position == "too much" else "short"
-            for _ in range(40 if position == "too much" else length):
+            long = {"too much": "x" * 60_000, "ü": "ü" * 30_000}.get(position, "short")
+            for _ in range(length if long == "short" else 20):  # of ü fewer than 1 Mi, as text
                 await say(rooms, long)
             since = {
                 "epoch": Position("another", 1),
@@ -370,6 +370,12 @@ async def test_the_time_to_owe_and_to_pay_does_not_grow_with_what_is_owed() -> N
     assert await cpu_seconds(rooms._pay()) < 30 * first, "it was 200 times as much"
     assert (await log.read(f"/{ROOM}", after=0)).top.offset == 15_000
     assert rooms._owed_bytes == 0
+
+
+async def test_what_is_owed_is_counted_in_bytes() -> None:
+    rooms = Rooms(AwayLog())
+    await say(rooms, "ü" * 1000)
+    assert rooms._owed_bytes == sum(len(owed.text.encode()) for owed in rooms._owed) > 2000
 
 
 @pytest.fixture

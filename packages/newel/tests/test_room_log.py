@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -162,6 +163,23 @@ async def test_a_process_forgets_what_is_old_or_too_much(name: str) -> None:
     assert sum(len(entry.text) for entry in (await log.read(name, after=0)).entries) <= 4 << 20
 
 
+async def test_a_process_remembers_where_a_silent_room_ended(name: str) -> None:
+    clock = Clock()
+    log = MemoryLog(monotonic=clock)
+    last = await log.append(name, "a")
+    clock.seconds += 301
+    for count in range(5):  # whatever of it is forgotten first
+        if count == 0:
+            assert await log.read(name, after=0) == Replay(last, [])
+        await log.append(f"/other:{count}", "x")
+    assert name in log._silent
+    clock.seconds += 86_000
+    assert await log.read(name, after=0) == Replay(last, [])
+    clock.seconds += 1000  # a day since it was said, not since somebody asked
+    await log.append("/other:0", "x")
+    assert await log.append(name, "b") == Position(last.epoch, 2)
+
+
 async def test_a_process_forgets_rooms(name: str) -> None:
     clock = Clock()
     log = MemoryLog(monotonic=clock)
@@ -194,19 +212,71 @@ async def test_a_process_keeps_nothing_of_rooms_in_which_nobody_spoke() -> None:
 
 
 async def test_a_process_has_a_bound_for_all_rooms(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room_log, "_ALL_BYTES", 100_000)
+    monkeypatch.setattr(room_log, "_ALL_BYTES", 400_000)
     log = MemoryLog()
     first = await log.append("/chat:0", "x" * 1000)
     for number in range(1, 500):
         await log.append(f"/chat:{number}", "x" * 1000)
-        kept = sum(len(entry.text) for one in log._rooms.values() for _, entry in one.kept)
-        assert kept == log._bytes <= 100_000
-    assert kept >= 90_000
+        assert log.held_bytes <= 400_000
+    assert log.held_bytes > 390_000
+    assert sum(len(one.kept) for one in log._rooms.values()) > 50
     replay = await log.read("/chat:0", after=0)
     assert replay == Replay(first, []), "it goes on; who missed something is told"
     assert (await log.read("/chat:499", after=0)).entries
+    held = log.held_bytes
     await log.renew("/chat:499")
-    assert log._bytes == kept - 1000
+    assert log.held_bytes < held - 1000
+
+
+async def test_a_process_remembers_so_many_silent_rooms(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room_log, "_MAX_SILENT", 2)
+    clock = Clock()
+    log = MemoryLog(monotonic=clock)
+    before = [await log.append(f"/chat:{number}", "a") for number in range(4)]
+    clock.seconds += 301
+    for _ in range(2):
+        await log.append("/other", "b")
+    await log.read("/chat:2", after=0)
+    assert len(log._silent) == 2
+    after = [(await log.read(f"/chat:{number}", after=0)).top for number in range(4)]
+    assert [one == other for one, other in zip(before, after, strict=True)] == [False, False, 1, 1]
+
+
+@pytest.mark.parametrize("text", ["a" * 44, "a" * 4000, "ü" * 400, "😀" + "a" * 400])
+@pytest.mark.parametrize("silent", [True, False])
+async def test_a_process_counts_what_it_holds(text: str, silent: bool) -> None:
+    clock = Clock()
+    log = MemoryLog(monotonic=clock)
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for number in range(1000):
+            clock.seconds += 0.001
+            await log.append(f"/chat:{number:032x}", f"{text}{number}", but=f"{number:016x}")
+        if silent:
+            clock.seconds += 301
+            for number in range(1000):
+                clock.seconds += 0.001
+                await log.append("/other", str(number), but=f"{number:016x}")
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (len(log._silent) == 1000) is silent
+    assert 0.6 * log.held_bytes < after - before < 1.1 * log.held_bytes, after - before
+
+
+async def test_no_message_looks_at_all_rooms() -> None:
+    clock = Clock()
+    log = MemoryLog(monotonic=clock)
+    for number in range(5000):
+        await log.append(f"/chat:{number}", "a")
+    clock.seconds += 301
+    for count in range(1, 2501):
+        await log.append("/other", "b")
+        assert len(log._silent) == 2 * count, "two of them each time"
+    clock.seconds += 86_401
+    await log.append("/other", "b")
+    assert len(log._silent) == 4998
 
 
 @pytest.mark.parametrize("first", ["said", "read"])

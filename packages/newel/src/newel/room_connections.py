@@ -15,6 +15,8 @@ from typing import Any, Final, Protocol
 
 from starlette.types import Send
 
+from newel.room_log import utf8_bytes
+
 __all__ = [
     "QUEUE_BYTES",
     "SEND_SECONDS",
@@ -101,7 +103,7 @@ class RoomQueue:
         """See ``Receiver``; too much closes the connection, and is forgotten at once."""
         if self.closed.done():
             return
-        self.waiting_bytes += len(frame)
+        self.waiting_bytes += utf8_bytes(frame)
         if self.waiting_bytes > self._limit_bytes:
             self.close(4008, "too slow")
             return
@@ -110,11 +112,11 @@ class RoomQueue:
 
     def _put_back(self, frames: Sequence[str]) -> None:
         self._frames[:0] = frames
-        self.waiting_bytes += sum(map(len, frames))
+        self.waiting_bytes += sum(map(utf8_bytes, frames))
 
     def put_missed(self, frames: Sequence[str]) -> None:
         """See ``Receiver``: what was missed is no sign of a slow reader."""
-        self._limit_bytes = 2 * QUEUE_BYTES + sum(map(len, frames))  # never a sum of several
+        self._limit_bytes = 2 * QUEUE_BYTES + sum(map(utf8_bytes, frames))  # never a sum of several
         for frame in frames:
             self.put(frame)
 
@@ -142,12 +144,15 @@ class RoomQueue:
             self._frames, self.waiting_bytes = [], 0
             self._limit_bytes = QUEUE_BYTES
             return frames
-        count = size = 0
-        while count < len(frames) and (count == 0 or size + len(frames[count]) <= _FRAME_BYTES):
-            size += len(frames[count])
+        count = taken = 0
+        for frame in frames:
+            size = utf8_bytes(frame)
+            if count and taken + size > _FRAME_BYTES:
+                break
+            taken += size
             count += 1
         self._frames = frames[count:]
-        self.waiting_bytes -= size
+        self.waiting_bytes -= taken
         self._has_space.set()
         return frames[:count]
 

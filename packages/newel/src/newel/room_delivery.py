@@ -32,6 +32,7 @@ from newel.room_log import (
     Presence,
     Replay,
     RoomLog,
+    utf8_bytes,
 )
 
 __all__ = ["MAX_MESSAGE_BYTES", "Receiver", "Rooms", "Spoken", "frame_of", "is_room_name"]
@@ -373,13 +374,14 @@ class Rooms:
             local.send(spoken.text, but=spoken.but)
         if spoken.room in self._broken:
             return
-        if self._owed_bytes + len(spoken.text) > _MAX_OWED_BYTES:
+        size = utf8_bytes(spoken.text)
+        if self._owed_bytes + size > _MAX_OWED_BYTES:
             self._broken[spoken.room] = None
             self._owed = deque(owed for owed in self._owed if owed.room != spoken.room)
-            self._owed_bytes = sum(len(owed.text) for owed in self._owed)
+            self._owed_bytes = sum(utf8_bytes(owed.text) for owed in self._owed)
         else:
             self._owed.append(spoken)
-            self._owed_bytes += len(spoken.text)
+            self._owed_bytes += size
 
     async def _pay(self) -> None:
         """Hand over what was said while the log was away; raises ``Unavailable``."""
@@ -389,7 +391,7 @@ class Rooms:
                 await self._log.append(spoken.room, spoken.text, but=self._process)
                 if self._owed and self._owed[0] is spoken:  # else its room was given up
                     self._owed.popleft()
-                    self._owed_bytes -= len(spoken.text)
+                    self._owed_bytes -= utf8_bytes(spoken.text)
             for room in list(self._broken):
                 await self._log.renew(room)
                 del self._broken[room]
@@ -445,7 +447,7 @@ def _address(room: str, tenant_id: UUID | None) -> str:
 
 def _bounded(missed: Sequence[Entry] | None) -> Sequence[Entry] | None:
     """Leave out what would be too much to send at once: it is quicker read from the API."""
-    if missed is None or sum(len(entry.text) for entry in missed) > REPLAY_BYTES:
+    if missed is None or sum(utf8_bytes(entry.text) for entry in missed) > REPLAY_BYTES:
         return None
     return missed
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import math
 import secrets
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final, Protocol
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Presence",
     "Replay",
     "RoomLog",
+    "utf8_bytes",
 ]
 
 HISTORY_MESSAGES: Final = 1000
@@ -42,8 +44,11 @@ REPLAY_BYTES: Final = 1_048_576
 _HISTORY_BYTES: Final = 4 * 1_048_576
 _ALL_BYTES: Final = 64 * 1_048_576
 _ROOM_SECONDS: Final = 86_400.0
-_MAX_BEGUN: Final = 100_000
-_SWEEP_EVERY: Final = 1000
+_MAX_BEGUN: Final = 50_000
+_MAX_SILENT: Final = 50_000
+_SWEPT: Final = 2
+# What CPython takes for a message beside its text, a room, and one of which nothing is kept.
+_ENTRY_BYTES, _ROOM_BYTES, _SILENT_BYTES, _BEGUN_BYTES = 300, 1200, 350, 250
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,11 @@ class Replay:
             return None
         missed = [entry for entry in self.entries if entry.offset > position.offset]
         return missed if len(missed) == self.top.offset - position.offset else None
+
+
+def utf8_bytes(text: str) -> int:
+    """Return how long ``text`` is as it is sent."""
+    return len(text) if text.isascii() else len(text.encode())  # most is, and that is known
 
 
 Heard = Callable[[str, str, Entry], None]
@@ -130,10 +140,16 @@ class Presence(Protocol):
 @dataclass(slots=True, eq=False)
 class _History:
     epoch: str
-    offset: int = 0
-    kept: deque[tuple[float, Entry]] = field(default_factory=deque[tuple[float, Entry]])
+    offset: int
+    kept: deque[tuple[float, int, Entry]] = field(default_factory=deque[tuple[float, int, Entry]])
     bytes: int = 0
-    used_at: float = 0.0
+    spoken_at: float = 0.0
+
+    def add(self, at: float, entry: Entry) -> None:
+        size = sys.getsizeof(entry.text) + _ENTRY_BYTES  # one emoji makes all of it four times that
+        self.offset, self.spoken_at = entry.offset, at
+        self.kept.append((at, size, entry))
+        self.bytes += size
 
     def drop(self, *, before: float) -> None:
         """Forget what is too old or too much."""
@@ -141,7 +157,7 @@ class _History:
         while kept and (
             len(kept) > HISTORY_MESSAGES or self.bytes > _HISTORY_BYTES or kept[0][0] < before
         ):
-            self.bytes -= len(kept.popleft()[1].text)
+            self.bytes -= kept.popleft()[1]
 
 
 class MemoryLog:
@@ -154,26 +170,29 @@ class MemoryLog:
     def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._rooms: dict[str, _History] = {}  # the one spoken in last is the last
-        self._bytes = 0
+        self._silent: dict[str, tuple[Position, float]] = {}  # where they ended; last looked at
+        self._kept_bytes = 0
         self._key = secrets.token_bytes(16)
         self._begun: dict[str, int] = {}  # how often a room began anew
         self._heard: Heard | None = None
-        self._appended = 0
+
+    @property
+    def held_bytes(self) -> int:
+        """About what all of it takes."""
+        rooms = _ROOM_BYTES * len(self._rooms) + _SILENT_BYTES * len(self._silent)
+        return self._kept_bytes + rooms + _BEGUN_BYTES * len(self._begun)
 
     async def append(self, room: str, text: str, *, but: str = "") -> Position:
         """See ``RoomLog``."""
         now = self._monotonic()
-        history = self._rooms.pop(room, None) or _History(self._epoch(room))
-        self._rooms[room] = history
-        history.used_at = now
-        history.offset += 1
-        entry = Entry(history.offset, text, but)
-        history.kept.append((now, entry))
-        history.bytes += len(text)
-        self._bytes += len(text)
+        history = self._spoken_in(room)
+        entry = Entry(history.offset + 1, text, but)
+        held = history.bytes
+        history.add(now, entry)
+        self._kept_bytes += history.bytes - held
         self._drop(history, before=now - HISTORY_SECONDS)
-        if self._bytes > _ALL_BYTES:
-            self._make_space()
+        while self.held_bytes > _ALL_BYTES and len(self._rooms) > 1:
+            self._silence(next(iter(self._rooms)))
         self._sweep(now)
         if self._heard is not None:
             self._heard(room, history.epoch, entry)
@@ -183,12 +202,14 @@ class MemoryLog:
         """See ``RoomLog``."""
         now = self._monotonic()
         history = self._rooms.get(room)
-        if history is None:
-            return Replay(Position(self._epoch(room), 0), [])
-        history.used_at = now
-        self._drop(history, before=now - HISTORY_SECONDS)
-        entries = [entry for _, entry in history.kept if entry.offset > after]
-        return Replay(Position(history.epoch, history.offset), entries)
+        if history is not None:
+            self._drop(history, before=now - HISTORY_SECONDS)
+            entries = [entry for _, _, entry in history.kept if entry.offset > after]
+            return Replay(Position(history.epoch, history.offset), entries)
+        if (silent := self._silent.pop(room, None)) is not None:
+            self._silent[room] = silent[0], now  # somebody needs it: the last to be forgotten
+            return Replay(silent[0], [])
+        return Replay(Position(self._epoch(room), 0), [])
 
     async def renew(self, room: str) -> None:
         """See ``RoomLog``."""
@@ -210,32 +231,42 @@ class MemoryLog:
         name = f"{self._begun.get(room, 0)} {room}"
         return hashlib.blake2b(name.encode(), key=self._key, digest_size=6).hexdigest()
 
+    def _spoken_in(self, room: str) -> _History:
+        """Return a room as the one spoken in last."""
+        history = self._rooms.pop(room, None)
+        if history is None:
+            ended, _ = self._silent.pop(room, (Position(self._epoch(room), 0), 0.0))
+            history = _History(ended.epoch, ended.offset)
+        self._rooms[room] = history
+        return history
+
+    def _silence(self, room: str) -> None:
+        """Forget what was said in a room, and remember where that ended, as for so many."""
+        history = self._rooms.pop(room)
+        self._kept_bytes -= history.bytes
+        self._silent[room] = Position(history.epoch, history.offset), history.spoken_at
+        if len(self._silent) > _MAX_SILENT:
+            self._forget(next(iter(self._silent)))
+
     def _forget(self, room: str) -> None:
-        """Have a room begin anew; all that are silent do when there are too many to count."""
+        """Have a room begin anew; all that are unknown do when there are too many to count."""
         self._begun[room] = self._begun.get(room, 0) + 1
         if len(self._begun) > _MAX_BEGUN:
             self._begun, self._key = {}, secrets.token_bytes(16)
+        self._silent.pop(room, None)
         history = self._rooms.pop(room, None)
-        self._bytes -= 0 if history is None else history.bytes
+        self._kept_bytes -= 0 if history is None else history.bytes
 
     def _drop(self, history: _History, *, before: float) -> None:
         held = history.bytes
         history.drop(before=before)
-        self._bytes -= held - history.bytes
-
-    def _make_space(self) -> None:
-        """Forget what was said where nobody spoke for the longest time; a tenth at once."""
-        for history in self._rooms.values():
-            if self._bytes <= 0.9 * _ALL_BYTES:
-                return
-            self._drop(history, before=math.inf)
+        self._kept_bytes -= held - history.bytes
 
     def _sweep(self, now: float) -> None:
-        """Forget what is old; after a day without a message a room begins anew."""
-        self._appended += 1
-        if self._appended % _SWEEP_EVERY:
-            return
-        for name, history in list(self._rooms.items()):
-            self._drop(history, before=now - HISTORY_SECONDS)
-            if history.used_at < now - _ROOM_SECONDS:
-                self._forget(name)
+        """Forget what is old, of two rooms at once; after a silent day a room begins anew."""
+        for room in list(islice(self._rooms, _SWEPT)):
+            if self._rooms[room].spoken_at < now - HISTORY_SECONDS:
+                self._silence(room)
+        for room in list(islice(self._silent, _SWEPT)):
+            if self._silent[room][1] < now - _ROOM_SECONDS:
+                self._forget(room)
