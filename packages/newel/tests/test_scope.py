@@ -419,6 +419,30 @@ async def test_what_a_system_block_has_read_is_not_seen_after_it(
         assert (await work.session.scalars(load)).one().agents == []
 
 
+async def test_what_points_to_an_unseen_row_reads_it_anew(database: Database, rows: Rows) -> None:
+    async with database.write(None) as work, work.as_system("arrange"):
+        work.session.add(Run(agent_id=rows.bob_agent, owner_id=rows.ann.user_id, cost=5))
+    statement = select(Run).where(Run.cost == 5).options(selectinload(Run.agent))
+    async with database.read(rows.ann) as work:
+        async with work.as_system("look"):
+            run = (await work.session.scalars(statement)).one()
+            assert run.agent.name == "his"
+        assert (await work.session.scalars(statement)).one() is run
+        assert run.agent is None
+
+
+async def test_the_error_of_a_system_block_is_the_one_to_tell(
+    database: Database, rows: Rows
+) -> None:
+    """Also with rows that were not written yet and point to what leaves."""
+    with pytest.raises(KeyError):  # noqa: PT012 - what fails is the end of the block
+        async with database.write(rows.ann) as work, work.as_system("fails"):
+            run = Run(agent_id=rows.bob_agent, owner_id=rows.bob.user_id)
+            run.agent = await work.session.get_one(Agent, rows.bob_agent)
+            work.session.add(run)
+            raise KeyError
+
+
 async def test_what_was_seen_before_a_system_block_stays(database: Database, rows: Rows) -> None:
     async with database.write(rows.ann) as work:
         agent = await work.session.get_one(Agent, rows.ann_agent)

@@ -69,8 +69,8 @@ class UnitSession(ScopedSession):
             self.expunge(entity)
         if unseen:
             gone = set(map(instance_state, unseen))
-            for entity in list(self):
-                if names := _related(instance_state(entity), gone):
+            for state in self.identity_map.all_states():
+                if (entity := state.obj()) is not None and (names := _related(state, gone)):
                     self.expire(entity, names)
         return unseen
 
