@@ -93,10 +93,6 @@ class TestWhoComesIn:
         async with connected(server, query=f"?ticket={ticket}") as client:
             assert await client.closed() == 4401
 
-    async def test_a_ticket_is_given_to_who_is_logged_in(self, server: Served) -> None:
-        async with server.http() as client:
-            assert (await client.post(f"{API}/tickets")).status_code == 401
-
     async def test_a_program_may_send_its_token_with_the_handshake(
         self, server: Served, token: str
     ) -> None:
