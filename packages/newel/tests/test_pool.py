@@ -313,6 +313,20 @@ class TestSilence:
             assert isinstance(pool, FairPool)
             assert (pool.in_use, pool.waiting, pool.taken_seconds) == (0, 0, 0.0)
 
+    async def test_nobody_takes_leave_of_a_silent_database(
+        self, database_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def close(connection: Any, **_: object) -> None:
+            if not connection.is_closed():  # asyncpg's waits for two seconds
+                await asyncio.Event().wait()
+
+        monkeypatch.setattr("asyncpg.Connection.close", close)
+        async with behind_a_proxy(database_url) as (database, proxy), database.watching():
+            await ask(database, seconds=1.5)  # there has been a sign of life
+            await proxy.switch("black hole")
+            with anyio.fail_after(20), pytest.raises(Unavailable, match="does not answer"):
+                await ask(database)
+
     async def test_a_statement_may_take_its_time(self, database_url: str) -> None:
         async with behind_a_proxy(database_url) as (database, _), database.watching():
             await ask(database, seconds=2.5)

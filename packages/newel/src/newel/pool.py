@@ -213,21 +213,27 @@ class _Pulse:
                     return asking.exception() is None
             return False
         finally:
-            asking.cancel()
-            await asyncio.wait([asking])
+            if not asking.done():
+                await self._cut()  # else SQLAlchemy takes leave of it, and waits two seconds
+                asking.cancel()
+                await asyncio.wait([asking])
 
     async def _ask(self) -> None:
         if self._connection is None:
             self._connection = await self._engine.connect()
         await self._connection.execute(text("SELECT 1"))
 
+    async def _cut(self) -> None:
+        if self._connection is not None:
+            with suppress(Exception):  # it may be in any state
+                raw = await self._connection.get_raw_connection()
+                _cut(raw.driver_connection)
+
     async def end(self) -> None:
         """Let the connection go, without a word that nobody may answer."""
+        await self._cut()
         connection, self._connection = self._connection, None
         if connection is not None:
-            with suppress(Exception):  # it may be in any state
-                raw = await connection.get_raw_connection()
-                _cut(raw.driver_connection)
             with suppress(Exception):  # as above
                 await connection.close()
 
