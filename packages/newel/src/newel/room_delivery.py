@@ -447,9 +447,7 @@ def _address(room: str, tenant_id: UUID | None) -> str:
 
 def _bounded(missed: Sequence[Entry] | None) -> Sequence[Entry] | None:
     """Leave out what would be too much to send at once: it is quicker read from the API."""
-    if missed is None or sum(utf8_bytes(entry.text) for entry in missed) > REPLAY_BYTES:
-        return None
-    return missed
+    return missed if sum(utf8_bytes(entry.text) for entry in missed or ()) <= REPLAY_BYTES else None
 
 
 def _numbered(entry: Entry) -> str:

@@ -108,7 +108,7 @@ class _Handshake:
         socket: WebSocket,
         token: OfferedToken,
         ticket: Annotated[str | None, Query(max_length=4096)] = None,
-    ) -> _Introduced | Closed | None:
+    ) -> _Introduced | Unauthorized | None:
         if not is_known_origin(socket):
             raise Forbidden("Websockets are accepted from this service's own pages only.")
         found = None
@@ -118,7 +118,7 @@ class _Handshake:
             if token is not None:
                 return await _introduced(socket, token)
         except Unauthorized as error:
-            found = Closed(4401, error.code)
+            found = error
         state = socket.app.state
         who = f"rooms ip:{client_ip(socket.scope, state.trusted_proxies)}"
         used = await state.limiter.hit(who, state.api_rate)
@@ -129,14 +129,14 @@ class _Handshake:
 
 @_router.websocket("/ws")
 async def speak_and_listen(
-    socket: WebSocket, found: Annotated[_Introduced | Closed | None, Depends(_Handshake())]
+    socket: WebSocket, found: Annotated[_Introduced | Unauthorized | None, Depends(_Handshake())]
 ) -> None:
     """Join rooms, speak in them and hear what is said."""
     await socket.accept()
     kinds: RoomKinds = socket.app.state.room_kinds
     try:
-        if isinstance(found, Closed):
-            raise found
+        if isinstance(found, Unauthorized):
+            raise found  # as any error it closes with its code: `problems.CLOSE_CODES`
         token, caller = found or await _introduced(socket, await _first_message(socket))
         dialogue = _Dialogue(socket, caller, token)
         try:
@@ -144,10 +144,6 @@ async def speak_and_listen(
                 await dialogue.hold()
         finally:
             await dialogue.tell_left()
-    except Unauthorized as error:
-        await socket.close(4401, error.code)
-    except TooManyRequests as error:
-        await socket.close(4429, error.code)
     except Closed as closed:
         await socket.close(closed.code, closed.reason)
     except WebSocketDisconnect:
@@ -453,30 +449,23 @@ async def listen_to_room(
                     return  # the browser opens it again, and is told why then
                 seen_at = look_at if is_admitted else seen_at
             if not queue.waiting_bytes:
-                await _wait(queue)
+                with suppress(TimeoutError):  # then it is seen that the server stops
+                    await asyncio.wait_for(queue.awake.wait(), _IDLE_SECONDS)
     finally:
         await rooms.leave(queue, room, tenant_id=caller.tenant_id)
 
 
 async def _is_still_admitted(request: Request, room: str, token: str) -> bool | None:
     """Tell whether they may go on listening; ``None``: for now nobody can tell."""
-    authenticator: Authenticator = request.app.state.authenticator
-    kinds: RoomKinds = request.app.state.room_kinds
+    state = request.app.state
     try:
         async with asyncio.timeout(_UNCHECKED_SECONDS):
-            caller = await authenticator.authenticate(token)
-            return not await kinds.refused(caller, [room])
+            caller = await state.authenticator.authenticate(token)
+            return not await state.room_kinds.refused(caller, [room])
     except (Unauthorized, TimeoutError):
         return False
     except Unavailable:
         return None
-
-
-async def _wait(queue: RoomQueue) -> None:
-    """Wait until something is there, or for a second: then it is seen that the server stops."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_IDLE_SECONDS):
-            await queue.awake.wait()
 
 
 def _place(said: dict[str, Any], epoch: str) -> tuple[str, int | None]:
