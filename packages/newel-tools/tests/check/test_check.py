@@ -157,6 +157,17 @@ def test_what_cannot_be_imported_is_read_and_not_approved(tmp_path):
     assert {item.certainty for item in report.findings} == {"suspected"}
     assert "No module named 'not_there'" in report.notes[0]
     assert report.notes[1].startswith("not approved: without an import")
+    assert report.notes[1].endswith("name its interpreter with --python")
+
+
+def test_an_import_that_does_what_a_review_forbids_is_told_how_to_go_on(tmp_path):
+    text = "import subprocess\nsubprocess.run(['true'])\n" + SLEEPS.format(comment="")
+
+    report = check_project(write(tmp_path, text))
+
+    assert "no programs in a review" in report.notes[0]
+    assert "without programs, network and files outside the project" in report.notes[1]
+    assert "--python" not in report.notes[1]
 
 
 def test_nothing_found_without_an_import_is_no_approval(tmp_path):
@@ -193,6 +204,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
         "sum.py": "nested more than 100 deep",
     }
     assert "broken.py:1 could not be read: invalid syntax" in report.notes
+    assert report.notes[-1].startswith("not reviewed: 2 of the files are no Python 3.")
 
 
 def test_a_rule_that_fails_costs_only_itself(tmp_path):

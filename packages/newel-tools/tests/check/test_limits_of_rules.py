@@ -279,3 +279,27 @@ def test_what_one_rule_could_not_follow_does_not_hide_it_from_the_next(reviewed)
 
     assert "PAGE001" in {finding.rule for finding in alone.findings}
     assert "PAGE001" in {finding.rule for finding in report.findings}
+
+
+@pytest.mark.parametrize(
+    ("name", "severity"),
+    [("test_connection", "note"), ("validate_text", "note"), ("connect", "change")],
+)
+def test_what_a_tester_answers_with_is_a_note(reviewed, name: str, severity: str):
+    text = f"""
+from fastapi import FastAPI
+
+app = FastAPI()
+
+
+@app.post("/it")
+def {name}() -> dict[str, str]:
+    try:
+        return {{"said": str(1 / 0)}}
+    except Exception as error:
+        return {{"error": str(error)}}
+"""
+
+    (found,) = reviewed(text, rules=[load_rules()["ERR001"]]).findings
+
+    assert found.severity == severity

@@ -2,6 +2,7 @@
 
 import pytest
 
+from newel_tools.check.check import Report
 from newel_tools.check.review import Review
 from newel_tools.check.rule import load_rules
 
@@ -169,6 +170,7 @@ def make_access_token() -> Any:
         ('["bcrypt"]', {"bcrypt": "4.3.0", "passlib": "1.7.4"}, None),
         ('["bcrypt"]', {"bcrypt": "5.0.0", "libpass": "1.9"}, None),
         ('["argon2"]', {"bcrypt": "5.0.0", "passlib": "1.7.4"}, None),
+        ('["argon2", "bcrypt"]', {"bcrypt": "5.0.0", "passlib": "1.7.4"}, None),
         ('["plaintext", "bcrypt"]', {}, "scheme `plaintext`"),
         ('["bcrypt", "plaintext"]', {}, None),
     ],
@@ -176,13 +178,25 @@ def make_access_token() -> Any:
 def test_contexts_of_schemes(reviewed, schemes, versions, said):
     text = f"{HEAD}class CryptContext(BaseModel):\n    schemes: list[str]\n\n\n"
     text += f"context = CryptContext(schemes={schemes})\n"
-    report = reviewed(text, rules=[])
+
+    found = list(RULES["AUTH009"].find(with_versions(reviewed(text, rules=[]), versions)))
+
+    assert [said in item.what for item in found] == ([True] if said else [])
+
+
+def with_versions(report: Report, versions: dict[str, str]) -> Review:
     facts = report.facts.model_copy(update={"versions": versions})
-    review = Review(report.project, facts, report.source)
+    return Review(report.project, facts, report.source)
 
-    found = [item.what for item in RULES["AUTH009"].find(review)]
 
-    assert [said in what for what in found] == ([True] if said else [])
+def test_two_contexts_that_fail_as_installed_are_one_finding(reviewed):
+    text = f"{HEAD}class CryptContext(BaseModel):\n    schemes: list[str]\n\n\n"
+    text += "one = CryptContext(schemes=['bcrypt'])\ntwo = CryptContext(schemes=['bcrypt'])\n"
+    installed = {"bcrypt": "5.0.0", "passlib": "1.7.4"}
+
+    (found,) = RULES["AUTH009"].find(with_versions(reviewed(text, rules=[]), installed))
+
+    assert found.also == (f"main.py:{found.line + 1}",)
 
 
 def test_fast_hashes_of_passwords_only(reviewed):

@@ -12,6 +12,9 @@ from newel_tools.facts.source import Function
 
 __all__ = ["is_constant", "is_response", "returned"]
 
+_MEMBER: Final = re.compile(
+    r"[A-Z]\w*\.[A-Z][A-Z0-9_]*(\.\w+)?"
+)  # Code.SUCCESS, Code.SUCCESS.value
 _RESPONSE: Final = re.compile(r"(Response|Redirect|Template|EventSource)\w*$")
 
 
@@ -42,7 +45,7 @@ def is_response(review: Review, value: ast.expr, function: Function) -> bool:
 
 
 def is_constant(value: ast.expr) -> bool:
-    """Tell whether a value is written down as it is: `{"status": "ok"}`."""
+    """Tell whether a value is written down as it is: `{"status": "ok"}`, `Code.SUCCESS.value`."""
     match value:
         case ast.Constant():
             return True
@@ -50,5 +53,7 @@ def is_constant(value: ast.expr) -> bool:
             return all(map(is_constant, values))
         case ast.List(elts=values) | ast.Tuple(elts=values):
             return all(map(is_constant, values))
+        case ast.Attribute():
+            return _MEMBER.fullmatch(ast.unparse(value)) is not None
         case _:
             return False

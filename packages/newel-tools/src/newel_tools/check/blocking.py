@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Final
 
 from newel_tools.check.review import Reach, Review
@@ -26,6 +28,7 @@ _BLOCKING: Final = re.compile(
     rf"|boto3\.\w+|openai\.OpenAI|stripe\.\w+\.(create|retrieve|modify|list)"
     rf"|input"
 )
+_EXIT: Final = re.compile(r"(sys\.exit|os\._exit|exit|quit)\(|raise SystemExit\b")
 
 
 def is_blocking(call: Call) -> bool:
@@ -44,5 +47,20 @@ def blocking_calls(review: Review) -> Iterator[tuple[Call, Reach]]:
     """Yield the blocking calls that requests run on the event loop."""
     for function, reach in review.on_loop.items():
         for call in review.calls.of(function):
-            if is_blocking(call):
+            if is_blocking(call) and not _ends_here(call):
                 yield call, reach
+
+
+def _ends_here(call: Call) -> bool:
+    """Tell whether the process ends right after the call: a last pause, and `sys.exit(1)`."""
+    blocks: list[list[ast.stmt]] = [
+        getattr(node, name, [])
+        for node in call.caller.nodes
+        if isinstance(node, ast.stmt | ast.ExceptHandler)
+        for name in ("body", "orelse", "finalbody")
+    ]
+    return any(
+        isinstance(now, ast.Expr) and now.value is call.node and _EXIT.match(ast.unparse(then))
+        for block in [call.caller.node.body, *blocks]
+        for now, then in pairwise(block)
+    )

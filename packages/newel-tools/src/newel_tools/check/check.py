@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import traceback
 from collections.abc import Iterable, Mapping
@@ -178,9 +179,26 @@ def _notes(facts: Facts, source: Source, rules: Iterable[Rule]) -> Iterable[str]
         skipped = sum(rule.how == "import" for rule in rules)
         yield (
             f"not approved: without an import {skipped} rules that need the application did not "
-            "run; install the project into its .venv, or name its interpreter with --python"
+            f"run; {_to_import(facts)}"
         )
     elif not facts.entities:
         yield "no mapped tables were found: the rules about the database have nothing to go by"
     for unread in source.unread:
         yield f"{unread.file}:{unread.line} could not be read: {unread.reason}"
+    if unparsed := sum(unread.line > 0 for unread in source.unread):
+        own = ".".join(map(str, sys.version_info[:2]))
+        yield (
+            f"not reviewed: {unparsed} of the files are no Python {own}, which newel runs on; if "
+            "the project is for a newer one, install newel-tools with that"
+        )
+
+
+def _to_import(facts: Facts) -> str:
+    """Say how the import is made to succeed: what is not installed is mended otherwise."""
+    not_installed = ("ImportError", "ModuleNotFoundError")
+    if any(item.class_.endswith(not_installed) for item in facts.failures):
+        return "install the project into its .venv, or name its interpreter with --python"
+    return (
+        "mend the failure above: a review imports without programs, network and files outside "
+        "the project, with the values of .env.example; what needs more belongs in the lifespan"
+    )

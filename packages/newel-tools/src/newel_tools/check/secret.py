@@ -6,7 +6,15 @@ import ast
 import re
 from typing import Final, Literal
 
-__all__ = ["SecretKind", "is_given_key", "is_placeholder", "is_random", "literal", "secret_kind"]
+__all__ = [
+    "SecretKind",
+    "is_filled_in",
+    "is_given_key",
+    "is_placeholder",
+    "is_random",
+    "literal",
+    "secret_kind",
+]
 
 SecretKind = Literal["signing", "credential", "admin"]
 """What a secret opens: all that is signed or encrypted, another service, the first log-in."""
@@ -38,8 +46,9 @@ _PLACEHOLDER: Final = re.compile(
     re.IGNORECASE,
 )
 _NO_SECRET: Final = re.compile(
-    r"^(https?://|\.{0,2}/|[A-Z_]+$|\w+://)|\.(pem|key|crt|json|txt)$|\s"
+    r"^(https?://|\.{0,2}/|[A-Z_]+$|\w+://|[\W_]+$)|\.(pem|key|crt|json|txt)$|\s"
 )
+_FILLED_IN: Final = re.compile(r"\{\{.*\}\}")  # what is made from a template has its own there
 
 
 def secret_kind(name: str) -> SecretKind | None:
@@ -68,13 +77,20 @@ def is_placeholder(text: str) -> bool:
     return _PLACEHOLDER.search(text) is not None
 
 
+def is_filled_in(text: str) -> bool:
+    """Tell whether a text is a gap of a template, as in `"{{ project.secret_key }}"`."""
+    return _FILLED_IN.search(text) is not None
+
+
 def literal(node: ast.expr | None, *, name: str) -> str | None:
     """Return the secret that an expression holds literally; `None` for a path, an address, a name.
 
     ``name`` is what the expression is given to: a text that only repeats it is none.
     """
     match node:
-        case ast.Constant(value=str(text)) if text and not _NO_SECRET.search(text):
+        case ast.Constant(value=str(text)) if (
+            text and not _NO_SECRET.search(text) and not is_filled_in(text)
+        ):
             plain = re.sub(r"[\W_]", "", text).lower()
             return None if plain and plain in re.sub(r"_", "", name).lower() else text
         case ast.Call(func=ast.Name(id="SecretStr"), args=[inner]):

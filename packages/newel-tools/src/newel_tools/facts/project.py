@@ -127,7 +127,8 @@ def _application(
     if not applications:
         raise ProjectError(
             f"no FastAPI application was found in {path}",
-            fix="name it with --app package.module:attribute, or set [tool.fastapi] entrypoint",
+            fix="name the folder of a FastAPI project, or the application with --app "
+            "package.module:attribute",
         )
     return applications[0], applications[1:]
 

@@ -36,7 +36,8 @@ RULE = Rule(
     fix="hand the helper to a thread where a coroutine calls it: `await "
     "asyncio.to_thread(helper, ...)`, or make it asynchronous",
     seed='003 "Blocking calls in async context"',
-    expected="helpers that only `def` endpoints call, helpers handed to a thread, start-up code.",
+    expected="helpers that only `def` endpoints call, helpers handed to a thread, start-up code, "
+    "a pause before the process ends.",
     bad="""
 import time
 
@@ -60,6 +61,7 @@ async def slow() -> str:
 """,
     good="""
 import asyncio
+import sys
 import time
 
 from fastapi import FastAPI
@@ -75,6 +77,19 @@ def fetch() -> str:
 @app.get("/slow")
 async def slow() -> str:
     return await asyncio.to_thread(fetch)
+
+
+def give_up() -> None:
+    try:
+        raise RuntimeError("no database")
+    except RuntimeError:
+        time.sleep(5)
+        sys.exit(1)
+
+
+@app.get("/last")
+async def last() -> None:
+    give_up()
 
 
 @app.get("/thread")

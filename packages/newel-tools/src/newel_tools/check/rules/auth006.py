@@ -22,11 +22,12 @@ _WHO: Final = frozenset({"sub", "user_id", "uid", "username", "user", "email", "
 def find(review: Review) -> Iterator[Finding]:
     """Find tokens that guards read without a check, and tokens of users that never end."""
     guards = guarding(review, Access(review))
+    ends = _compared_claims(review)
     for call in own_calls(review):
         if is_decode(call):
             for what in _decoded(call, guarded=call.caller in guards):
                 yield RULE.found(what, file=call.caller.file, line=call.line)
-        elif is_encode(call) and _never_ends(call):
+        elif is_encode(call) and _never_ends(call, ends):
             yield RULE.found(
                 "the token has no `exp`: it is accepted for ever",
                 file=call.caller.file,
@@ -80,14 +81,32 @@ def _spreads(call: Call) -> bool:
     )
 
 
-def _never_ends(call: Call) -> bool:
+def _compared_claims(review: Review) -> frozenset[str]:
+    """Return the keys whose values code puts in order: `claims["expires"] < time.time()`."""
+    compared = (
+        side
+        for module in review.source.own_modules()
+        for node in module.nodes
+        if isinstance(node, ast.Compare)
+        and isinstance(node.ops[0], ast.Lt | ast.LtE | ast.Gt | ast.GtE)
+        for side in (node.left, *node.comparators)
+    )
+    return frozenset(
+        inner.value
+        for side in compared
+        for inner in ast.walk(side)
+        if isinstance(inner, ast.Constant) and isinstance(inner.value, str)
+    )
+
+
+def _never_ends(call: Call, ends: frozenset[str]) -> bool:
     claims = call.argument(0, "payload") or call.argument(None, "claims")
     if isinstance(claims, ast.Name):
         claims = _only_value(call, claims.id)
     if not isinstance(claims, ast.Dict) or not all(_is_text(key) for key in claims.keys):
         return False
     names = {getattr(key, "value", None) for key in claims.keys}
-    return "exp" not in names and bool(names & _WHO)
+    return not names & {"exp", *ends} and bool(names & _WHO)
 
 
 def _is_text(key: ast.expr | None) -> bool:
@@ -120,8 +139,8 @@ RULE = Rule(
     "give every token an `exp`",
     seed='003 "JWT Pattern": "Include: exp, iat, sub, type"',
     expected="tests; reading a token's issuer before it is checked; tokens that another server "
-    "handed "
-    "over directly, outside the guards; claims that are put together elsewhere.",
+    "handed over directly, outside the guards; claims that are put together elsewhere; a claim of "
+    "another name that the code itself compares with the time.",
     bad="""
 from typing import Annotated
 
@@ -168,8 +187,15 @@ def whoever(user: Annotated[str, Depends(any_user)], old: Annotated[str, Depends
 def login(name: str) -> str:
     claims = {"sub": name}
     return jwt.encode(claims, KEY, algorithm="HS256")  # finding
+
+
+@app.post("/sign-up")
+def sign_up(name: str) -> str:
+    claims = {"sub": name, "expires": "in an hour"}
+    return jwt.encode(claims, KEY, algorithm="HS256")  # finding
 """,
     good="""
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
@@ -197,6 +223,17 @@ def me(
     user: Annotated[str, Depends(current_user)], known: Annotated[str, Depends(known_user)]
 ) -> str:
     return user + known
+
+
+def fresh_user(token: Annotated[str, Depends(bearer)]) -> str | None:
+    claims = jwt.decode(token, KEYS["us"], algorithms=["HS256"])
+    return claims["sub"] if claims["expires"] >= time.time() else None
+
+
+@app.post("/renewals")
+def renew(name: Annotated[str, Depends(fresh_user)]) -> str:
+    claims = {"sub": name, "expires": time.time() + 900}
+    return jwt.encode(claims, KEYS["us"], algorithm="HS256")
 
 
 @app.get("/callback")

@@ -24,6 +24,7 @@ _PASSWORD: Final = re.compile(r"^(\w+_)?(password|passwd|pwd)$", re.IGNORECASE)
 _SLOW: Final = re.compile(
     r"bcrypt|argon2|scrypt|pbkdf2|pwdlib|passlib|CryptContext|pwned", re.IGNORECASE
 )
+_BCRYPT: Final = 5  # from then on it refuses what passlib asks it at the first hash
 _WEAK_SCHEMES: Final = frozenset(
     {
         "plaintext",
@@ -98,29 +99,40 @@ def _last(node: ast.expr) -> str:
 
 def _contexts(review: Review) -> Iterator[Finding]:
     """Find `CryptContext(schemes=[...])` with weak schemes, or with bcrypt where that fails."""
-    versions = review.facts.versions
-    major = int(versions.get("bcrypt", "0").partition(".")[0] or 0)
-    broken = major >= 5 and "passlib" in versions
+    places: list[tuple[str, int]] = []
     for module in review.source.own_modules():
         for node in module.nodes if "CryptContext" in module.text else ():
             if not (isinstance(node, ast.Call) and ast.unparse(node.func).endswith("CryptContext")):
                 continue
-            schemes = _schemes(node)
-            weak = schemes[:1] if set(schemes[:1]) & _WEAK_SCHEMES else []
-            if weak:
+            first = _schemes(node)[:1]
+            if set(first) & _WEAK_SCHEMES:
                 yield RULE.found(
-                    f"new passwords are stored with the scheme `{weak[0]}`",
+                    f"new passwords are stored with the scheme `{first[0]}`",
                     file=module.file,
                     line=node.lineno,
                 )
-            elif broken and "bcrypt" in schemes:
-                yield RULE.found(
-                    f"`CryptContext` cannot hash with the installed bcrypt {versions['bcrypt']}: "
-                    "every log-in and sign-up fails",
-                    file=module.file,
-                    line=node.lineno,
-                    certainty="proved",
-                )
+            elif first == ["bcrypt"]:
+                places.append((module.file, node.lineno))
+    yield from _broken(review, places)
+
+
+def _broken(review: Review, places: list[tuple[str, int]]) -> Iterator[Finding]:
+    """Find that passlib's bcrypt fails as installed: one cause, however many contexts there are."""
+    version = review.facts.versions.get("bcrypt", "0")
+    if (
+        places
+        and int(version.partition(".")[0] or 0) >= _BCRYPT
+        and "passlib" in review.facts.versions
+    ):
+        (file, line), *others = places
+        yield RULE.found(
+            f"`CryptContext` cannot hash with the installed bcrypt {version}: every log-in and "
+            "sign-up fails",
+            file=file,
+            line=line,
+            certainty="proved",
+            also=[f"{path}:{number}" for path, number in others],
+        )
 
 
 def _schemes(call: ast.Call) -> list[str]:

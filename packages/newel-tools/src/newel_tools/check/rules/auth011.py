@@ -10,7 +10,7 @@ from typing import Final, TypeGuard
 from newel_tools.check.finding import Finding
 from newel_tools.check.review import Review
 from newel_tools.check.rule import Rule
-from newel_tools.check.secret import literal, secret_kind
+from newel_tools.check.secret import is_filled_in, literal, secret_kind
 from newel_tools.facts.source import Function, Module
 
 __all__ = ["RULE"]
@@ -190,7 +190,8 @@ def _holds_literal(value: ast.expr) -> bool:
     inner = value.args[0] if isinstance(value, ast.Call) and len(value.args) == 1 else value
     if isinstance(inner, ast.Call) and isinstance(inner.func, ast.Attribute):
         inner = inner.func.value  # "admin".encode()
-    return isinstance(inner, ast.Constant) and isinstance(inner.value, str) and bool(inner.value)
+    text = inner.value if isinstance(inner, ast.Constant) else None
+    return isinstance(text, str) and bool(text) and not is_filled_in(text)
 
 
 def _default(value: ast.expr, name: str) -> str | None:
@@ -216,7 +217,8 @@ RULE = Rule(
     "the password from its input",
     seed='003 "Security first"',
     expected="tests, seeds, fixtures and scripts; defaults that the code compares with and "
-    "refuses; look-ups of certain rows, and what is decided at the start or by a command.",
+    "refuses; look-ups of certain rows, and what is decided at the start or by a command; "
+    "gaps of a template.",
     bad="""
 from fastapi import FastAPI
 from pydantic import BaseModel
@@ -312,6 +314,11 @@ def create_first(password: str) -> User:
 @app.post("/users")
 def create() -> User:
     return User(name="guest", password="none", is_superuser=False)
+
+
+@app.post("/templates")
+def create_from_template() -> User:
+    return User(name="root", password="{{cookiecutter.password}}", is_superuser=True)
 
 
 users: list[User] = []

@@ -10,6 +10,7 @@ from typing import Final
 from newel_tools.check.finding import Finding
 from newel_tools.check.review import Review
 from newel_tools.check.rule import Rule
+from newel_tools.facts.routes import Route
 from newel_tools.facts.source import Module
 
 __all__ = ["RULE"]
@@ -38,7 +39,11 @@ _ROUTER: Final = 3
 
 def find(review: Review) -> Iterator[Finding]:
     """Find imports of routers, services and repositories in what lies below them."""
-    routing = {file for route in review.routes if (file := review.at(route)[0])}
+    routing = {
+        file
+        for route in review.routes
+        if (file := review.at(route)[0]) and not _is_made_in_class(review, route)
+    }
     for module in review.source.own_modules():
         own = _layer(module, routing)
         for node, target in _imports(review, module) if own is not None else ():
@@ -49,6 +54,15 @@ def find(review: Review) -> Iterator[Finding]:
                     file=module.file,
                     line=node.lineno,
                 )
+
+
+def _is_made_in_class(review: Review, route: Route) -> bool:
+    """Tell whether a method makes a route on demand: its module is more than a router."""
+    endpoint = review.function(route.endpoint)
+    if endpoint is None:
+        return False
+    first, *rest = endpoint.full_name.removeprefix(f"{endpoint.module.name}.").split(".")
+    return len(rest) > 1 and f"{endpoint.module.name}.{first}" in review.source.classes
 
 
 def _layer(module: Module, routing: set[str]) -> int | None:
@@ -116,7 +130,8 @@ RULE = Rule(
     fix="move what is shared down, or pass it in as an argument",
     seed="three layers",
     expected="imports for the type checker alone or inside functions, of constants, enums, models "
-    "and exceptions, and between modules whose place is not plain from their names.",
+    "and exceptions, and between modules whose place is not plain from their names; of "
+    "classes that make routers.",
     bad="""
 # file: main.py
 from fastapi import FastAPI
@@ -161,10 +176,31 @@ from ..services import notes  # finding
 # file: main.py
 from fastapi import FastAPI
 
+from shop.accounts import Accounts
 from shop.routers import notes
 
 app = FastAPI()
 app.include_router(notes.router)
+app.include_router(Accounts().router())
+
+
+# file: shop/accounts.py
+from fastapi import APIRouter
+
+
+class Accounts:
+    def router(self) -> APIRouter:
+        router = APIRouter()
+
+        @router.get("/me")
+        def me() -> str:
+            return find_account(1)
+
+        return router
+
+
+def find_account(number: int) -> str:
+    return f"account {number}"
 
 
 # file: shop/__init__.py
@@ -192,6 +228,7 @@ def notes() -> int:
 # file: shop/services/notes.py
 from typing import TYPE_CHECKING
 
+from shop.accounts import find_account
 from shop.repositories import notes
 
 if TYPE_CHECKING:

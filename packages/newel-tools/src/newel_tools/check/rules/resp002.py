@@ -89,6 +89,8 @@ def typed() -> dict[str, int]:
     return {"id": 1}
 """,
     good="""
+from enum import IntEnum
+
 from fastapi import FastAPI, Request, Response, status
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, StreamingResponse
 from pydantic import BaseModel
@@ -98,6 +100,10 @@ app = FastAPI()
 
 class Note(BaseModel):
     id: int
+
+
+class Code(IntEnum):
+    SUCCESS = 0
 
 
 def answer(value: int):
@@ -123,6 +129,11 @@ def documented():
 @app.get("/health")
 def health():
     return {"status": "ok", "parts": ["database"]}
+
+
+@app.get("/alive")
+def alive():
+    return {"code": Code.SUCCESS.value, "message": "alive"}
 
 
 @app.get("/page", response_class=HTMLResponse)

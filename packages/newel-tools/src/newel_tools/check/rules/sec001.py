@@ -179,8 +179,8 @@ RULE = Rule(
     "without it",
     seed='003 "No secrets in code", "Never hardcode secrets"',
     expected="names of things (`TOKEN_TYPE`), paths, addresses, enums, tests, classes for "
-    "development, "
-    "defaults that the code compares with or validates. Passwords of other services are notes.",
+    "development, gaps of a template (`{{ name }}`), asterisks, defaults that the code compares "
+    "with or validates. Passwords of other services are notes.",
     bad="""
 import os
 
@@ -216,6 +216,8 @@ SECRET_KEY = os.environ.get("SECRET_KEY", "")
 TOKEN_TYPE = "bearer"
 PRIVATE_KEY = "/run/secrets/key.pem"
 API_KEY = "API_KEY"
+REDACTED_SECRET = "********"
+SESSION_SECRET = "{{cookiecutter.session_secret}}"
 LOCAL_FERNET_KEY = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 
 

@@ -219,8 +219,9 @@ def _tortoise_column(name: str, field: Any) -> dict[str, Any]:
     kind = type(field).__name__
     target = getattr(field, "model_name", None)
     default = getattr(field, "default", None)
+    stored = f"{name}_id" if target else name  # as Tortoise names it when it starts
     return {
-        "name": getattr(field, "source_field", None) or name,
+        "name": getattr(field, "source_field", None) or stored,
         "attribute": name,
         "type": "ForeignKey" if target else _TORTOISE_TYPES.get(kind, kind),
         "length": getattr(field, "max_length", None),
