@@ -462,7 +462,8 @@ def _criteria(caller: Principal, changed: Sequence[type[Entity]]) -> Iterator[Lo
     for entity in _guarded_entities():
         if (seen := entity.visible_to(caller)) is not None:
             yield _option(entity, seen)
-        if entity in changed and (own := entity.changeable_by(caller)) is not None:
+        own = entity.changeable_by(caller) if entity in changed else None
+        if own is not None and (seen is None or not own.compare(seen)):
             yield _option(entity, own)
 
 

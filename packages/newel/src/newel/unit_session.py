@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, Final, Protocol, cast
 
-from sqlalchemy import Update, event
+from sqlalchemy import event
 from sqlalchemy.orm import InstanceState, ORMExecuteState, UOWTransaction
 from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.sql.elements import ClauseElement
@@ -129,10 +129,11 @@ def _count_version(state: ORMExecuteState) -> None:
     is_list = isinstance(state.parameters, list)  # by id: SQLAlchemy counts these
     if is_list or mapper.version_id_col is None or version.key in written_columns(state):
         return
-    # A copy, which may be told for a moment that its values have no order: it would take no more.
-    statement: Any = cast("Update", state.statement).execution_options()
+    statement: Any = state.statement
     is_ordered = statement._maintain_values_ordering  # noqa: SLF001 - test_unit_session.py fails when it is renamed
-    statement._maintain_values_ordering = False  # noqa: SLF001 - see above
+    if is_ordered:  # a copy that may be told so for a moment: ordered, it takes no more values
+        statement = statement.execution_options()
+        statement._maintain_values_ordering = False  # noqa: SLF001 - see above
     statement = statement.values({version: version + 1})
     statement._maintain_values_ordering = is_ordered  # noqa: SLF001 - see above
     state.statement = statement
