@@ -111,6 +111,33 @@ RELEASE = "--releases 1 --only web-1 --only worker-1 --clients 5"
 
 @pytest.mark.stress
 @pytest.mark.timeout(300)
+def test_a_service_goes_on_without_what_it_depends_on(tmp_path: Path) -> None:
+    only = ("redis-reset", "broker-refuse")
+    chosen = [word for name in only for word in ("--only", name)]
+
+    done = crash(tmp_path, "--cycles", "1", "--json", *chosen, scenario="faults")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [result["database"] for result in results] == list(only)
+    for result in results:
+        figures = {figure["name"]: figure["value"] for figure in result["figures"]}
+        assert figures["acknowledged"] > 0
+        assert figures["acknowledged and lost"] == 0
+
+
+@pytest.mark.stress
+@pytest.mark.timeout(300)
+def test_what_grows_with_each_fault_is_found(tmp_path: Path) -> None:
+    done = crash(tmp_path, "--cycles", "2", "--sabotage", "leak", scenario="faults")
+
+    assert done.returncode == 1, done.stdout + done.stderr
+    _, _, found = done.stdout.rpartition(": ")
+    assert DEPOT_SABOTAGES["leak"].found_by in found
+
+
+@pytest.mark.stress
+@pytest.mark.timeout(300)
 def test_nobody_notices_a_release(tmp_path: Path) -> None:
     done = crash(tmp_path, *RELEASE.split(), "--json", "--seed", "5", scenario="rolling")
 
