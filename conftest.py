@@ -1,8 +1,13 @@
-"""Runs the ```python examples of README.md and docs/*.md; a page is one module and one test run."""
+"""Runs the ```python examples of README.md and docs/*.md; a page is one module and one test run.
+
+And sees to it that no test holds up all others.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import faulthandler
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +17,18 @@ import pytest
 from sybil import Sybil
 from sybil.document import Document
 from sybil.parsers.markdown import PythonCodeBlockParser
+
+TEAR_DOWN_SECONDS = 120
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown() -> None:
+    """End a process of several that does not get a test out of the way, so that it fails by name.
+
+    pytest's own `faulthandler_timeout` is switched off by a failure; the test's limit has passed.
+    """
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        faulthandler.dump_traceback_later(TEAR_DOWN_SECONDS, exit=True)
 
 
 class Page(Document):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import anyio
 import pytest
 from sample_jobs import (
     QUICK,
@@ -62,6 +63,30 @@ async def state(database: Database, id: UUID) -> str:
 
 
 # ---------------------------------------------------------------- in this process
+
+
+async def test_a_cancellation_that_is_swallowed_is_repeated(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swallowed: list[bool] = []
+
+    async def announce(_: object) -> None:
+        while True:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                if swallowed:
+                    raise
+                swallowed.append(True)
+
+    for name in ("_Table", "_Carried"):
+        monkeypatch.setattr(f"newel.dispatch.{name}.announce", announce)
+    app = application(database, nothing)
+    app.state.runs_jobs = False
+    with anyio.fail_after(20):
+        async with working(app):
+            await asyncio.sleep(0)  # it listens
+    assert swallowed
 
 
 async def test_it_works_off_what_there_is_and_what_comes(database: Database) -> None:

@@ -154,10 +154,7 @@ class Worker:
                 await self._finish_up()
                 await asyncio.wait([writing], timeout=_HAND_BACK_SECONDS)
             finally:
-                loops.append(writing)
-                for loop in loops:
-                    loop.cancel()
-                await asyncio.gather(*loops, return_exceptions=True)
+                await _end({*loops, writing})
         _log.info("worker_stopped", worker=self.name)
 
     async def _hear(self) -> None:
@@ -450,6 +447,14 @@ async def _repeat(
             await asyncio.sleep(every_seconds)
 
 
+async def _end(tasks: set[asyncio.Task[None]]) -> None:
+    """Cancel until all have ended: a driver, or ``wait_for`` of Python 3.11, may swallow one."""
+    while tasks:
+        for task in tasks:
+            task.cancel()
+        _, tasks = await asyncio.wait(tasks, timeout=1)
+
+
 def _broker(app: FastAPI) -> Broker | None:
     return getattr(app.state, "broker", None)
 
@@ -469,15 +474,15 @@ async def working(app: FastAPI) -> AsyncGenerator[None]:
     background: Background = app.state.background
     database: Database = app.state.database
     worker = Worker(app, background, limits=app.state.worker_limits)
-    tasks: list[asyncio.Task[None]] = []
+    tasks: set[asyncio.Task[None]] = set()
     publishes = _broker(app) is not None
     has_work = bool(background.jobs) or publishes
     if has_work:
-        tasks.append(asyncio.create_task(_repeat(worker.dispatch.announce)))
+        tasks.add(asyncio.create_task(_repeat(worker.dispatch.announce)))
     if publishes:
         most: int = app.state.settings.broker_backlog
         watching = partial(watch_backlog, database, most=most)
-        tasks.append(asyncio.create_task(_repeat(watching, every_seconds=_BACKLOG_SECONDS)))
+        tasks.add(asyncio.create_task(_repeat(watching, every_seconds=_BACKLOG_SECONDS)))
     running = asyncio.create_task(worker.run()) if has_work and app.state.runs_jobs else None
     try:
         yield
@@ -485,6 +490,4 @@ async def working(app: FastAPI) -> AsyncGenerator[None]:
         worker.stop()
         if running is not None:
             await running
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await _end(tasks)
