@@ -15,12 +15,13 @@ from pathlib import Path
 
 import httpx2
 import pytest
+import uvloop
 from fastapi import FastAPI
 from sample_runs import Service, at_a_terminal, error_lines, read_until, running, wait_until
 
 from newel.app import create_app
 from newel.errors import ConfigurationError
-from newel.serve import Server, work
+from newel.serve import Server, _many, work
 from newel.settings import Settings
 
 
@@ -296,3 +297,29 @@ def test_what_lives_when_it_starts_is_not_collected_again(tmp_path: Path):
     gc.unfreeze()
 
     assert server.frozen > before + 10_000
+
+
+@pytest.mark.parametrize("is_alone", [False, True], ids=["several times", "once"])
+def test_a_busy_process_takes_many_connections_a_turn(is_alone: bool):
+    async def turns() -> int:
+        loop = asyncio.get_running_loop()
+        listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        waiting = [socket.create_connection(listener.getsockname()) for _ in range(32)]
+        taken: list[asyncio.BaseProtocol] = []
+
+        class Taken(asyncio.Protocol):
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                taken.append(self)
+
+        sockets = [listener] if is_alone else _many(listener)
+        servers = [await loop.create_server(Taken, sock=one) for one in sockets]
+        count = 0
+        while len(taken) < len(waiting):
+            await asyncio.sleep(0)
+            count += 1
+        for one in (*servers, *waiting):
+            one.close()
+        return count
+
+    found = uvloop.run(turns())
+    assert (found >= 32) if is_alone else (found <= 8)

@@ -139,6 +139,15 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+def _many(listener: socket.socket) -> list[socket.socket]:
+    """Return a socket that is listened on, several times.
+
+    The loop takes one connection a turn from each: who connects to a busy process would wait for
+    seconds, and not be told that it is busy.
+    """
+    return [listener, *(listener.dup() for _ in range(15))]
+
+
 def _reason(error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         return "another process listens there"
@@ -151,7 +160,7 @@ async def run(app: FastAPI, *, host: str, port: int, drain_seconds: float = 0.0)
     with _listen(host, port) as listener:
         say = partial(_say_where, app, listener)
         server = Server(app, listener, drain_seconds=drain_seconds, on_ready=say)
-        await server.serve(sockets=[listener])
+        await server.serve(sockets=_many(listener))
 
 
 async def _check(app: FastAPI) -> None:
@@ -195,7 +204,7 @@ async def _run_as_worker(app: FastAPI, *, channel: int, drain_seconds: float) ->
     with end, listener:
         await _check(app)
         asyncio.get_running_loop().add_reader(end, hear)
-        await server.serve(sockets=[listener])
+        await server.serve(sockets=_many(listener))
 
 
 async def _run_workers(app: FastAPI, *, host: str, port: int, drain_seconds: float) -> int:
