@@ -246,7 +246,7 @@ async def retired(app: FastAPI) -> tuple[list[httpx2.Response], list[bool]]:
     """Return what `/ready` answers before and after, and whether streams are told to end."""
     app.state.draining = False
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = Server(app, listener)
+        server = Server(app)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         async with httpx2.AsyncClient(base_url=url, timeout=20) as client:
@@ -292,7 +292,7 @@ def test_what_lives_when_it_starts_is_not_collected_again(tmp_path: Path):
     )
     before = gc.get_freeze_count()
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = Glance(create_app(settings), listener)
+        server = Glance(create_app(settings))
         asyncio.run(server.serve(sockets=[listener]))
     gc.unfreeze()
 

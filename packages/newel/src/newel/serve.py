@@ -67,7 +67,6 @@ class Server(uvicorn.Server):
     def __init__(
         self,
         app: FastAPI,
-        listener: socket.socket,
         *,
         drain_seconds: float = 0.0,
         on_ready: Callable[[], None] | None = None,
@@ -75,7 +74,6 @@ class Server(uvicorn.Server):
         self._bounds = _config(app)
         super().__init__(self._bounds)
         self._app = app
-        self._listener = listener
         self._drain_seconds = drain_seconds
         self._on_ready = on_ready
         self._stop_at: float | None = None
@@ -159,7 +157,7 @@ async def run(app: FastAPI, *, host: str, port: int, drain_seconds: float = 0.0)
     await _check(app)
     with _listen(host, port) as listener:
         say = partial(_say_where, app, listener)
-        server = Server(app, listener, drain_seconds=drain_seconds, on_ready=say)
+        server = Server(app, drain_seconds=drain_seconds, on_ready=say)
         await server.serve(sockets=_many(listener))
 
 
@@ -197,7 +195,7 @@ async def _run_as_worker(app: FastAPI, *, channel: int, drain_seconds: float) ->
                 return
         signal.raise_signal(signal.SIGTERM)
 
-    server = Server(app, listener, drain_seconds=drain_seconds, on_ready=say)
+    server = Server(app, drain_seconds=drain_seconds, on_ready=say)
     structlog.contextvars.bind_contextvars(process=os.getpid())
     if sys.stderr is not None:  # pyright: ignore[reportUnnecessaryComparison] - it may be closed
         faulthandler.register(signal.SIGQUIT)
