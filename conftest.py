@@ -19,16 +19,23 @@ from sybil.document import Document
 from sybil.parsers.markdown import PythonCodeBlockParser
 
 TEAR_DOWN_SECONDS = 120
+STDERR = pytest.StashKey[int]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep where errors go while nothing is captured: a test may put anything there."""
+    config.stash[STDERR] = os.dup(2)
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtest_teardown() -> None:
+def pytest_runtest_teardown(item: pytest.Item) -> None:
     """End a process of several that does not get a test out of the way, so that it fails by name.
 
     pytest's own `faulthandler_timeout` is switched off by a failure; the test's limit has passed.
     """
     if "PYTEST_XDIST_WORKER" in os.environ:
-        faulthandler.dump_traceback_later(TEAR_DOWN_SECONDS, exit=True)
+        stderr = item.config.stash[STDERR]
+        faulthandler.dump_traceback_later(TEAR_DOWN_SECONDS, exit=True, file=stderr)
 
 
 class Page(Document):
