@@ -413,6 +413,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Service:
     return make_service(tmp_path_factory.mktemp("workers") / "service")
 
 
+@pytest.mark.timeout(240)  # it starts five processes
 def test_clients_notice_nothing_of_a_restart(two: Service) -> None:
     with two.serving("--workers", "2", LOG_LEVEL="INFO", API_LIMIT="100000/minute", **REDIS) as run:
         serves = [line["process"] for line in run.log if line["event"] == "process_serves"]

@@ -23,6 +23,7 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from newel.cache import MISSING_SECONDS, Tags
 from newel.errors import NotFound, Unavailable
+from newel.tasks import beside
 
 __all__ = ["LevelCache", "Store"]
 
@@ -173,16 +174,8 @@ class LevelCache:
         if self._store is None:
             yield
             return
-        tasks = [
-            asyncio.create_task(self._store.listen(self._heard)),
-            asyncio.create_task(self._pay_in_time()),
-        ]
-        try:
+        async with beside(self._store.listen(self._heard), self._pay_in_time()):
             yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
     def peek(self, key: Hashable) -> _Entry | None:
         """See ``Cache.peek``."""

@@ -50,6 +50,7 @@ from newel.rows import Listeners, Rows
 from newel.scope import OVER, SCOPED, Scope, SystemScope
 from newel.shapes import is_plain
 from newel.statements import Statements
+from newel.tasks import beside
 from newel.telemetry import traced
 from newel.unit_session import READ_ONLY, ReadOnlyUnit, UnitSession
 
@@ -453,12 +454,8 @@ class Database:
         if self.is_sqlite:
             yield
             return
-        watcher = asyncio.create_task(watch(self._reader, open_beside(self.url)))
-        try:
+        async with beside(watch(self._reader, open_beside(self.url))):
             yield
-        finally:
-            watcher.cancel()
-            await asyncio.gather(watcher, return_exceptions=True)
 
     async def close(self) -> None:
         """Close every pooled connection."""

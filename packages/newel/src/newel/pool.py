@@ -26,6 +26,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, PoolProx
 from sqlalchemy.util import await_only
 
 from newel.errors import Unavailable
+from newel.tasks import end_tasks
 
 __all__ = ["FairPool", "refuse_closed", "watch"]
 
@@ -215,8 +216,7 @@ class _Pulse:
         finally:
             if not asking.done():
                 await self._cut()  # else SQLAlchemy takes leave of it, and waits two seconds
-                asking.cancel()
-                await asyncio.wait([asking])
+                await end_tasks([asking])
 
     async def _ask(self) -> None:
         if self._connection is None:

@@ -34,6 +34,7 @@ from newel.room_log import (
     RoomLog,
     utf8_bytes,
 )
+from newel.tasks import end_tasks
 
 __all__ = ["MAX_MESSAGE_BYTES", "Receiver", "Rooms", "Spoken", "frame_of", "is_room_name"]
 
@@ -238,10 +239,7 @@ class Rooms:
         try:
             yield
         finally:
-            tasks = list(self._tasks)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end_tasks(self._tasks)
 
     async def _admit(
         self, local: _Room, receiver: Receiver, since: Position | None, users: list[str]

@@ -50,6 +50,7 @@ from newel.room_delivery import MAX_MESSAGE_BYTES, Rooms
 from newel.room_log import Position
 from newel.room_tickets import RoomTickets
 from newel.rooms import RoomKinds
+from newel.tasks import end_tasks
 
 __all__ = ["RoomMembers", "module"]
 
@@ -219,10 +220,8 @@ class _Dialogue:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             connection.close(1011, "over")
-            for task in tasks:
-                task.cancel()
             leaving = asyncio.gather(*map(self._hear_no_more, self._joined))  # begins at once
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end_tasks(tasks)
             await leaving
         ended = done.pop()
         error = ended.exception() or ended.result()

@@ -17,7 +17,7 @@ import secrets
 import socket
 import time
 import traceback
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -39,6 +39,7 @@ from newel.job_rows import JobState
 from newel.jobs import GiveUp, Job, JobRun, LeaseLost, TryAgain
 from newel.publisher import Publisher, watch_backlog
 from newel.schedules import Schedule, tick
+from newel.tasks import beside, end_tasks
 from newel.telemetry import Traces, note_error
 
 __all__ = ["Background", "Worker", "WorkerLimits", "working"]
@@ -154,7 +155,7 @@ class Worker:
                 await self._finish_up()
                 await asyncio.wait([writing], timeout=_HAND_BACK_SECONDS)
             finally:
-                await _end({*loops, writing})
+                await end_tasks([*loops, writing])
         _log.info("worker_stopped", worker=self.name)
 
     async def _hear(self) -> None:
@@ -447,14 +448,6 @@ async def _repeat(
             await asyncio.sleep(every_seconds)
 
 
-async def _end(tasks: set[asyncio.Task[None]]) -> None:
-    """Cancel until all have ended: a driver, or ``wait_for`` of Python 3.11, may swallow one."""
-    while tasks:
-        for task in tasks:
-            task.cancel()
-        _, tasks = await asyncio.wait(tasks, timeout=1)
-
-
 def _broker(app: FastAPI) -> Broker | None:
     return getattr(app.state, "broker", None)
 
@@ -474,20 +467,20 @@ async def working(app: FastAPI) -> AsyncGenerator[None]:
     background: Background = app.state.background
     database: Database = app.state.database
     worker = Worker(app, background, limits=app.state.worker_limits)
-    tasks: set[asyncio.Task[None]] = set()
     publishes = _broker(app) is not None
     has_work = bool(background.jobs) or publishes
+    loops: list[Coroutine[Any, Any, None]] = []
     if has_work:
-        tasks.add(asyncio.create_task(_repeat(worker.dispatch.announce)))
+        loops.append(_repeat(worker.dispatch.announce))
     if publishes:
         most: int = app.state.settings.broker_backlog
         watching = partial(watch_backlog, database, most=most)
-        tasks.add(asyncio.create_task(_repeat(watching, every_seconds=_BACKLOG_SECONDS)))
-    running = asyncio.create_task(worker.run()) if has_work and app.state.runs_jobs else None
-    try:
-        yield
-    finally:
-        worker.stop()
-        if running is not None:
-            await running
-        await _end(tasks)
+        loops.append(_repeat(watching, every_seconds=_BACKLOG_SECONDS))
+    async with beside(*loops):
+        running = asyncio.create_task(worker.run()) if has_work and app.state.runs_jobs else None
+        try:
+            yield
+        finally:
+            worker.stop()
+            if running is not None:
+                await running

@@ -20,6 +20,8 @@ from typing import Final
 
 import structlog
 
+from newel.tasks import beside
+
 __all__ = ["READY", "RETIRE", "Workers", "hear_hangup", "inherited", "show_life"]
 
 READY: Final = b"1"
@@ -125,14 +127,11 @@ class Workers:
             code = await first.end(self._stop_seconds)
             return 0 if self._stopping.is_set() else max(code, 1)
         await asyncio.gather(*(place.start() for place in others))
-        tasks = [asyncio.create_task(place.keep()) for place in self._places]
-        tasks.append(asyncio.create_task(self._restart_when_asked()))
-        if not self._stopping.is_set():
-            on_ready()
-        await self._stopping.wait()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        kept = (place.keep() for place in self._places)
+        async with beside(*kept, self._restart_when_asked()):
+            if not self._stopping.is_set():
+                on_ready()
+            await self._stopping.wait()
         await asyncio.gather(*(place.end(self._stop_seconds) for place in self._places))
         return 0
 
@@ -274,11 +273,8 @@ class _Place:
                 await self.start()
 
     async def _end_of(self, process: _Process) -> int:
-        watching = asyncio.create_task(self.watch(process))
-        try:
+        async with beside(self.watch(process)):
             return await process.ended()
-        finally:
-            watching.cancel()
 
     async def watch(self, process: _Process) -> None:
         """Kill ``process`` when it hangs.
