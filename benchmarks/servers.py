@@ -93,8 +93,15 @@ class Server:
 
     def resident_bytes(self) -> int:
         """Return how much memory it holds now."""
+        return self._memory_bytes("VmRSS")
+
+    def peak_bytes(self) -> int:
+        """Return the most memory that it has held so far."""
+        return self._memory_bytes("VmHWM")
+
+    def _memory_bytes(self, name: str) -> int:
         status = Path(f"/proc/{self.pid}/status").read_text()
-        [kib] = [line.split()[1] for line in status.splitlines() if line.startswith("VmRSS")]
+        [kib] = [line.split()[1] for line in status.splitlines() if line.startswith(name)]
         return int(kib) * 1024
 
 

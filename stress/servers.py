@@ -91,8 +91,8 @@ def nats(folder: Path) -> Generator[tuple[str, int]]:
 
 
 @contextmanager
-def buckets(folder: Path) -> Generator[tuple[str, int]]:
-    """Run an S3 that makes buckets as they are asked for."""
+def buckets(folder: Path, *, volumes: int = 4) -> Generator[tuple[str, int]]:
+    """Run an S3 that makes buckets as they are asked for, in so many volumes of 64 MB."""
     folder.mkdir(parents=True, exist_ok=True)
     ports = free_ports(8)
     command = [str(_SCRIPTS / "weed"), "server", f"-dir={folder}", "-ip=127.0.0.1", "-s3", "-filer"]
@@ -106,8 +106,8 @@ def buckets(folder: Path) -> Generator[tuple[str, int]]:
         "actions": ["Admin", "Read", "Write", "List"],
     }
     rights.write_text(json.dumps({"identities": [identity]}))
-    command += [f"-s3.config={rights}", "-s3.port.iceberg=0", "-s3.port.lance=0", "-volume.max=4"]
-    command += ["-master.volumeSizeLimitMB=64", "-master.telemetry=false"]
+    command += [f"-s3.config={rights}", "-s3.port.iceberg=0", "-s3.port.lance=0"]
+    command += [f"-volume.max={volumes}", "-master.volumeSizeLimitMB=64", "-master.telemetry=false"]
     with _running(command, folder=folder, port=s3) as address:
         yield address
 
