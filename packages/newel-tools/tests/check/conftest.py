@@ -58,6 +58,31 @@ class Zygote:
             self._process.communicate("")
 
 
+def write_history(repository: Path, messages: Iterable[str], *, author: str = "Ann") -> None:
+    """Commit to `main`: a line of a file for each message, the newest of which is the first."""
+    stream: list[str] = []
+    for number, message in enumerate(reversed(list(messages))):
+        who = f"{author} <{author.lower()}@example.com> {1_700_000_000 + number} +0000"
+        stream += [f"commit refs/heads/main\ncommitter {who}", _data(message)]
+        stream += ["M 644 inline lines.txt", _data(message)]
+    _ = subprocess.run(
+        ["git", "fast-import", "--quiet", "--force"],
+        cwd=repository,
+        input="\n".join([*stream, ""]).encode(),
+        check=True,
+    )
+
+
+def _data(text: str) -> str:
+    return f"data {len(text.encode())}\n{text}"
+
+
+@pytest.fixture(scope="session")
+def written_history() -> Callable[..., None]:
+    """Return `write_history`."""
+    return write_history
+
+
 @pytest.fixture(scope="session")
 def zygote() -> Iterator[Zygote]:
     """Start once what describes applications."""
@@ -79,7 +104,8 @@ def reviewed(tmp_path: Path, zygote: Zygote, kernel_zygote: Zygote) -> Reviewed:
     """Return a function that writes an application and reviews it.
 
     `reviewed(files or text, rules=[...])`; text is an example as rules have it. With a .gitignore
-    it is a repository, whose other files git tracks.
+    it is a repository, whose other files git tracks; `git log` holds the messages of its commits,
+    newest first, each a line.
     """
 
     def review(
@@ -88,14 +114,17 @@ def reviewed(tmp_path: Path, zygote: Zygote, kernel_zygote: Zygote) -> Reviewed:
         rules: Iterable[Rule] | None = None,
         baseline: Mapping[str, int] | None = None,
     ) -> Report:
-        named = files_of(files) if isinstance(files, str) else files
+        named = dict(files_of(files) if isinstance(files, str) else files)
+        history = named.pop("git log", "").splitlines()
         for name, text in named.items():
             path = tmp_path / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
-        if ".gitignore" in named:
-            subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+        if ".gitignore" in named or history:
+            subprocess.run(["git", "init", "-q", "-b", "main"], cwd=tmp_path, check=True)
             subprocess.run(["git", "add", "."], cwd=tmp_path, check=True)
+        if history:
+            write_history(tmp_path, history)
         project = find_project(tmp_path)
         source = read_source(project.root, project.files, project.import_paths)
         on_kernel = any("import newel" in text or "from newel" in text for text in named.values())

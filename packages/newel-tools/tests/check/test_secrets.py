@@ -1,13 +1,9 @@
 """Secrets: which names hold one, which texts are one, where they end up."""
 
-import shutil
-import subprocess
-
 import pytest
 
 from newel_tools.check.rule import load_rules
 from newel_tools.check.secret import is_given_key, is_placeholder, is_random, secret_kind
-from newel_tools.check.tracked import tracked_files
 
 RULES = load_rules()
 APP = "from fastapi import FastAPI\n\napp = FastAPI()\n"
@@ -141,34 +137,6 @@ def test_only_what_git_tracks_is_read(reviewed, tmp_path):
     (item,) = reviewed(files, rules=[RULES["SEC002"]]).findings
 
     assert (item.file, item.line) == ("deploy/.env.production", 2)
-
-
-def test_without_a_repository_nothing_is_tracked(tmp_path):
-    (tmp_path / ".env").write_text("SECRET_KEY=9f2c7e51b0aa4e6d8c13\n")
-
-    assert tracked_files(tmp_path, ".env") == ()
-
-
-def test_without_git_nothing_is_tracked(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-
-    assert tracked_files(tmp_path, ".env") == ()
-
-
-def test_a_repository_cannot_name_a_program_to_run(tmp_path):
-    git = shutil.which("git")
-    ran = tmp_path / "ran"
-    program = tmp_path / "monitor"
-    program.write_text(f"#!/bin/sh\ntouch {ran}\n")
-    program.chmod(0o755)
-    (tmp_path / "a.env").write_text("A=1\n")
-    for words in (["init", "-q"], ["add", "a.env"], ["config", "core.fsmonitor", str(program)]):
-        subprocess.run([git, *words], cwd=tmp_path, check=True)
-
-    assert tracked_files(tmp_path, "*.env") == (tmp_path / "a.env",)
-    assert not ran.exists()
-    subprocess.run([git, "ls-files"], cwd=tmp_path, check=True, capture_output=True)
-    assert ran.exists(), "the control: git alone does run it"
 
 
 def test_the_environment_is_read_once_a_file(reviewed):

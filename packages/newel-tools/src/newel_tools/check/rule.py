@@ -28,9 +28,10 @@ class Rule:
     """One rule, in a file of its own below `rules/`, named as its ``id`` in lower case.
 
     ``expected`` says what it leaves out on purpose. ``bad`` and ``good`` are small applications:
-    one file, or several with a line `# file: path.py` above each. They are the rule's tests and
-    its documentation. ``find`` yields findings made by `Rule.found`. ``mend`` is only there if the
-    fix is certain: right for every finding, and never a change of what the code is for.
+    one file, or several with a line `# file: path.py` above each; `# file: git log` has the first
+    lines of its commits, newest first. They are the rule's tests and its documentation. ``find``
+    yields findings made by `Rule.found`. ``mend`` is only there if the fix is certain: right for
+    every finding, and never a change of what the code is for.
     """
 
     id: str

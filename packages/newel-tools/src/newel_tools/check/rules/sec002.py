@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from typing import Final
 
 from newel_tools.check.finding import Finding
+from newel_tools.check.git import tracked_files
 from newel_tools.check.review import Review
 from newel_tools.check.rule import Rule
 from newel_tools.check.secret import is_placeholder, secret_kind
-from newel_tools.check.tracked import tracked_files
 from newel_tools.facts.files import read_text
 
 __all__ = ["RULE"]

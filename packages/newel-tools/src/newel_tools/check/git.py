@@ -1,0 +1,81 @@
+"""What git knows of a project: asked of git, which runs nothing of the project's for it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+__all__ = ["Commit", "recent_commits", "tracked_files"]
+
+_SECONDS: Final = 10
+# The repository's own configuration could name programs to run. These settings, and these variables
+# for what is missing of a partial clone, are all that would: no command here writes, shows
+# differences, or talks to a terminal.
+_QUIET: Final = (
+    *("-c", "core.fsmonitor=false"),
+    *("-c", "core.hooksPath=/dev/null"),
+    *("-c", "log.showSignature=false"),
+    "--no-pager",
+)
+_ALONE: Final = {"GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "none"}
+_FIELDS: Final = ("%h", "%P", "%an <%ae>", "%B")
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A commit by its short ``id``. Nothing is known below one without ``parents``."""
+
+    id: str
+    parents: tuple[str, ...]
+    author: str
+    message: str
+
+    @property
+    def subject(self) -> str:
+        """The first line of its message."""
+        return self.message.partition("\n")[0].strip()
+
+
+def tracked_files(root: Path, *patterns: str) -> tuple[Path, ...]:
+    """Return the files below ``root`` that git tracks and that match one of the patterns.
+
+    Nothing where there is no git, or where it is no repository.
+    """
+    names = _ask(root, "ls-files", "-z", "--", *patterns).split("\0")
+    return tuple(root / name for name in sorted(names) if name)
+
+
+def recent_commits(root: Path, *, count: int) -> tuple[Commit, ...]:
+    """Return the latest commits that changed something below ``root``, newest first; no merges.
+
+    Nothing where there is no git, no repository, or no commit.
+    """
+    form = f"--format={'%x00'.join(_FIELDS)}"
+    said = _ask(root, "log", "-z", "--no-merges", f"--max-count={count}", form, "--", ".")
+    texts = iter(said.split("\0"))
+    return tuple(
+        Commit(id=name, parents=tuple(parents.split()), author=author, message=message.strip())
+        for name, parents, author, message in zip(texts, texts, texts, texts, strict=False)
+    )
+
+
+def _ask(root: Path, *words: str) -> str:
+    """Return what git answers in a folder; nothing if it cannot."""
+    git = shutil.which("git")
+    if git is None:
+        return ""
+    try:
+        done = subprocess.run(  # noqa: S603 - git itself, with the words of our rules
+            [git, *_QUIET, "-C", str(root), *words],
+            capture_output=True,
+            timeout=_SECONDS,
+            check=False,
+            env={**os.environ, **_ALONE},
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return "" if done.returncode else done.stdout.decode(errors="surrogateescape")
