@@ -81,6 +81,13 @@ class Nats:
 
     take_away, bring_back = stop, start
 
+    def freeze(self) -> None:
+        """Return when it is: until then it may still answer."""
+        os.waitpid(self._server.tell(signal.SIGSTOP).pid, os.WUNTRACED)
+
+    def thaw(self) -> None:
+        self._server.tell(signal.SIGCONT)
+
     async def prepare(self, topic: str) -> None:
         """The stream is the driver's."""
 

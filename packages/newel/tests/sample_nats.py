@@ -40,9 +40,13 @@ class NatsServer:
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """End it, ``SIGKILL`` at once; what it stored is there when it is started again."""
+        self.tell(how).wait(20)
+
+    def tell(self, how: signal.Signals) -> subprocess.Popen[bytes]:
+        """Send it a signal; ``SIGSTOP`` makes it silent, though it is there, until ``SIGCONT``."""
         assert self.process is not None
         self.process.send_signal(how)
-        self.process.wait(20)
+        return self.process
 
     def __enter__(self) -> Self:
         self.start()

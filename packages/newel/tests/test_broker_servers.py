@@ -10,6 +10,7 @@ import gc
 import json
 import subprocess
 import sys
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,7 +24,7 @@ from faststream import AckPolicy
 from faststream.nats import NatsBroker
 from faststream.security import SASLPlaintext, SASLScram512
 from nats.js.api import DiscardPolicy, StreamConfig
-from sample_brokers import Received, Server, Valkey, open_server
+from sample_brokers import Nats, Received, Server, Valkey, open_server
 from sample_entities import Measure
 from sample_jobs import application, running, until
 from sqlalchemy import func, select
@@ -291,6 +292,46 @@ class StockCounted(Event):
 
 
 # ---------------------------------------------------------------- NATS
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="open files are counted in /proc")
+async def test_a_silent_nats_is_given_up_in_time_and_leaves_nothing_open(
+    only: Callable[[str], Server],
+) -> None:
+    """It is frozen: the system takes connections for it, and nobody answers."""
+    server = only("nats")
+    assert isinstance(server, Nats)
+    broker = open_broker(server.url)
+    before = open_files()
+    took: list[float] = []
+    for _ in range(3):
+        await until(partial(answers, broker))
+        server.freeze()
+        try:
+            took.append(await seconds_to_give_up(broker))  # a connection that there is
+            for _ in range(2):
+                await seconds_to_give_up(broker)  # one that is being made
+            await until(lambda: open_files() == before)
+        finally:
+            server.thaw()
+            await broker.close()
+    assert min(took) < 1.9, "a good-bye that nobody hears would take two seconds"
+
+
+async def answers(broker: Broker) -> bool:
+    return not await fails(broker.ping)
+
+
+async def seconds_to_give_up(broker: Broker) -> float:
+    began = time.monotonic()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await broker.ping()
+    return time.monotonic() - began
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 async def test_jetstream_keeps_an_id_once(only: Callable[[str], Server], service: str) -> None:

@@ -4,7 +4,7 @@
     await broker.publish(message)     # returns when the broker has it, and keeps it
 
 A service does not call it: ``work.publish`` records an event, and the worker's ``publisher`` sends
-it after the commit. The drivers are FastStream's brokers, one file a technology in ``drivers``.
+it after the commit. The drivers are one file a technology, over FastStream and nats-py.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from nats.js.errors import NotFoundError
 
 from newel.errors import Unavailable
 
-__all__ = ["JetStreamCarrier"]
+__all__ = ["JetStreamCarrier", "open_client"]
 
 ANSWER_SECONDS: Final = 2.0
 TAKEN_SECONDS: Final = 5.0
@@ -140,7 +140,13 @@ class JetStreamCarrier:
         if time.monotonic() < self._next_try:
             raise Unavailable("JetStream does not answer.")
         try:
-            client = await _connect(self._servers)
+            client = await open_client(
+                self._servers,
+                error_cb=_note,
+                connect_timeout=int(ANSWER_SECONDS),
+                reconnect_time_wait=RECONNECT_SECONDS,
+                max_reconnect_attempts=-1,  # for ever
+            )
         except BaseException:
             self._next_try = time.monotonic() + AGAIN_SECONDS
             raise
@@ -182,18 +188,12 @@ class JetStreamCarrier:
             raise Unavailable("JetStream does not answer.") from error
 
 
-async def _connect(servers: list[str]) -> Any:
+async def open_client(servers: list[str], **options: Any) -> Any:
+    """Return a client; one that cannot connect, or is not waited for, leaves nothing open."""
     client: Any = Client()
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
-            await client.connect(
-                servers,
-                name="newel",
-                error_cb=_note,
-                connect_timeout=int(ANSWER_SECONDS),
-                reconnect_time_wait=RECONNECT_SECONDS,
-                max_reconnect_attempts=-1,  # for ever
-            )
+            await client.connect(servers, name="newel", **options)
     except BaseException:
         await client.close()
         raise

@@ -1,15 +1,19 @@
-"""Events on NATS JetStream, with FastStream (the extra ``newel[nats]``)."""
+"""Events on NATS JetStream, with nats-py (the extra ``newel[nats]``).
+
+Its client itself, and not FastStream's broker around it: who gives up connecting to a silent server
+has to close what there is of a connection, and that broker has no name for it yet.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Final
 
-from faststream.nats import NatsBroker
 from nats.js.api import RetentionPolicy, StorageType, StreamConfig
 from nats.js.errors import NotFoundError
 
 from newel.broker import Message
-from newel.drivers.faststream_link import Link
+from newel.drivers.jobs_nats import open_client
 
 __all__ = ["NatsEvents", "connect"]
 
@@ -27,42 +31,28 @@ class NatsEvents:
     """
 
     def __init__(self, url: str) -> None:
-        servers = url.split(",")
-        self._link = Link(
-            lambda: NatsBroker(
-                servers,
-                allow_reconnect=False,  # the link does
-                max_reconnect_attempts=1,  # of each server while we connect, at once
-                reconnect_time_wait=0,
-                error_cb=_leave_it_to_the_publisher,
-                logger=None,
-            )
-        )
+        self._servers = url.split(",")
+        self._client: Any = None  # nats-py leaves parameters without a type
+        self._connecting = asyncio.Lock()
         self._streams: set[str] = set()
 
     async def publish(self, message: Message) -> None:
         """See ``Broker.publish``."""
-        broker = await self._link.connected()
+        streams = (await self._connected()).jetstream()
         stream = message.topic.partition(".")[0]
-        await self._ensure(stream, broker)
+        await self._ensure(stream, streams)
+        headers = {**message.headers(), "Nats-Msg-Id": str(message.id)}
+        headers["correlation_id"] = message.request_id or str(message.id)  # FastStream's word
         try:
-            await broker.publish(
-                message.body(),
-                message.topic,
-                headers={**message.headers(), "Nats-Msg-Id": str(message.id)},
-                correlation_id=message.request_id or str(message.id),
-                stream=stream,
-            )
+            await streams.publish(message.topic, message.body(), stream=stream, headers=headers)
         except Exception:
             self._streams.discard(stream)  # somebody may have removed it: looked for the next time
             raise
 
-    async def _ensure(self, name: str, broker: NatsBroker) -> None:
+    async def _ensure(self, name: str, streams: Any) -> None:
         """Make the stream if there is none; one that is there stays as its owner wants it."""
         if name in self._streams:
             return
-        client: Any = await broker.connect()  # nats-py leaves parameters without a type
-        streams = client.jetstream()
         try:
             await streams.stream_info(name)
         except NotFoundError:
@@ -80,16 +70,29 @@ class NatsEvents:
     async def ping(self) -> None:
         """See ``Broker.ping``."""
         try:
-            client = await (await self._link.connected()).connect()
-            await client.flush(timeout=ANSWER_SECONDS)
+            await (await self._connected()).flush(timeout=ANSWER_SECONDS)
         except BaseException:
             await self.close()
             raise
 
     async def close(self) -> None:
-        """See ``Broker.close``."""
+        """Close the connection at once: a silent server would not hear a good-bye."""
         self._streams.clear()  # the server may come back without them
-        await self._link.close()
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+    async def _connected(self) -> Any:
+        async with self._connecting:
+            if self._client is None:
+                self._client = await open_client(
+                    self._servers,
+                    allow_reconnect=False,  # who pings does
+                    max_reconnect_attempts=1,  # of each server while we connect, at once
+                    reconnect_time_wait=0,
+                    error_cb=_leave_it_to_the_publisher,
+                )
+            return self._client
 
 
 async def _leave_it_to_the_publisher(_: Exception) -> None:
