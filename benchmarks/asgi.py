@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
+import asyncio
+from collections.abc import AsyncGenerator, Mapping, MutableMapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,3 +56,22 @@ class Client:
                 (b"content-length", b"%d" % len(body)),
             ]
         return headers
+
+
+@asynccontextmanager
+async def living(app: Any) -> AsyncGenerator[None]:
+    """Start ``app``, and stop it after the block, as a server would."""
+    said, heard = asyncio.Queue[Mapping[str, Any]](), asyncio.Queue[Mapping[str, Any]]()
+    scope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}
+    life = asyncio.create_task(app(scope, said.get, heard.put))
+
+    async def tell(what: str) -> None:
+        said.put_nowait({"type": f"lifespan.{what}"})
+        answer = await heard.get()
+        if answer["type"] != f"lifespan.{what}.complete":
+            raise RuntimeError(answer.get("message"))
+
+    await tell("startup")
+    yield
+    await tell("shutdown")
+    await life

@@ -134,21 +134,21 @@ def _service(*middleware: Middleware) -> FastAPI:
 
 
 def measure() -> str:
-    """Return the table; raises ``BenchmarkError`` when newel's are dearer than allowed."""
+    """Return the table; what newel's may cost at most stands beside what it costs."""
     ensure_peers()
     costs = {side: _on_top(rounds) for side, rounds in _rounds().items()}
-    for call, cost in costs["newel"].items():
-        row = ROWS[call]
-        if cost > row.limit_us:
-            raise BenchmarkError(
-                f"{row.what} costs {cost:.2f} us, at most {row.limit_us:.0f}", "profile it"
-            )
     rows = [
-        [row.what, f"{costs['newel'][call]:.2f} us", f"{costs['library'][call]:.2f} us"]
+        [
+            row.what,
+            f"{costs['newel'][call]:.2f} us",
+            f"{row.limit_us:.0f} us" if math.isfinite(row.limit_us) else "",
+            f"{costs['library'][call]:.2f} us",
+        ]
         for call, row in ROWS.items()
     ]
     return markdown(
-        ["CPU on top of a bare call, or of a request without", "newel", "a library for it"], rows
+        ["CPU on top of a bare call, or of a request without", "newel", "at most", "a library"],
+        rows,
     )
 
 

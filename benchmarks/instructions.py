@@ -1,9 +1,10 @@
-"""How many processor instructions a request takes in newel: a figure that no other load disturbs.
+"""How many processor instructions a request takes: a figure that no other load disturbs.
 
-    python -m benchmarks.instructions            # compares with the committed figures
+    python -m benchmarks.instructions            # compares newel's with the committed figures
     python -m benchmarks.instructions --accept   # writes them, after a change that was meant
+    python -m benchmarks.instructions --all      # all variants, into docs/performance.md; 15 min
 
-The service runs in one process under callgrind, called through ASGI, on a real PostgreSQL outside.
+A variant runs in one process under callgrind, called through ASGI, on a real PostgreSQL outside.
 Each operation is asked N and then 2N times; the difference by N is what one request takes, without
 what starting and stopping the count adds. Only the same build of Python on the same kind of machine
 takes the same number, so on another one nothing is compared, and that is said.
@@ -12,8 +13,6 @@ takes the same number, so on another one nothing is compared, and that is said.
 from __future__ import annotations
 
 import argparse
-import asyncio
-import gc
 import json
 import platform
 import re
@@ -24,28 +23,27 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
-import uvloop
-
-from benchmarks.asgi import Client
-from benchmarks.callgrind import Callgrind, Request
+from benchmarks.counted import OPERATIONS, PAIRS, REQUESTS
 from benchmarks.databases import prepared
-from benchmarks.load import PATH
-from benchmarks.report import RESULTS, save
-from benchmarks.servers import ROOT, BenchmarkError, inherited
+from benchmarks.peers_environment import ensure_peers
+from benchmarks.performance import NAMES
+from benchmarks.report import RESULTS, markdown, save, write_section
+from benchmarks.servers import (
+    LIBRARIES,
+    PEERS_PYTHON,
+    ROOT,
+    VARIANTS,
+    BenchmarkError,
+    Variant,
+    inherited,
+)
 from benchmarks.service import newel_service
-from newel.project import Project
 
-OPERATIONS = ("get", "list", "post", "patch")
-WARM_UP = 40
-REQUESTS = 1
-PAIRS = 15
-"""How often N and 2N requests are counted.
+VARIANT = {variant.name: variant for variant in VARIANTS}
+NEWEL = "newel-web"
+"""With ROLE=web: what runs by the clock is no part of a request."""
 
-The lowest of each leaves out what happens once in many requests (a garbage collection) or in some
-seconds (a caller is looked up again), which under callgrind are 50 times fewer requests.
-"""
 ALLOWED = 1.03
 """How much more a request may take than the committed figure."""
 
@@ -64,52 +62,7 @@ def build() -> str:
     return f"{sys.version}, {platform.machine()}, {libc}, {valgrind.stdout.strip()}"
 
 
-# ---------------------------------------------------------------- inside valgrind
-
-
-async def repeat(client: Client, operation: str, agent: str, body: bytes, count: int) -> None:
-    """Ask ``operation`` so many times, one after the other."""
-    for number in range(count):
-        match operation:
-            case "get":
-                status = await client.ask("GET", f"{PATH}/{agent}")
-            case "list":
-                status = await client.ask("GET", f"{PATH}?page=2&page_size=20")
-            case "post":
-                status = await client.ask("POST", PATH, body)
-            case _:
-                change = b'{"name":"renamed %04d"}' % (number + count)
-                status = await client.ask("PATCH", f"{PATH}/{agent}", change)
-        if status not in {200, 201}:
-            raise BenchmarkError(f"{operation} was answered with {status}", "see benchmarks.bench")
-
-
-async def inside(workload: Mapping[str, Any]) -> None:
-    """Ask every operation N and 2N times, and have callgrind write a count after each."""
-    app = Project.find().load_app()
-    user = workload["users"][0]
-    body = json.dumps(workload["body"]).encode()
-    client = Client(app, token=user["token"])
-    callgrind = Callgrind()
-    # A NOTIFY, at most fifty a second for all writes: told once, it falls into no single request.
-    patch("newel.outbox.ANNOUNCE_SECONDS", 3600).start()
-    async with app.router.lifespan_context(app):
-        for operation in OPERATIONS:
-            await repeat(client, operation, user["agents"][0], body, WARM_UP)
-            gc.collect()  # now, and what is left is never looked at again: not somewhere in between
-            gc.freeze()
-            callgrind.send(Request.START)
-            for count in PAIRS * (REQUESTS, 2 * REQUESTS):
-                callgrind.send(Request.ZERO)
-                await repeat(client, operation, user["agents"][0], body, count)
-                callgrind.send(Request.DUMP)
-            callgrind.send(Request.STOP)
-
-
-# ---------------------------------------------------------------- outside
-
-
-def measure() -> dict[str, int]:
+def measure(variant: Variant = VARIANT[NEWEL]) -> dict[str, int]:
     """Return the instructions a request takes, by operation."""
     if shutil.which("valgrind") is None:
         raise BenchmarkError("There is no valgrind here.", "install it: apt install valgrind")
@@ -117,16 +70,18 @@ def measure() -> dict[str, int]:
     with tempfile.TemporaryDirectory() as temporary:
         directory = Path(temporary)
         with prepared("postgresql", service=service, directory=directory) as database:
-            # Counts are only compared with each other when the same dictionaries collide.
-            variables = database.environment() | {"PYTHONHASHSEED": "0", "PYTHONPATH": str(ROOT)}
-            variables["ROLE"] = "web"  # what runs by the clock is no part of a request
             command = ["valgrind", "--tool=callgrind", "--instr-atstart=no"]
             command += [f"--callgrind-out-file={directory / 'count'}"]
-            command += [sys.executable, "-m", "benchmarks.instructions", "--inside"]
+            command += [str(PEERS_PYTHON) if variant.home == "peers" else sys.executable]
+            command += ["-m", "benchmarks.counted", str(database.workload)]
+            if variant.module:
+                command.append(f"benchmarks.{variant.module}:build")
+            # Counts are only compared with each other when the same dictionaries collide.
+            variables = database.environment() | {"PYTHONHASHSEED": "0", "PYTHONPATH": str(ROOT)}
             done = subprocess.run(
-                [*command, str(database.workload)],
+                command,
                 cwd=service,
-                env={**inherited(), **variables},
+                env={**inherited(), **variables, **variant.variables},
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 text=True,
@@ -142,6 +97,32 @@ def measure() -> dict[str, int]:
         operation: _difference(counts[start : start + 2 * PAIRS])
         for operation, start in zip(OPERATIONS, starts, strict=True)
     }
+
+
+def measure_all() -> str:
+    """Return the table of all variants; the libraries as a group, see benchmarks.performance."""
+    ensure_peers()
+    counted: dict[str, dict[str, int]] = {}
+    for name in ("floor", "hand", "hand+", NEWEL, *LIBRARIES):
+        print(f"{name} ...", file=sys.stderr)
+        counted[name] = measure(VARIANT[name])
+    return table(counted)
+
+
+def table(counted: Mapping[str, Mapping[str, int]]) -> str:
+    """Return instructions by variant and operation, in thousands, and newel's by the others'."""
+    rows = {name: [each[operation] for operation in OPERATIONS] for name, each in counted.items()}
+    libraries = list(zip(*(rows.pop(name) for name in LIBRARIES), strict=True))
+    rows[f"libraries, cheapest of {len(LIBRARIES)}"] = list(map(min, libraries))
+    rows[f"libraries, most expensive of {len(LIBRARIES)}"] = list(map(max, libraries))
+    newel = rows[NEWEL]
+    cells = [[name, *(f"{count // 1000:,}" for count in row)] for name, row in rows.items()]
+    shares = [
+        [f"newel / {name}", *(f"{mine / its:.2f}" for mine, its in zip(newel, row, strict=True))]
+        for name, row in rows.items()
+        if name != NEWEL
+    ]
+    return markdown(["", *(NAMES[operation] for operation in OPERATIONS)], [*cells, *shares])
 
 
 def _difference(counts: Sequence[int]) -> int:
@@ -182,13 +163,12 @@ def compare() -> tuple[Sequence[str], str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Count the instructions a request takes.")
     parser.add_argument("--accept", action="store_true", help="write the committed figures")
-    parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--all", action="store_true", help="print all variants into the docs")
     options = parser.parse_args()
-    if options.inside is not None:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(inside(json.loads(options.inside.read_text())))
-        return 0
     try:
+        if options.all:
+            write_section("instructions", measure_all())
+            return 0
         if options.accept:
             measured = measure()
             save("instructions", {"build": build(), "instructions": measured})

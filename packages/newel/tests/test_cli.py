@@ -119,6 +119,13 @@ def test_every_command_of_ours_can_be_loaded():
         assert callable(command.load()), name
 
 
+def test_help_says_what_the_commands_of_the_tools_do(call: Any):
+    shown = call("--help").out
+
+    assert "Review any FastAPI project." in shown
+    assert "From newel-tools" not in shown
+
+
 @pytest.mark.parametrize("arguments", [["nonsense"], ["--nonsense"], ["keys", "nonsense"]])
 def test_wrong_usage_is_exit_code_2(call: Any, arguments: Sequence[str]):
     result = call(*arguments)

@@ -28,7 +28,9 @@ from starlette.websockets import WebSocketDisconnect
 from structlog.testing import capture_logs
 
 from newel import context, problems
+from newel.admission import Admission
 from newel.errors import NotFound
+from newel.metrics import RequestMetrics
 from newel.middleware import (
     BodyLimit,
     Deadline,
@@ -268,6 +270,16 @@ class TestRequestContext:
         route = lines(logs)[0]["route"]
         assert route.startswith("/a%0Ab%1B%5B31m")
         assert len(route) < 300
+
+    def test_who_finds_no_place_is_counted_and_has_a_line_without_the_path(self) -> None:
+        counted = RequestMetrics()
+        full = RequestContext(Admission(wrapped(), most=0), metrics=counted)
+        with capture_logs() as logs, TestClient(full) as client:
+            assert client.get("/secret-0190c5a1e0f27c3b8a5d2f4e6b7c8d9e").status_code == 503
+
+        [line] = lines(logs)
+        assert (line["status"], line["route"]) == (503, None)
+        assert list(counted.series) == [("GET", "unmatched", 503)]
 
     @pytest.mark.parametrize(
         ("peer", "forwarded", "seen"),

@@ -61,6 +61,7 @@ class Admission:
             await self.app(scope, receive, send)
             return
         elif not await self._wait():
+            scope["newel.refused"] = True
             busy = Unavailable("The service is busy.", retry_after_seconds=1)
             await problem_response(busy, instance=scope["path"])(scope, receive, send)
             return

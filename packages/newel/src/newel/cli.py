@@ -14,7 +14,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, cast
@@ -27,12 +27,12 @@ from newel.errors import AppError, ConfigurationError
 __all__ = ["main"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class _Command:
     """One word after ``newel``: what it does, and where its function or ``Typer`` is."""
 
     does: str
-    place: str | EntryPoint
+    place: str | EntryPoint = field(kw_only=True)
 
     def load(self) -> Any:
         if isinstance(self.place, EntryPoint):
@@ -44,24 +44,27 @@ class _Command:
 
 
 _COMMANDS: dict[str, _Command] = {
-    "serve": _Command(does="Run the service.", place="newel.serve:serve"),
-    "worker": _Command(does="Run the service's jobs, without serving.", place="newel.serve:worker"),
-    "migrate": _Command(
-        does="Bring the database's schema up or down.", place="newel.commands:migrate"
-    ),
-    "routes": _Command(
-        does="List the routes and who may call them.", place="newel.commands:routes"
-    ),
-    "doctor": _Command(
-        does="Say what is wrong with a service, and the fix.", place="newel.doctor:doctor"
-    ),
-    "admin": _Command(does="Create administrators.", place="newel.admin:admin"),
-    "keys": _Command(does="Make and rotate secrets.", place="newel.keys:keys"),
+    "serve": _Command("Run the service.", place="newel.serve:serve"),
+    "worker": _Command("Run the service's jobs, without serving.", place="newel.serve:worker"),
+    "migrate": _Command("Bring the database's schema up or down.", place="newel.commands:migrate"),
+    "routes": _Command("List the routes and who may call them.", place="newel.commands:routes"),
+    "doctor": _Command("Say what a service lacks, and the fix.", place="newel.doctor:doctor"),
+    "admin": _Command("Create administrators.", place="newel.admin:admin"),
+    "keys": _Command("Make and rotate secrets.", place="newel.keys:keys"),
 }
-_OF_TOOLS = {
-    *("add", "apply", "auth", "check", "client", "contract", "mcp", "new", "plan", "prove"),
-    "schema",
+_OF_TOOLS: dict[str, str] = {
+    "auth": "Tell how to log in, and which routes ask for what.",
+    "check": "Review any FastAPI project.",
+    "client": "Write typed clients of an API.",
+    "contract": "Find what breaks the clients of an API.",
+    "mcp": "Serve these tools to coding assistants.",
+    "new": "Make a service of a sentence or a plan.",
+    "plan": "Show what would be made of a sentence.",
+    "prove": "Start any FastAPI application and break it on purpose.",
+    "routes": "List the routes and who may call them.",
+    "schema": "Show one operation: what it takes and answers.",
 }
+"""What the commands of newel-tools do: to say it, they would have to be imported."""
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -102,9 +105,15 @@ def _program(wanted: str | None) -> typer.Typer:
 
 def _plugins() -> dict[str, _Command]:
     return {
-        entry.name: _Command(does=f"From {entry.dist.name if entry.dist else '?'}.", place=entry)
+        entry.name: _Command(_words_of(entry), place=entry)
         for entry in sorted(entry_points(group="newel.commands"), key=lambda entry: entry.name)
     }
+
+
+def _words_of(entry: EntryPoint) -> str:
+    package = entry.dist.name if entry.dist else "?"
+    words = _OF_TOOLS if package == "newel-tools" else {}
+    return words.get(entry.name, f"From {package}.")
 
 
 def _in_service() -> bool:

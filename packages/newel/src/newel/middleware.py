@@ -169,12 +169,13 @@ class RequestContext:
         principal = scope.get("state", {}).get("principal")
         user = getattr(principal, "id", None)
         # An unknown path is the client's text: searched for secrets, and quoted, as control
-        # characters forge log lines.
-        write = partial(_log.info, "request") if template is None else log_request
+        # characters forge log lines. Who found no place is spared that, as nobody has the time.
+        is_text = template is None and "newel.refused" not in scope
+        write = partial(_log.info, "request") if is_text else log_request
         write(
             request_id=identity,
             method=method[:16],
-            route=template or quote(scope["path"][:200]),
+            route=quote(scope["path"][:200]) if is_text else template,
             status=status,
             duration_ms=round(seconds * 1000, 2),
             client_ip=context.client_ip(scope, self.trusted_proxies),

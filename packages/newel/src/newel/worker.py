@@ -448,12 +448,8 @@ async def _repeat(
             await asyncio.sleep(every_seconds)
 
 
-def _broker(app: FastAPI) -> Broker | None:
-    return getattr(app.state, "broker", None)
-
-
 def _publisher(app: FastAPI, name: str) -> Publisher | None:
-    broker = _broker(app)
+    broker: Broker | None = getattr(app.state, "broker", None)
     if broker is None:
         return None
     service: str = app.state.settings.service_name
@@ -467,7 +463,7 @@ async def working(app: FastAPI) -> AsyncGenerator[None]:
     background: Background = app.state.background
     database: Database = app.state.database
     worker = Worker(app, background, limits=app.state.worker_limits)
-    publishes = _broker(app) is not None
+    publishes = getattr(app.state, "broker", None) is not None
     has_work = bool(background.jobs) or publishes
     loops: list[Coroutine[Any, Any, None]] = []
     if has_work:
