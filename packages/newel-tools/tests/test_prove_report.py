@@ -305,8 +305,9 @@ async def open_page(port: int, path: Path) -> tuple[Any, Browser]:
         pytest.fail("Chromium did not answer")
     connection = await websockets.connect(address, max_size=None)
     browser = Browser(connection)
+    is_there = "document.readyState === 'complete' && location.href !== 'about:blank'"
     for _ in range(400):
-        if await browser.evaluate("document.readyState") == "complete":
+        if await browser.evaluate(is_there):
             break
         await asyncio.sleep(0.05)
     return connection, browser
