@@ -24,6 +24,7 @@ from newel_tools.prove.probe import load_probes
 FOLDER = Path(__file__).with_name("mutants")
 TABLE = tomllib.loads((FOLDER / "mutants.toml").read_text())
 SENTENCES: dict[str, str] = TABLE["sentences"]
+SETTINGS: dict[str, Any] = TABLE["settings"]
 RULES = load_rules()
 
 pytestmark = pytest.mark.no_cover  # test_rules.py counts the lines, this would do so twice as long
@@ -168,7 +169,7 @@ def broken_in(tmp_path_factory: pytest.TempPathFactory, laboratory_at: Any) -> A
             patch.setenv("DATABASE_URL", "sqlite+aiosqlite:///./shop.db")
             patch.setenv("SECRET_KEY", "only for this test, but long enough for it")
             with laboratory_at(tmp_path_factory.mktemp(name)) as laboratory:
-                lab = laboratory(files)
+                lab = laboratory(files, **SETTINGS.get(name, {"fuzz_seconds": 0}))
                 found = {probe: list(load_probes()[probe].run(lab)) for probe in probes}
         return {
             probe: {result.route for result in results if result.state == "broke"}
@@ -199,3 +200,9 @@ def test_the_shop_withstands_every_probe(broken_in: Any) -> None:
 @pytest.mark.parametrize("mutant", PROVED, ids=lambda mutant: mutant.id)
 def test_a_probe_breaks_it(mutant: Mutant, boot: Any) -> None:
     assert mutant.route in boot(mutant.boot)[mutant.rule]
+
+
+def test_odd_requests_break_only_what_was_broken(boot: Any) -> None:
+    (mutant,) = (mutant for mutant in PROVED if mutant.boot == "odd")
+
+    assert boot("odd") == {"ERR007": {mutant.route}}
