@@ -8,8 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from newel_tools.check.git import recent_commits, tracked_files
+from newel_tools.check.check import Report, review_facts
+from newel_tools.check.git import NoAnswer, recent_commits, tracked_files
+from newel_tools.check.rule import load_rules
+from newel_tools.facts.facts import Facts
+from newel_tools.facts.project import find_project
+from newel_tools.facts.source import read_source
 
+APPLICATION = "from fastapi import FastAPI\n\napp = FastAPI()\n"
 GIT = shutil.which("git") or "git"
 SIGNED = """tree {tree}
 author Ann <ann@example.com> 1700000000 +0000
@@ -104,18 +110,61 @@ def test_without_git_there_is_nothing(
     assert recent_commits(repository, count=9) == ()
 
 
-def test_git_that_does_not_answer_is_given_up(
-    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    commit(repository, "First")
+@pytest.fixture
+def silent(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a repository with a secret and a habit, once git no longer answers."""
+    commit(repository, "SECRET_KEY=9f2c7e51b0aa4e6d8c13", file=".env")
     hanging = tmp_path / "bin/git"
     hanging.parent.mkdir()
     hanging.write_text("#!/bin/sh\nexec sleep 600\n")
     hanging.chmod(0o755)
     monkeypatch.setenv("PATH", f"{hanging.parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setattr("newel_tools.check.git._SECONDS", 0.2)
+    return repository
 
-    assert recent_commits(repository, count=9) == ()
+
+def review(root: Path) -> Report:
+    project = find_project(root)
+    source = read_source(project.root, project.files, project.import_paths)
+    rules = [load_rules()["SEC002"], load_rules()["GIT001"]]
+    return review_facts(project, Facts(), source, baseline={}, rules=rules)
+
+
+def test_git_that_does_not_answer_is_given_up(silent: Path) -> None:
+    with pytest.raises(NoAnswer, match=r"git did not answer within 0\.2 s"):
+        recent_commits(silent, count=9)
+
+
+def test_a_review_says_that_git_did_not_answer(silent: Path) -> None:
+    (silent / "main.py").write_text(APPLICATION)
+
+    report = review(silent)
+
+    assert report.findings == ()
+    assert report.notes[:2] == (
+        "SEC002 did not look: git did not answer within 0.2 s",
+        "GIT001 did not look: git did not answer within 0.2 s",
+    )
+    assert report.as_json()["notes"][:2] == list(report.notes[:2])
+
+
+def test_a_review_says_why_git_refused(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (repository / "main.py").write_text(APPLICATION)
+    commit(repository, "SECRET_KEY=9f2c7e51b0aa4e6d8c13", file=".env")
+    answered = review(repository)
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")  # as in a container
+
+    refused = review(repository)
+
+    assert [found.rule for found in answered.findings] == ["SEC002"]
+    assert not any("git" in note for note in answered.notes)
+    assert refused.notes[0].startswith("SEC002 did not look: git did not answer: fatal: detected")
+
+
+def test_a_repository_without_commits_is_no_silence(repository: Path) -> None:
+    (repository / "main.py").write_text(APPLICATION)
+
+    assert not any("git" in note for note in review(repository).notes)
 
 
 def test_a_monitor_of_files_is_not_run(repository: Path, program: tuple[Path, Path]) -> None:
@@ -168,7 +217,8 @@ def test_what_a_partial_clone_lacks_is_not_fetched(
     for name, value in settings.items():
         git(repository, "config", name, value)
 
-    recent_commits(repository, count=9)
+    with pytest.raises(NoAnswer):
+        recent_commits(repository, count=9)
     assert not ran.exists()
     subprocess.run([GIT, "log"], cwd=repository, check=False, capture_output=True)
     assert ran.exists(), "the control: git alone does run it"

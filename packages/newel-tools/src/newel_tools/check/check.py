@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from newel_tools.check.finding import Finding, Verdict, verdict_of
+from newel_tools.check.git import NoAnswer
 from newel_tools.check.review import Review
 from newel_tools.check.rule import Rule, load_rules
 from newel_tools.check.silence import Allowance, allowances, apart, silenced
@@ -125,6 +126,8 @@ def _tried(rule: Rule, review: Review, found: list[Finding]) -> list[str]:
     """Add what a rule finds; return a sentence if it failed, so that the others still count."""
     try:
         found.extend(rule.find(review))
+    except NoAnswer as error:
+        return [f"{rule.id} did not look: {error}"]
     except Exception as error:  # noqa: BLE001 - a fault of ours must not cost the reader the review
         where = traceback.extract_tb(error.__traceback__)[-1]
         at = f"{Path(where.filename).name}:{where.lineno}"

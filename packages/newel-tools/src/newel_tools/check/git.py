@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-__all__ = ["Commit", "recent_commits", "tracked_files"]
+__all__ = ["Commit", "NoAnswer", "recent_commits", "tracked_files"]
 
 _SECONDS: Final = 10
 # The repository's own configuration could name programs to run. These settings, and these variables
@@ -22,7 +22,13 @@ _QUIET: Final = (
     "--no-pager",
 )
 _ALONE: Final = {"GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "none"}
+_ENGLISH: Final = {"LC_ALL": "C"}
+_NOTHING: Final = ("not a git repository", "does not have any commits yet")
 _FIELDS: Final = ("%h", "%P", "%an <%ae>", "%B")
+
+
+class NoAnswer(Exception):
+    """There is a repository, and git did not tell what was asked; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +49,7 @@ class Commit:
 def tracked_files(root: Path, *patterns: str) -> tuple[Path, ...]:
     """Return the files below ``root`` that git tracks and that match one of the patterns.
 
-    Nothing where there is no git, or where it is no repository.
+    Nothing where there is no git, or where it is no repository. Raises ``NoAnswer``.
     """
     names = _ask(root, "ls-files", "-z", "--", *patterns).split("\0")
     return tuple(root / name for name in sorted(names) if name)
@@ -52,7 +58,7 @@ def tracked_files(root: Path, *patterns: str) -> tuple[Path, ...]:
 def recent_commits(root: Path, *, count: int) -> tuple[Commit, ...]:
     """Return the latest commits that changed something below ``root``, newest first; no merges.
 
-    Nothing where there is no git, no repository, or no commit.
+    Nothing where there is no git, no repository, or no commit. Raises ``NoAnswer``.
     """
     form = f"--format={'%x00'.join(_FIELDS)}"
     said = _ask(root, "log", "-z", "--no-merges", f"--max-count={count}", form, "--", ".")
@@ -64,7 +70,7 @@ def recent_commits(root: Path, *, count: int) -> tuple[Commit, ...]:
 
 
 def _ask(root: Path, *words: str) -> str:
-    """Return what git answers in a folder; nothing if it cannot."""
+    """Return what git answers in a folder; nothing if there is nothing to ask."""
     git = shutil.which("git")
     if git is None:
         return ""
@@ -74,8 +80,15 @@ def _ask(root: Path, *words: str) -> str:
             capture_output=True,
             timeout=_SECONDS,
             check=False,
-            env={**os.environ, **_ALONE},
+            env={**os.environ, **_ALONE, **_ENGLISH},
         )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return "" if done.returncode else done.stdout.decode(errors="surrogateescape")
+    except subprocess.TimeoutExpired:
+        raise NoAnswer(f"git did not answer within {_SECONDS} s") from None
+    except OSError as error:
+        raise NoAnswer(f"git could not be started: {error.strerror}") from None
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip() or f"it ended with {done.returncode}"
+        if any(reason in said for reason in _NOTHING):
+            return ""
+        raise NoAnswer(f"git did not answer: {said.splitlines()[0]}")
+    return done.stdout.decode(errors="surrogateescape")
