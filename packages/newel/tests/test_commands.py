@@ -47,6 +47,15 @@ def test_migrate_check_fails_when_a_model_was_changed(service: Service):
     assert service.run("migrate", "up").stdout == "applied 0002\n"
     assert service.run("migrate", "check").returncode == 0
 
+    notes.write_text(
+        notes.read_text().replace("    text: Mapped", "    colour: Mapped[str]\n    text: Mapped")
+    )
+    done = service.run("migrate", "new", "Add colours")
+    assert done.stdout == "migrations/0003_add_colours.py\n"
+    assert done.stderr == (
+        "note:  notes.colour needs a server_default if rows exist: in the model and in this file\n"
+    )
+
 
 @pytest.mark.parametrize(
     ("arguments", "what"),

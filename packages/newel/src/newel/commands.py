@@ -65,6 +65,9 @@ def new(
     """Write the migration from the present schema to the models; read it before you use it."""
     path = asyncio.run(_migrations().new(message, empty=empty))
     typer.echo("models and migrations agree: nothing to write" if path is None else str(path))
+    for line in path.read_text(encoding="utf-8").splitlines() if path else ():
+        if line.startswith("    # "):  # what the file notes of itself
+            typer.echo(f"note:  {line.strip(' #')}: in the model and in this file", err=True)
 
 
 @migrate.command("check")

@@ -11,6 +11,7 @@ SQLite (changes of a table by Alembic's batch mode) and on PostgreSQL alike.
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import shutil
 import sqlite3
@@ -26,6 +27,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata, produce_migrations, render_python_code
 from alembic.config import Config
 from alembic.operations.ops import (
+    AddColumnOp,
     CreateIndexOp,
     DowngradeOps,
     DropIndexOp,
@@ -265,10 +267,11 @@ class Migrations:
     def _failed(self, error: DBAPIError, done: Sequence[str]) -> ConfigurationError:
         kept = () if self._is_sqlite else tuple(done)
         after = f"after revision {kept[-1]}" if kept else "and nothing was changed"
-        return ConfigurationError(
-            f"A migration failed {after}: {_first_line(error)}",
-            fix="correct the migration, or the rows that it meets, and run it again",
-        )
+        why = _first_line(error)
+        fix = "correct the migration, or the rows that it meets, and run it again"
+        if "Cannot add a NOT NULL" in why or "contains null values" in why:
+            fix = "rows exist: give the column a server_default, in the model and in the migration"
+        return ConfigurationError(f"A migration failed {after}: {why}", fix=fix)
 
     # ------------------------------------------------------------ comparing and writing
 
@@ -310,12 +313,23 @@ class Migrations:
             kept = [line for line in code.splitlines() if not line.strip().startswith("# ###")]
             return "\n".join(kept).replace(", schema=None", "").strip()
 
-        up, down = body(script.upgrade_ops), body(script.downgrade_ops)
+        notes = "".join(f"# {note}\n    " for note in _unfilled(script.upgrade_ops))
+        up, down = notes + body(script.upgrade_ops), body(script.downgrade_ops)
         if ours:
             # Last, since some of them refer to the users.
             up = f"{up.removeprefix('pass')}\n    kernel_tables.create({ours})".strip()
             down = f"kernel_tables.drop({ours})\n    {down.removeprefix('pass')}".strip()
         return _Code(up=up, down=down, imports=frozenset(imports))
+
+
+def _unfilled(operations: UpgradeOps | None) -> Iterator[str]:
+    """Yield what to note of new columns that have no value for the rows that are there."""
+    for found in operations.ops if operations else ():
+        for part in found.ops if isinstance(found, ModifyTableOps) else ():
+            if isinstance(part, AddColumnOp) and not (
+                part.column.nullable or part.column.server_default
+            ):
+                yield f"{part.table_name}.{part.column.name} needs a server_default if rows exist"
 
 
 def _plain_indexes(operations: Sequence[MigrateOperation]) -> Iterator[MigrateOperation]:
@@ -395,7 +409,8 @@ def _sentences(difference: Any) -> list[str]:
     what, *parts = difference
     if what.startswith("modify_"):
         _schema, table, column, _existing, old, new = parts
-        return [f"{what} {table}.{column}: {old!r} in the history, {new!r} in the models"]
+        was, now_is = (getattr(value, "arg", value) for value in (old, new))
+        return [f"{what} {table}.{column}: {was!s} in the history, {now_is!s} in the models"]
     if what.endswith("_column"):
         _schema, table, column = parts
         return [f"{what} {table}.{column.name}"]
@@ -464,7 +479,7 @@ def _file(message: str, revision: str, below: str | None, code: _Code) -> str:
             "",
             *([*head, ""] if head else []),
             f'revision: str = "{revision}"',
-            f"down_revision: str | None = {_quoted(below)}",
+            f"down_revision: str | None = {json.dumps(below) if below else None}",
             "",
             "",
             "def upgrade() -> None:",
@@ -476,10 +491,6 @@ def _file(message: str, revision: str, below: str | None, code: _Code) -> str:
             "",
         ]
     )
-
-
-def _quoted(value: str | None) -> str:
-    return "None" if value is None else f'"{value}"'
 
 
 def _format(path: Path) -> None:
