@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import httpx2
 from fastapi import APIRouter, FastAPI, WebSocket
 from pydantic import Field
+from sample_apps import borrowed
 from sample_entities import User
 from sqlalchemy import select, update
 
@@ -219,10 +220,16 @@ def build(database_url: str, directory: Path, **choices: Any) -> tuple[FastAPI, 
     return create_app(Settings(**values), module, agents_module(), *more, clock=clock), clock
 
 
+def _build(chosen: tuple[str, Path, tuple[tuple[str, Any], ...]]) -> FastAPI:
+    database_url, directory, choices = chosen
+    return build(database_url, directory, **dict(choices))[0]
+
+
 @asynccontextmanager
 async def open_world(database_url: str, directory: Path, **choices: Any) -> AsyncGenerator[World]:
-    """Run the application of ``build``."""
-    app, clock = build(database_url, directory, **choices)
+    """Run the application of ``build``, or one like it that a test before this has built."""
+    chosen = (database_url, directory.parent, tuple(sorted(choices.items())))
     async with AsyncExitStack() as stack:
+        app = stack.enter_context(borrowed(_build, chosen))
         await stack.enter_async_context(app.router.lifespan_context(app))
-        yield World(app, clock, stack)
+        yield World(app, app.state.clock, stack)

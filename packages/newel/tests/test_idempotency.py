@@ -14,6 +14,7 @@ import pytest
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from sample_accounts import ROLES, SECRET
+from sample_apps import borrowed
 from sample_entities import Measure, Tag, User
 from sqlalchemy import func, select, text
 
@@ -211,12 +212,20 @@ def is_replay(answer: httpx2.Response) -> bool:
     return answer.headers.get("idempotent-replayed") == "true"
 
 
+def _build(chosen: tuple[str, Path, tuple[tuple[str, Any], ...]]) -> FastAPI:
+    database_url, directory, settings = chosen
+    return build(database_url, directory, **dict(settings))
+
+
 @asynccontextmanager
 async def open_world(database_url: str, directory: Path, **settings: Any) -> AsyncGenerator[World]:
-    app = build(database_url, directory, **settings)
-    async with app.router.lifespan_context(app):
-        user = await make_user(app)
-        yield World(app, user, await log_in(app, user))
+    chosen = (database_url, directory.parent, tuple(sorted(settings.items())))
+    with borrowed(_build, chosen) as app:
+        app.state.gate = asyncio.Event()
+        app.state.entered = asyncio.Event()
+        async with app.router.lifespan_context(app):
+            user = await make_user(app)
+            yield World(app, user, await log_in(app, user))
 
 
 @pytest.fixture(autouse=True)
@@ -234,9 +243,8 @@ async def world(database_url: str, tmp_path: Path) -> AsyncGenerator[World]:
 @pytest.fixture
 async def twin(world: World, tmp_path: Path) -> AsyncGenerator[FastAPI]:
     """Another process of the same service: it shares nothing but the database."""
-    app = build(world.database.url, tmp_path)
-    async with app.router.lifespan_context(app):
-        yield app
+    async with open_world(world.database.url, tmp_path) as other:
+        yield other.app
 
 
 class TestReplay:
