@@ -37,6 +37,57 @@ def test_public_is_heard_in_many_ways(sentence):
 
 
 @pytest.mark.parametrize(
+    ("sentence", "kept", "permissions"),
+    [
+        ("gallery; users upload zorks", ["zorks"], {}),
+        (
+            "gallery; users write zorks and editors review zorks",
+            ["zorks"],
+            {"editor": "zorks:moderate"},
+        ),
+        ("gallery; customers book zorks", ["zorks"], {"customer": "zorks:write"}),
+        (
+            "gallery with zorks; admins manage users; viewers only read zorks",
+            ["zorks"],
+            {"viewer": "zorks:read"},
+        ),
+        ("gallery with number readings and zorks", ["number_readings", "zorks"], {}),
+    ],
+)
+def test_what_somebody_does_is_no_thing_to_keep(
+    sentence: str, kept: list[str], permissions: dict[str, str]
+):
+    plan = plan_sentence(sentence)
+
+    assert [resource.name for resource in plan.resources] == kept
+    assert [role for role, right in permissions.items() if right not in roles(plan)[role]] == []
+    assert plan.not_understood == ()
+
+
+def test_users_own_what_they_upload_without_a_can():
+    assert plan_sentence("gallery; users upload zorks").resource("zorks").owner == "users"
+
+
+@pytest.mark.parametrize(
+    ("sentence", "missed"),
+    [
+        ("gallery with zorks; users frob zorks", "users frob"),
+        ("gallery with zorks, cats and dogs; viewers only read", "viewers only read"),
+    ],
+)
+def test_what_a_verb_means_that_is_not_known_is_not_guessed(sentence: str, missed: str):
+    plan = plan_sentence(sentence)
+
+    assert "zorks" in [resource.name for resource in plan.resources]
+    assert not [
+        resource.name
+        for resource in plan.resources
+        if "users" in resource.name or "viewers" in resource.name
+    ]
+    assert plan.not_understood == (missed,)
+
+
+@pytest.mark.parametrize(
     "sentence", ["public API with zorks and cats", "zorks and cats. Everyone can read everything"]
 )
 def test_all_is_public_when_the_service_is(sentence):

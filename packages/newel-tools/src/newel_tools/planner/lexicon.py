@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "LISTED_AS",
     "MANAGEMENT",
     "MODERATE_VERBS",
+    "PEOPLE",
     "PREPOSITIONS",
     "READ_VERBS",
     "STATE_WORDS",
@@ -124,6 +126,11 @@ WRITE_VERBS: Final = _words(
     "update upload write"
 )
 MODERATE_VERBS: Final = _words("approve moderate reject review")
+
+PEOPLE: Final = re.compile(
+    "admins|agents|clients|guests|members|people|reps|staff|students|users|.+(?:ers|ors|ists|ians)"
+)
+"""Who does something: behind these, ``post`` and ``review`` are verbs."""
 
 WORK_VERBS: Final = _words(
     "aggregate alert archive backup bill build calculate call cancel charge check clean close "

@@ -6,6 +6,7 @@ from typing import Final
 
 from newel_tools.planner.cursor import Cursor
 from newel_tools.planner.draft import Draft, DraftResource
+from newel_tools.planner.lexicon import PEOPLE
 from newel_tools.planner.mentions import Mention, read_mention
 from newel_tools.planner.phrases import Phrase, noun_of, read_phrase
 from newel_tools.planner.sentence import Span, split_items
@@ -119,7 +120,7 @@ class Reading:
                 cursor.take()
             phrase = read_phrase(cursor)
             noun = noun_of(phrase, self.draft, singular_too=False) if phrase else None
-            if phrase is None or noun is None or (names and self.verb_follows()):
+            if phrase is None or noun is None or (names and self._begins_anew(phrase)):
                 cursor.position = here
                 break
             names.append("users" if noun == "users" else self.draft.add(noun, phrase.span).name)
@@ -128,6 +129,11 @@ class Reading:
     def role(self, phrase: Phrase) -> str:
         """Return the words of a phrase, as they would name a role."""
         return "_".join(phrase.words)
+
+    def _begins_anew(self, phrase: Phrase) -> bool:
+        """Tell whether a phrase is what somebody does: ``and editors review posts``."""
+        who, *rest = phrase.words
+        return self.verb_follows() or (len(rest) > 1 and PEOPLE.fullmatch(who) is not None)
 
     def _ends(self) -> bool:
         return self.cursor.kind() != "word" or self.cursor.word() in {"and", "but"}

@@ -6,12 +6,12 @@ from typing import Final
 
 from newel_tools.plan.nouns import singular
 from newel_tools.planner.draft import Grant
-from newel_tools.planner.lexicon import EVERYONE, MODERATE_VERBS, READ_VERBS, WRITE_VERBS
+from newel_tools.planner.lexicon import EVERYONE, MODERATE_VERBS, PEOPLE, READ_VERBS, WRITE_VERBS
 from newel_tools.planner.phrases import Phrase, read_phrase
 from newel_tools.planner.reading import Reading
 from newel_tools.planner.sentence import Span
 
-__all__ = ["allowed", "everyone_reads", "granted", "is_so", "mark", "visible"]
+__all__ = ["allowed", "does", "everyone_reads", "granted", "is_so", "mark", "visible"]
 
 _READS: Final = "|".join(sorted(READ_VERBS))
 _EVERYONE: Final = "|".join(sorted(EVERYONE))
@@ -63,6 +63,29 @@ def granted(reading: Reading, who: Phrase) -> bool:
     """``editors can write posts``: the cursor stands at ``can``."""
     cursor = reading.cursor
     if cursor.word(1) not in _VERBS or not cursor.match("can|may"):
+        return False
+    _grant(reading, who, who.span)
+    return True
+
+
+def does(reading: Reading) -> bool:
+    """``users upload photos``, ``admins manage users``, ``viewers only read``: without a ``can``.
+
+    It is never the name of something to keep. What the verb means when it is none of ours, as in
+    ``users rate books``, is not understood; its object is.
+    """
+    cursor = reading.cursor
+    here = cursor.position
+    who = read_phrase(cursor, until=_VERBS)
+    cursor.match("only")
+    if who is None or not PEOPLE.fullmatch(who.words[0 if who.words[0] == "users" else -1]):
+        cursor.position = here
+        return False
+    if len(who.words) > 1 and who.words[0] == "users":
+        cursor.position = here + 2
+        return True
+    if cursor.word() not in _VERBS or reading.draft.knows(reading.role(who)):
+        cursor.position = here
         return False
     _grant(reading, who, who.span)
     return True

@@ -16,7 +16,7 @@ from newel_tools.planner.lexicon import BREAKS, FIELD_PLURALS, LISTED_AS, STATE_
 from newel_tools.planner.mentions import snake_choice
 from newel_tools.planner.phrases import Phrase, is_feature, noun_of, read_phrase
 from newel_tools.planner.reading import Reading
-from newel_tools.planner.rights import allowed, everyone_reads, granted, is_so, mark, visible
+from newel_tools.planner.rights import allowed, does, everyone_reads, granted, is_so, mark, visible
 from newel_tools.planner.ties import about, arrow, assigned, belongs, many
 from newel_tools.planner.vocabulary import vocabulary
 
@@ -44,6 +44,7 @@ def read_statements(reading: Reading) -> None:
         having,
         about,
         described,
+        does,
         noun,
     )
     cursor = reading.cursor
