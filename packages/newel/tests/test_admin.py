@@ -44,15 +44,23 @@ def test_what_makes_no_administrator_is_two_lines(service: Service):
     create = ["admin", "create", "--email"]
     assert service.run(*create, "ada@example.com", **environment).returncode == 0
     for arguments, given, expected in (
-        ([*create, "Ada@Example.com"], environment, "already"),
-        ([*create, "no address"], environment, "not an e-mail address"),
-        ([*create, "eve@example.com"], {"NEWEL_ADMIN_PASSWORD": "short"}, "8"),
-        ([*create, "eve@example.com"], {}, "no terminal to ask"),
+        ([*create, "Ada@Example.com"], environment, ("already", "another address")),
+        ([*create, "no address"], environment, ("not an e-mail address", "run it again")),
+        ([*create, "eve@example.com"], {"NEWEL_ADMIN_PASSWORD": "short"}, ("8", "run it again")),
+        ([*create, "eve@example.com"], {}, ("no terminal to ask", "--password-stdin")),
     ):
         done = service.run(*arguments, **given)
         assert done.returncode == 1
-        assert expected in error_lines(done.stderr)[0]
+        what, fix = error_lines(done.stderr)
+        assert expected[0] in what
+        assert expected[1] in fix
     assert administrators(service) == ["ada@example.com"]
+
+
+def test_a_wrong_folder_is_said_before_a_password_is_asked_for(service: Service):
+    (service.root / "pyproject.toml").unlink()
+    done = service.run("admin", "create", "--email", "a@example.com")  # no terminal: it would fail
+    assert "pyproject.toml" in error_lines(done.stderr)[0]
 
 
 def test_the_password_is_no_argument(service: Service):

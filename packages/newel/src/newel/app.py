@@ -303,5 +303,9 @@ async def _check_schema(app: FastAPI) -> None:
     """Refuse to start on another schema; start without a database, not ready until it is there."""
     try:
         await app.state.checks["database"]()
-    except (Unavailable, InsufficientStorage):
-        structlog.get_logger("newel.app").warning("database_unavailable_at_start")
+    except (Unavailable, InsufficientStorage) as error:
+        structlog.get_logger("newel.app").warning(
+            "database_unavailable_at_start",
+            why=str(error.__cause__ or error.detail),
+            fix="start the database, or correct DATABASE_URL",
+        )

@@ -32,7 +32,7 @@ from newel.broker import Broker
 from newel.context import request_id
 from newel.db import Database
 from newel.dispatch import Carrier, Dispatch, dispatch_by
-from newel.errors import AppError, Invalid
+from newel.errors import AppError, Invalid, Unavailable
 from newel.handlers import Handler, relay
 from newel.job_queue import PURGE_ROWS, Claimed, JobQueue, Outcome
 from newel.job_rows import JobState
@@ -441,6 +441,9 @@ async def _repeat(
     while not until():
         try:
             await action()
+        except Unavailable as error:  # a state, which lasts: one line a try says enough of it
+            _log.warning("worker_hindered", why=str(error.__cause__ or error.detail))
+            await asyncio.sleep(again_seconds)
         except Exception as error:  # noqa: BLE001 - a worker that gives up is noticed by nobody
             _log.warning("worker_hindered", exc_info=error)
             await asyncio.sleep(again_seconds)
