@@ -36,8 +36,12 @@ class Client:
         }
         seen: list[int] = []
 
+        parts = [{"type": "http.request", "body": body, "more_body": False}]
+
         async def receive() -> Mapping[str, Any]:
-            return {"type": "http.request", "body": body, "more_body": False}
+            if not parts:
+                await asyncio.Event().wait()  # nobody hangs up
+            return parts.pop()
 
         async def send(message: Mapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
