@@ -6,7 +6,6 @@ import os
 import resource
 import shutil
 import subprocess
-import sys
 import sysconfig
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sample_forks import forks
 
 from newel_tools.generator.steps import clean_environment
 
@@ -58,10 +58,10 @@ class Generated:
         return run([NEWEL, *arguments], self.root, self.environment(**more))
 
     def test(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-        plugins = ["-p", "anyio", "-p", "pytest_timeout", "-p", "no:cacheprovider"]
-        command = [sys.executable, "-m", "pytest", "-q", *plugins, *arguments]
-        alone = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-        return run(command, self.root, self.environment(**alone, **more))
+        plugins = ["-p", "anyio.pytest_plugin", "-p", "pytest_timeout", "-p", "no:cacheprovider"]
+        words = ["-m", "pytest", "-q", *plugins, *arguments]
+        alone = self.environment(PYTEST_DISABLE_PLUGIN_AUTOLOAD="1", **more)
+        return forks().run(words, self.root, alone, timeout_seconds=280)
 
 
 def run(

@@ -19,6 +19,7 @@ from queue import Queue
 from typing import Any
 
 import httpx2
+from sample_forks import forks
 
 SAMPLE = Path(__file__).parent / "sample"
 NEWEL = Path(sys.executable).parent / "newel"
@@ -60,15 +61,10 @@ class Service:
         }
 
     def run(
-        self, *arguments: str, stdin: str | None = "", **environment: str
+        self, *arguments: str, stdin: str = "", **environment: str
     ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            **self.command(*arguments, **environment),
-            input=stdin,
-            capture_output=True,
-            check=False,
-            timeout=60,
-        )
+        command = self.command(*arguments, **environment)
+        return forks().run(command["args"], command["cwd"], command["env"], stdin=stdin)
 
     def copy(self, to: Path) -> Service:
         shutil.copytree(self.root, to, dirs_exist_ok=True)
