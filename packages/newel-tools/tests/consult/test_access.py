@@ -1,7 +1,6 @@
 """What a route asks of its callers, read from its dependencies."""
 
 import pytest
-from pydantic import Field
 
 from newel_tools.consult.access import access_of
 from newel_tools.facts.routes import Dependency, Route
@@ -43,12 +42,6 @@ def test_the_outermost_guard_is_what_a_caller_has_to_pass(dependencies, needs):
     assert str(access_of(route)) == needs
 
 
-class Checked(Dependency):
-    """A dependency of which the facts know what its callable was made with."""
-
-    values: dict[str, object] = Field(default_factory=dict)
-
-
 @pytest.mark.parametrize(
     ("values", "said"),
     [
@@ -61,7 +54,7 @@ class Checked(Dependency):
     ],
 )
 def test_permissions_are_said_and_other_values_are_not(values, said):
-    guard = Checked.model_validate({**call("_RoleChecker"), "values": values})
+    guard = Dependency.model_validate({**call("_RoleChecker"), "values": values})
     route = Route(kind="http", path="/a", dependant=Dependency(dependencies=(guard,)))
 
     assert str(access_of(route)) == said

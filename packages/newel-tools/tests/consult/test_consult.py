@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from newel_tools.application import document_of
+from newel_tools.application import document_of, read_application
 from newel_tools.consult.commands import auth, auth_of, routes, schema, schema_of
 from newel_tools.consult.login import Login
 from newel_tools.consult.operation import find_operation
@@ -53,6 +53,53 @@ def test_every_route_is_listed_with_what_it_asks_for(facts: Facts):
     assert not rows["GET", "/internal"].in_document
     assert (rows["GET", "/agents"].place or "").startswith("main.py:")
     assert [key[1] for key in rows] == sorted(key[1] for key in rows)
+
+
+GUARDED = """
+from fastapi import Depends, FastAPI
+from newel.auth import public, require_role, requires
+
+
+class RoleChecker:
+    def __init__(self, allowed_roles, key):
+        self.allowed_roles, self.key = allowed_roles, key
+
+    def __call__(self) -> None: ...
+
+
+app = FastAPI()
+
+
+@app.post("/login", dependencies=[public()])
+def login() -> None: ...
+
+
+@app.post("/agents", dependencies=[requires("agents:write"), require_role("admin")])
+def create() -> None: ...
+
+
+@app.get("/me", dependencies=[requires()])
+def me() -> None: ...
+
+
+@app.get("/staff", dependencies=[Depends(RoleChecker({"staff", "admin"}, "hunter2"))])
+def staff() -> None: ...
+"""
+
+
+def test_a_guard_is_known_by_the_permissions_it_was_made_with_and_by_no_other_value(
+    tmp_path: Path,
+):
+    (tmp_path / "main.py").write_text(GUARDED)
+    facts = read_application(tmp_path)
+
+    assert {row.path: row.access for row in routes_of(facts) if row.access != "-"} == {
+        "/login": "public",
+        "/agents": "agents:write, role:admin",
+        "/me": "logged in",
+        "/staff": "RoleChecker(admin, staff)",
+    }
+    assert "hunter2" not in facts.model_dump_json()
 
 
 def test_routes_are_a_table_with_notes(facts: Facts):

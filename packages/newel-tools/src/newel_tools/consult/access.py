@@ -88,5 +88,5 @@ def _texts(value: object) -> list[str] | None:
 
 
 def _values(node: Dependency) -> Mapping[str, Any]:
-    """Return what a dependency's callable was made with, if the facts know it."""
-    return cast("Mapping[str, Any]", getattr(node, "values", None) or {})
+    """Return what a dependency's callable was made with."""
+    return node.values

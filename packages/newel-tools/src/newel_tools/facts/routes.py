@@ -36,7 +36,8 @@ class Dependency(Fact):
 
     ``scope`` is FastAPI's (`function`, `request` or ``None`` for the default). ``wants`` says
     which of the framework's own objects the callable takes: `request`, `websocket`, `response`,
-    `background_tasks`, `http_connection`, `security_scopes`.
+    `background_tasks`, `http_connection`, `security_scopes`. ``values`` are the permissions, roles
+    and scopes that the callable was made with, by attribute.
     """
 
     name: str | None = None
@@ -47,6 +48,7 @@ class Dependency(Fact):
     oauth_scopes: tuple[str, ...] = ()
     wants: tuple[str, ...] = ()
     params: tuple[Field, ...] = ()
+    values: dict[str, Any] = Default(default_factory=dict[str, Any])
     dependencies: tuple[Dependency, ...] = ()
 
     def walk(self) -> Iterator[Dependency]:

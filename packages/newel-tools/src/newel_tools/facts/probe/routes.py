@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
-from typing import Any
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any, cast
 
 from .older import info_of
 from .places import Places, class_of, plain, type_name, unwrapped
@@ -12,6 +13,7 @@ from .shapes import Shapes
 
 __all__ = ["Routes"]
 
+_PERMISSIONS = re.compile("permission|role|scope|right", re.IGNORECASE)
 _SOURCES = ("path", "query", "header", "cookie", "body")
 _OPTIONS = (
     "response_model_include",
@@ -111,6 +113,7 @@ class Routes:
             "oauth_scopes": _scopes(dependant),
             "wants": _wants(dependant),
             "params": list(self._params(dependant)),
+            "values": _values(call),
             "dependencies": [self.tree(inner) for inner in dependant.dependencies],
         }
         self._trees[id(dependant)] = dependant, described  # kept, so that no id is used again
@@ -154,6 +157,24 @@ def _scopes(dependant: Any) -> list[str]:
     found: list[str] = []
     for name in ("parent_oauth_scopes", "own_oauth_scopes", "security_scopes"):
         found += [str(scope) for scope in getattr(dependant, name, None) or ()]
+    return found
+
+
+def _values(call: Any) -> dict[str, Any]:
+    """Return the permissions that a callable was made with; what else it holds may be a key."""
+    made = unwrapped(call)
+    held = dict(getattr(made, "__dict__", None) or {})
+    held["__newel_access__"] = getattr(made, "__newel_access__", None)
+    found: dict[str, Any] = {}
+    for name, value in held.items():
+        if name != "__newel_access__" and not _PERMISSIONS.search(name):
+            continue
+        if isinstance(value, str):
+            found[name] = value
+        elif isinstance(value, (list, tuple, set, frozenset)):
+            several = list(cast("Iterable[Any]", value))
+            if all(isinstance(one, str) for one in several):
+                found[name] = sorted(several)
     return found
 
 
