@@ -44,7 +44,7 @@ def test_what_makes_no_administrator_is_two_lines(service: Service):
     create = ["admin", "create", "--email"]
     assert service.run(*create, "ada@example.com", **environment).returncode == 0
     for arguments, given, expected in (
-        ([*create, "Ada@Example.com"], environment, ("already", "another address")),
+        ([*create, "Ada@Example.com"], environment, ("already", "run it again")),
         ([*create, "no address"], environment, ("not an e-mail address", "run it again")),
         ([*create, "eve@example.com"], {"NEWEL_ADMIN_PASSWORD": "short"}, ("8", "run it again")),
         ([*create, "eve@example.com"], {}, ("no terminal to ask", "--password-stdin")),

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from newel.accounts import create_administrator
-from newel.errors import ConfigurationError, Duplicate, Invalid
+from newel.errors import ConfigurationError
 from newel.logs import configure_logs
 from newel.project import Project
 from newel.revisions import ensure_current
@@ -38,13 +38,6 @@ def create(
         try:
             await ensure_current(app.state.database, app.state.settings.migrations)
             await create_administrator(app, email=email, password=password)
-        except (Duplicate, Invalid) as error:
-            raise ConfigurationError(
-                " ".join(field.message for field in error.errors) or error.detail,
-                fix="take another address: this command changes no account that is there"
-                if isinstance(error, Duplicate)
-                else "run it again with what is asked for",
-            ) from error
         finally:
             await app.state.database.close()
             app.state.passwords.close()

@@ -304,8 +304,5 @@ async def _check_schema(app: FastAPI) -> None:
     try:
         await app.state.checks["database"]()
     except (Unavailable, InsufficientStorage) as error:
-        structlog.get_logger("newel.app").warning(
-            "database_unavailable_at_start",
-            why=str(error.__cause__ or error.detail),
-            fix="start the database, or correct DATABASE_URL",
-        )
+        why = str(error.__cause__ or error.detail)
+        structlog.get_logger("newel.app").warning("database_unavailable_at_start", why=why)

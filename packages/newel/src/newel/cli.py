@@ -151,7 +151,7 @@ def _options(
 
 
 def _explain(error: AppError) -> None:
-    fix = error.fix if isinstance(error, ConfigurationError) else error.advice
+    fix = error.fix if isinstance(error, ConfigurationError) else "correct it and run it again"
     what = " ".join(field.message for field in error.errors) or error.detail
     typer.echo(f"error: {what}", err=True)
     typer.echo(f"fix:   {fix}", err=True)

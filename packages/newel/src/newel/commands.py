@@ -103,15 +103,8 @@ def routes_of(app: FastAPI) -> list[Route]:
         access = None if dependant is None else access_of(dependant)
         said = "-" if access is None else ", ".join(access) or "public"
         methods = sorted((getattr(context, "methods", None) or {"WS"}) - {"HEAD"})
-        found += [
-            Route(
-                method=method,
-                path=getattr(context, "path", "?"),
-                access=said,
-                name=getattr(context, "name", ""),
-            )
-            for method in methods
-        ]
+        path, name = getattr(context, "path", "?"), getattr(context, "name", "")
+        found += [Route(method=method, path=path, access=said, name=name) for method in methods]
     return sorted(found, key=lambda route: (route.path, route.method))
 
 
@@ -128,5 +121,4 @@ def routes(
     rows += [(route.method, route.path, route.access, route.name) for route in found]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     for *cells, last in rows:
-        aligned = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
-        typer.echo("  ".join((*aligned, last)))
+        typer.echo("  ".join((*map(str.ljust, cells, widths), last)))

@@ -26,16 +26,7 @@ from typing import Any, Literal, cast
 from alembic import command
 from alembic.autogenerate import compare_metadata, produce_migrations, render_python_code
 from alembic.config import Config
-from alembic.operations.ops import (
-    AddColumnOp,
-    CreateIndexOp,
-    DowngradeOps,
-    DropIndexOp,
-    DropTableOp,
-    MigrateOperation,
-    ModifyTableOps,
-    UpgradeOps,
-)
+from alembic.operations import ops
 from alembic.runtime.migration import MigrationContext
 from alembic.util import CommandError
 from sqlalchemy import Connection, MetaData, event, make_url
@@ -267,11 +258,11 @@ class Migrations:
     def _failed(self, error: DBAPIError, done: Sequence[str]) -> ConfigurationError:
         kept = () if self._is_sqlite else tuple(done)
         after = f"after revision {kept[-1]}" if kept else "and nothing was changed"
-        why = _first_line(error)
-        fix = "correct the migration, or the rows that it meets, and run it again"
-        if "Cannot add a NOT NULL" in why or "contains null values" in why:
-            fix = "rows exist: give the column a server_default, in the model and in the migration"
-        return ConfigurationError(f"A migration failed {after}: {why}", fix=fix)
+        return ConfigurationError(
+            f"A migration failed {after}: {_first_line(error)}",
+            fix="correct the migration (a new column may need a server_default for the rows that "
+            "exist), or the rows, and run it again",
+        )
 
     # ------------------------------------------------------------ comparing and writing
 
@@ -301,7 +292,7 @@ class Migrations:
         ours = ", ".join(f'"{name}"' for name in take_out(script, self._metadata))
         imports: set[str] = {"from newel import kernel_tables"} if ours else set()
 
-        def body(operations: UpgradeOps | DowngradeOps | None) -> str:
+        def body(operations: ops.UpgradeOps | ops.DowngradeOps | None) -> str:
             assert operations is not None  # noqa: S101 - produce_migrations always sets both
             operations.ops = list(_plain_indexes(operations.ops))
             code = render_python_code(
@@ -322,27 +313,29 @@ class Migrations:
         return _Code(up=up, down=down, imports=frozenset(imports))
 
 
-def _unfilled(operations: UpgradeOps | None) -> Iterator[str]:
+def _unfilled(operations: ops.UpgradeOps | None) -> Iterator[str]:
     """Yield what to note of new columns that have no value for the rows that are there."""
     for found in operations.ops if operations else ():
-        for part in found.ops if isinstance(found, ModifyTableOps) else ():
-            if isinstance(part, AddColumnOp) and not (
+        for part in found.ops if isinstance(found, ops.ModifyTableOps) else ():
+            if isinstance(part, ops.AddColumnOp) and not (
                 part.column.nullable or part.column.server_default
             ):
                 yield f"{part.table_name}.{part.column.name} needs a server_default if rows exist"
 
 
-def _plain_indexes(operations: Sequence[MigrateOperation]) -> Iterator[MigrateOperation]:
+def _plain_indexes(operations: Sequence[ops.MigrateOperation]) -> Iterator[ops.MigrateOperation]:
     """Yield the operations without batches for indexes: no database rebuilds a table for one.
 
     Indexes of a table that is dropped are left out, they go with it.
     """
-    dropped = {found.table_name for found in operations if isinstance(found, DropTableOp)}
+    dropped = {found.table_name for found in operations if isinstance(found, ops.DropTableOp)}
     for found in operations:
-        parts = found.ops if isinstance(found, ModifyTableOps) else []
-        if not parts or not all(isinstance(part, CreateIndexOp | DropIndexOp) for part in parts):
+        parts = found.ops if isinstance(found, ops.ModifyTableOps) else []
+        if not parts or not all(
+            isinstance(part, ops.CreateIndexOp | ops.DropIndexOp) for part in parts
+        ):
             yield found
-        elif cast("ModifyTableOps", found).table_name not in dropped:
+        elif cast("ops.ModifyTableOps", found).table_name not in dropped:
             yield from parts
 
 

@@ -441,11 +441,10 @@ async def _repeat(
     while not until():
         try:
             await action()
-        except Unavailable as error:  # a state, which lasts: one line a try says enough of it
-            _log.warning("worker_hindered", why=str(error.__cause__ or error.detail))
-            await asyncio.sleep(again_seconds)
         except Exception as error:  # noqa: BLE001 - a worker that gives up is noticed by nobody
-            _log.warning("worker_hindered", exc_info=error)
+            # A database that is away is a state that lasts: one line a try says enough of it.
+            trace = None if isinstance(error, Unavailable) else error
+            _log.warning("worker_hindered", why=str(error.__cause__ or error), exc_info=trace)
             await asyncio.sleep(again_seconds)
         if every_seconds:
             await asyncio.sleep(every_seconds)

@@ -80,10 +80,11 @@ def show_plan(console: Console, plan: Plan, *, shown: str, layout: Layout) -> No
         console.print(f"  {word:<9}{text}", markup=False, highlight=False)
 
     console.print(f"{plan.title}: {shown} ({layout})", markup=False, highlight=False)
-    keeps = [("users", plan.users.fields)]
-    keeps += [(resource.name, resource.fields) for resource in plan.resources]
-    for name, fields in keeps:
-        row("keeps", f"{name} ({', '.join(field.name for field in fields)})")
+    row("keeps", f"users ({', '.join(field.name for field in plan.users.fields)})")
+    for resource in plan.resources:
+        names = [part.name for part in (*resource.fields, *resource.relations)]
+        names += [resource.states.field] if resource.states else []
+        row("keeps", f"{resource.name} ({', '.join(names)})")
     for job in (job for part in (plan.users, *plan.resources) for job in part.jobs):
         row("does", f"{job.name}: {write_job(job)}")
     if plan.broker is not None:
