@@ -179,7 +179,7 @@ def test_an_apps_error_is_two_lines(call: Any, plugins: Plugins):
     assert result.code == 1
     what, fix = error_lines(result.err)
     assert what == "A is too short. B is missing."
-    assert fix == Invalid.advice
+    assert fix == "correct it and run it again"
     assert error_lines(call("group", "gone").err)[0] == "There is no such agent."
 
 
