@@ -9,7 +9,7 @@ import contextlib
 import faulthandler
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -27,8 +27,31 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[STDERR] = os.dup(2)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_teardown(item: pytest.Item) -> None:
+@contextlib.contextmanager
+def uncounted(item: pytest.Item) -> Iterator[None]:
+    """Count no lines while a test is set up or torn down that is marked `no_cover`.
+
+    pytest-cov itself leaves out the call alone. To count takes as long as to run.
+    """
+    counting = getattr(item.config.pluginmanager.get_plugin("_cov"), "cov_controller", None)
+    if counting is None or item.get_closest_marker("no_cover") is None:
+        yield
+        return
+    counting.pause()
+    try:
+        yield
+    finally:
+        counting.resume()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
+    with uncounted(item):
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
     """End a process of several that does not get a test out of the way, so that it fails by name.
 
     pytest's own `faulthandler_timeout` is switched off by a failure; the test's limit has passed.
@@ -36,6 +59,8 @@ def pytest_runtest_teardown(item: pytest.Item) -> None:
     if "PYTEST_XDIST_WORKER" in os.environ:
         stderr = item.config.stash[STDERR]
         faulthandler.dump_traceback_later(TEAR_DOWN_SECONDS, exit=True, file=stderr)
+    with uncounted(item):
+        yield
 
 
 class Page(Document):

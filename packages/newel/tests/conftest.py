@@ -30,8 +30,8 @@ HERE = Path(__file__).parent
 # because tests take twice as long while lines are counted.
 KNOWING = re.compile(
     "test_(cache|database_errors|db|dispatch|embedded|engines|files|identity|idempotency|inbox"
-    "|job_queue|job_rows|kernel_tables|migrations|outbox|pool|publisher|repository|revisions|rows"
-    "|schedules|scope|sessions|testing|worker)"
+    "|job_queue|job_rows|kernel_tables|outbox|pool|publisher|repository|revisions|rows|schedules"
+    "|testing)"
 )
 
 collect_ignore = ["sample"]  # a service; test_testing.py runs its tests
