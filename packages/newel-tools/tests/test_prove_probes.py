@@ -73,3 +73,25 @@ def test_readiness_in_words_is_known(laboratory: Callable[..., Lab]) -> None:
 
     assert worded != probe.good
     assert states == {"kept"}
+
+
+def test_a_change_to_what_is_there_already_is_no_race(laboratory: Callable[..., Lab]) -> None:
+    """Of the two texts that are changed at once first, one alone is; then it is changed again."""
+    probe = PROBES["RACE001"]
+    fields = "text: str | None = None\n    title: str | None = None"
+    two = (
+        probe.good.replace("@app.put", "@app.patch")
+        .replace("(BaseModel):\n    text: str", f"(BaseModel):\n    {fields}")
+        .replace("note.text = data.text", REFUSING)
+    )
+
+    results = list(probe.run(laboratory(two, fuzz_seconds=0)))
+
+    assert [result.state for result in results] == ["kept"], results
+
+
+REFUSING = """\
+if data.title is not None:
+        raise HTTPException(409)
+    note.text = data.text
+"""

@@ -44,7 +44,8 @@ def _raced(lab: Lab, resource: Resource, update: Operation) -> Result:
         lost = _lost(lab, update, made, texts[0][0], texts[1][1])
         if lost is not None:
             return lost
-    return _overwritten(lab, update, made, *texts[0])
+    # New values: a change to what is there already changes nothing, not even the version.
+    return _overwritten(lab, update, made, *(_changes(lab, update, made, name) or texts[0]))
 
 
 def _changes(
