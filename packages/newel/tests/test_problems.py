@@ -127,13 +127,17 @@ class TestOwnErrors:
         assert body["detail"] == AppError.advice
         assert [line["exc_info"] for line in logs if line["log_level"] == "error"] == [error]
 
-    def test_send_their_cause_to_the_log_and_not_to_the_client(self) -> None:
+    def test_send_their_cause_to_the_log_in_a_line_and_not_to_the_client(self) -> None:
         error = NotFound("agent")
-        error.__cause__ = KeyError(CANARY)
+        error.__cause__ = KeyError(CANARY + 10_000 * "x")
         with capture_logs() as logs:
-            problem_of(answer_to(error))
+            body = problem_of(answer_to(error))
 
-        assert [(line["event"], line["exc_info"]) for line in logs] == [("request_refused", error)]
+        [line] = logs
+        assert (line["event"], line["error"]) == ("request_refused", "not_found")
+        assert line["why"].startswith(f"KeyError('{CANARY}")
+        assert len(json.dumps(line)) < 1_000, "whoever asks decides how often it is written"
+        assert CANARY not in json.dumps(body)
 
     def test_of_a_dependency_are_logged_as_errors_with_their_cause(self) -> None:
         error = UpstreamError("billing")

@@ -250,7 +250,8 @@ async def _on_app_error(connection: HTTPConnection, error: AppError) -> Response
     if error.status == 500 or (error.status > 500 and error.__cause__ is not None):
         _log.error("request_failed", error=error.code, exc_info=error)
     elif error.__cause__ is not None:
-        _log.info("request_refused", error=error.code, exc_info=error)
+        # In a line, as whoever asks decides how often: a traceback would be kilobytes each time.
+        _log.info("request_refused", error=error.code, why=repr(error.__cause__)[:500])
     return await _answer(connection, _Error.of(error))
 
 
