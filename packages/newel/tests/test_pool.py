@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -57,6 +58,17 @@ async def test_first_come_first_served(database_url: str) -> None:
     served = await order_of_service(database)
     await database.close()
     assert served == ["old 0", "old 1", "new"]
+
+
+async def test_who_stops_is_told_nothing_of_the_pools_end(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    database = Database(database_url)
+    await database.ping()
+    with caplog.at_level(logging.INFO):  # as `configure_logs` has it
+        await database.close()
+
+    assert caplog.messages == []
 
 
 async def test_everybody_is_served_and_every_place_comes_back(database_url: str) -> None:

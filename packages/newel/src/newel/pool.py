@@ -10,6 +10,7 @@ it would wait as long as TCP does. ``watch`` finds that out and has all of them 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 import time
@@ -59,6 +60,7 @@ class FairPool(AsyncAdaptedQueuePool):
 
     def __init__(self, creator: Any, *, pool_size: int, max_overflow: int, **options: Any) -> None:
         super().__init__(creator, pool_size=pool_size, max_overflow=max_overflow, **options)
+        self.logger = logging.getLogger("sqlalchemy.pool")  # who stops is not told how it ends
         self.free = self._most = pool_size + max_overflow
         self._line: deque[asyncio.Future[None]] = deque()
         # Since when each is taken; of one that is being made, by whoever makes it.
@@ -93,8 +95,7 @@ class FairPool(AsyncAdaptedQueuePool):
             self.free -= 1
         else:
             await_only(self._wait())
-        began = time.monotonic()
-        making = object()
+        making, began = object(), time.monotonic()
         self._taken[making] = began
         try:
             self._refuse_if_away()
