@@ -224,9 +224,8 @@ def serve(demo: Demo, login: Login) -> None:
     command = [demo.newel, "serve", "--host", HOST, "--port", str(demo.port)]
     # In a session of its own: the terminal's Ctrl-C reaches this process only, which passes it on
     # once. A server that is interrupted twice drops its requests.
-    server = subprocess.Popen(
-        command, cwd=demo.directory, env=environment(), start_new_session=True
-    )
+    variables = {**environment(), "SITE_URL": demo.url}  # where links of mails lead
+    server = subprocess.Popen(command, cwd=demo.directory, env=variables, start_new_session=True)
     try:
         wait_until_healthy(demo, server)
         print(guide(demo, login), flush=True)
