@@ -60,7 +60,8 @@ class FairPool(AsyncAdaptedQueuePool):
 
     def __init__(self, creator: Any, *, pool_size: int, max_overflow: int, **options: Any) -> None:
         super().__init__(creator, pool_size=pool_size, max_overflow=max_overflow, **options)
-        self.logger = logging.getLogger("sqlalchemy.pool")  # who stops is not told how it ends
+        # Not under our name: who stops a service is not told how its pool ends.
+        self.logger: Any = logging.getLogger("sqlalchemy.pool")
         self.free = self._most = pool_size + max_overflow
         self._line: deque[asyncio.Future[None]] = deque()
         # Since when each is taken; of one that is being made, by whoever makes it.
