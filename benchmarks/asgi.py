@@ -35,7 +35,6 @@ class Client:
             "state": {},
         }
         seen: list[int] = []
-
         parts = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def receive() -> Mapping[str, Any]:
