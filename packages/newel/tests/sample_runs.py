@@ -97,7 +97,9 @@ def at_a_terminal(
     *, args: list[str], **options: Any
 ) -> Generator[tuple[FileIO, subprocess.Popen[str]]]:
     """Start a process at a terminal of its own; yield that terminal's screen, and the process."""
-    take = "import os, sys; os.login_tty(0); os.execv(sys.argv[1], sys.argv[1:])"
+    # A shell's children hear of its end, also where these tests run behind `nohup`.
+    take = "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_DFL); os.login_tty(0)"
+    take += "; os.execv(sys.argv[1], sys.argv[1:])"
     args = [sys.executable, "-S", "-c", take, *args]
     screen, terminal = (FileIO(number, "r+") for number in os.openpty())
     with screen, terminal, subprocess.Popen(args, stdin=terminal, **options) as process:

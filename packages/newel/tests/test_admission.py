@@ -85,20 +85,20 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-def test_only_so_many_work_at_once_and_as_many_wait() -> None:
+def test_only_so_many_work_at_once_and_twice_as_many_wait() -> None:
     async def main() -> None:
         work = Work()
         admission = Admission(work, most=3)
-        clients = [Client(admission) for _ in range(8)]
+        clients = [Client(admission) for _ in range(11)]
         await settle()
 
         assert work.running == 3
         refused = [client for client in clients if client.status is not None]
-        assert refused == clients[6:], "whoever finds the line full is told at once"
+        assert refused == clients[9:], "whoever finds the line full is told at once"
         work.done.set()
         await asyncio.gather(*(client.task for client in clients))
 
-        assert [client.status for client in clients] == [200] * 6 + [503] * 2
+        assert [client.status for client in clients] == [200] * 9 + [503] * 2
         assert work.most == 3
         assert admission.in_flight == 0
 
@@ -108,15 +108,15 @@ def test_only_so_many_work_at_once_and_as_many_wait() -> None:
 def test_a_refusal_is_a_problem_that_says_when_to_come_again() -> None:
     async def main() -> None:
         admission = Admission(Work(), most=1)
-        first, second, third = (Client(admission, path="/orders") for _ in range(3))
+        *let_in, refused = [Client(admission, path="/orders") for _ in range(4)]
         await settle()
-        problem = json.loads(third.sent[1]["body"])
+        problem = json.loads(refused.sent[1]["body"])
 
-        assert (first.status, second.status) == (None, None)
+        assert [client.status for client in let_in] == [None] * 3
         assert problem["error"] == "unavailable"
         assert problem["instance"] == "/orders"
-        assert third.headers[b"retry-after"] == b"1"
-        for client in (first, second):
+        assert refused.headers[b"retry-after"] == b"1"
+        for client in let_in:
             client.task.cancel()
 
     in_virtual_time(main)
@@ -135,6 +135,30 @@ def test_nobody_waits_for_more_than_a_second() -> None:
         await settle()
         assert again.status is None, "who gave up has left the line"
         for client in (holder, again):
+            client.task.cancel()
+
+    in_virtual_time(main)
+
+
+def test_behind_somebody_who_has_waited_for_long_nobody_waits() -> None:
+    """They would be sent away after a second: who is told so at once can go elsewhere."""
+
+    async def main() -> None:
+        admission = Admission(Work(), most=3)
+        clients = [Client(admission) for _ in range(4)]  # three work, one waits
+        await asyncio.sleep(0.45)
+        soon = Client(admission)
+        await asyncio.sleep(0.1)
+        late = Client(admission)
+        await settle()
+
+        assert [client.status for client in (*clients, soon, late)] == [None] * 5 + [503]
+        clients[3].task.cancel()  # whoever is the first now has not waited for long
+        await settle()
+        again = Client(admission)
+        await settle()
+        assert again.status is None
+        for client in (*clients, soon, again):
             client.task.cancel()
 
     in_virtual_time(main)
@@ -411,12 +435,12 @@ def test_negative_control_without_it_all_work_at_once() -> None:
     in_virtual_time(main)
 
 
-def test_there_are_four_places_for_each_connection_of_the_pool() -> None:
+def test_there_are_two_places_for_each_connection_of_the_pool() -> None:
     secret = "k3Jd9sLq0aZx7Vb2Nm5Rt8Yw1Ec4Ui6Op"
 
     def most(**values: Any) -> int:
         return Settings(_env_file=None, secret_key=secret, **values).most_in_flight
 
-    assert most() == 120
-    assert most(database_pool_size=5, database_max_overflow=0) == 20
+    assert most() == 60
+    assert most(database_pool_size=5, database_max_overflow=0) == 10
     assert most(max_in_flight=7) == 7

@@ -9,7 +9,7 @@ from uuid import uuid4
 import anyio
 import pytest
 from sample_entities import Agent, Invoice, Measure, Run, Tag, User
-from sqlalchemy import select, text, update
+from sqlalchemy import JSON, select, text, update
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -35,6 +35,14 @@ class PortOfCall(Entity):
     berth: Mapped[str]
     pilot: Mapped[str]
     registration_at_the_port_authority: Mapped[str] = mapped_column(unique=True)
+
+
+class Finding(Entity):
+    """Has whatever JSON was sent."""
+
+    __tablename__ = "findings_as_sent"
+
+    found: Mapped[dict[str, Any]] = mapped_column(JSON)
 
 
 async def insert(database: Database, *entities: Entity) -> None:
@@ -93,6 +101,16 @@ def test_a_row_that_is_referred_to_is_a_conflict(state: str) -> None:
     assert type(known) is Conflict
 
 
+@pytest.mark.parametrize("depth", [10, 210, 300])
+async def test_json_comes_back_however_deep_it_is(database: Database, depth: int) -> None:
+    found: dict[str, Any] = {"text": "half \\ud800"}
+    for _ in range(depth):
+        found = {"a": [found]}
+    await insert(database, Finding(found=found))
+    async with database.read(None) as work:
+        assert await work.session.scalar(select(Finding.found)) == found
+
+
 async def test_a_value_that_does_not_fit_is_invalid(database: Database) -> None:
     with pytest.raises((Invalid, OverflowError, DBAPIError)) as caught:
         await insert(database, Measure(label="x", count=2**70))
@@ -148,6 +166,13 @@ class _Driver(Exception):
     def __init__(self, message: str = "", sqlstate: str | None = None) -> None:
         super().__init__(message)
         self.sqlstate = sqlstate
+
+
+@pytest.mark.parametrize("text", ["cached plan", "database is locked", "disk is full"])
+def test_what_a_client_has_sent_is_not_taken_for_what_is_wrong(text: str) -> None:
+    """A driver's message may quote it; where there is a state, that says what is wrong."""
+    quoted = _Driver(f'DETAIL: Key (name)=("{text}") already exists', "23505")
+    assert isinstance(as_app_error(IntegrityError("", {}, quoted)), Conflict)
 
 
 @pytest.mark.parametrize(

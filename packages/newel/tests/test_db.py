@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Annotated
 from uuid import uuid4
 
 import anyio
 import httpx2
 import pytest
-from fastapi import Depends, FastAPI
+from fastapi import Depends, FastAPI, Request
 from sample_entities import Tag
 from sqlalchemy import event, func, select, text
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from newel.db import CurrentWork, Database, Work, get_work
+from newel.db import CurrentWork, Database, Work
 from newel.errors import AppError, Duplicate, Unavailable
 from newel.events import Event, OutboxEvent
 from newel.schemas import ReadModel
 
 pytestmark = pytest.mark.anyio
 
-EarlyWork = Annotated[Work, Depends(get_work)]
-"""What FastAPI's default scope makes of it: the sabotage that the kernel's alias prevents."""
+
+async def usual_work(request: Request) -> AsyncGenerator[Work]:
+    """What most write: the sabotage that ``get_work`` prevents."""
+    database: Database = request.app.state.database
+    async with database.write(None) as work:
+        yield work
+
+
+EarlyWork = Annotated[Work, Depends(usual_work)]
 
 
 class Tagged(Event):
@@ -37,7 +44,11 @@ class Impossible(ReadModel):
     missing: int
 
 
-def build(database: Database) -> FastAPI:  # noqa: C901 - seven tiny routes
+def build(  # noqa: C901 - eight tiny routes
+    database: Database,
+    scope: anyio.CancelScope | None = None,
+    after: Callable[[str], None] = print,
+) -> FastAPI:
     app = FastAPI()
     app.state.database = database
 
@@ -71,6 +82,14 @@ def build(database: Database) -> FastAPI:  # noqa: C901 - seven tiny routes
         async with work.as_system("break the commit"):
             await break_the_commit(work)
         return TagRead.model_validate(await tag(work, label))
+
+    @app.post("/called-off/{label}", status_code=201)
+    async def called_off(label: str, work: CurrentWork) -> TagRead:
+        work.after_commit(lambda: after(label))
+        made = TagRead.model_validate(await tag(work, label))
+        if scope is not None:
+            scope.cancel()
+        return made
 
     @app.post("/raises/{label}")
     async def raises(label: str, work: CurrentWork) -> None:
@@ -145,10 +164,21 @@ async def test_a_failing_commit_is_not_a_2xx_and_leaves_nothing(
 async def test_with_the_default_scope_the_same_route_lies(
     client: httpx2.AsyncClient, database: Database
 ) -> None:
-    """The negative control: this is what ``scope="function"`` is for."""
+    """The negative control: this is what ``get_work`` is for."""
     answer = await client.post("/early/red")
     assert answer.status_code == 201
     assert await stored(database) == ([], 0)
+
+
+async def test_who_is_called_off_on_the_way_out_has_committed(database: Database) -> None:
+    """As by a middleware whose client has gone: half a commit would leave caches as they were."""
+    forgotten: list[str] = []
+    with anyio.CancelScope() as scope:
+        transport = httpx2.ASGITransport(build(database, scope, forgotten.append))
+        async with httpx2.AsyncClient(transport=transport, base_url="http://test") as called_off:
+            await called_off.post("/called-off/red")
+    assert await stored(database) == (["red"], 1)
+    assert forgotten == ["red"]
 
 
 @pytest.mark.parametrize("path", ["/raises/red", "/unserialisable/red"])

@@ -25,8 +25,8 @@ from newel import doctor
 from newel.app import create_app
 from newel.db import Database
 from newel.dispatch import Carrier, Dispatch, dispatch_by, open_carrier
-from newel.drivers import jobs_nats
-from newel.drivers.jobs_nats import JetStreamCarrier
+from newel.drivers import nats
+from newel.drivers.nats import JetStreamCarrier
 from newel.errors import ConfigurationError, Unavailable
 from newel.health import Degraded
 from newel.job_queue import JobQueue, Outcome, cancel
@@ -135,7 +135,7 @@ async def test_what_was_taken_in_vain_comes_again(carrier: JetStreamCarrier) -> 
 async def test_what_a_killed_process_had_taken_comes_again(
     carrier: JetStreamCarrier, nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs_nats, "TAKEN_SECONDS", 0.3)
+    monkeypatch.setattr(nats, "TAKEN_SECONDS", 0.3)
     await carrier.send("line", [b"1"])
     killed = JetStreamCarrier(nats_server.url, name="x")
     killed._stream = carrier._stream

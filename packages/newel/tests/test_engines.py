@@ -6,18 +6,26 @@ import sqlite3
 from collections.abc import AsyncGenerator
 from contextlib import nullcontext
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from sample_entities import Tag
-from sqlalchemy import func, select, text, update
+from sqlalchemy import event, func, select, text, update
 from sqlalchemy.dialects.sqlite.aiosqlite import AsyncAdapt_aiosqlite_connection
 from sqlalchemy.exc import OperationalError
 
 from newel import engines
 from newel.db import Database
 from newel.errors import AppError, ConfigurationError, Unavailable
+from newel.principal import ANYONE
+from newel.repository import Repository
+from newel.schemas import ReadModel
 
 pytestmark = pytest.mark.anyio
+
+
+class TagRead(ReadModel):
+    label: str
 
 
 @pytest.mark.parametrize("sabotage", [False, True])
@@ -132,6 +140,21 @@ class TestSqlite:
         assert labels == ([] if sabotage else ["kept"])
         await database.close()
 
+    async def test_a_unit_that_writes_too_long_is_503_for_the_next(
+        self, sqlite: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(engines, "SQLITE_BUSY_SECONDS", 0.05)
+        impatient = Database(sqlite.url)
+        count = select(func.count()).select_from(Tag)
+        async with impatient.write(None) as first:
+            await first.session.scalar(count)
+            with pytest.raises(Unavailable, match="busy") as caught:
+                async with impatient.write(None) as second:
+                    await second.session.scalar(count)
+        assert caught.value.headers["Retry-After"] == "1"
+        assert caught.value.__cause__ is None, "it is a state, not a fault to trace"
+        await impatient.close()
+
     async def test_another_process_that_writes_too_long_is_503(
         self, sqlite: Database, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -147,3 +170,28 @@ class TestSqlite:
         async with impatient.write(None) as work:
             work.session.add(Tag(label="after"))
         await impatient.close()
+
+
+async def test_who_listens_to_statements_or_has_them_logged_sees_those_that_only_read(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = database.reading_engine.sync_engine
+    assert not engines.is_watched(engine)
+    async with database.read(ANYONE) as work:
+        tags = Repository[Tag](work)
+        tags.entity = Tag
+        reader = tags.reading(TagRead)
+        for name in ("before_cursor_execute", "do_execute"):
+            heard: list[object] = []
+
+            def hear(*told: object, heard: list[object] = heard) -> None:
+                heard.append(told)
+
+            event.listen(engine, name, hear)
+            assert engines.is_watched(engine)
+            assert await reader.find(uuid4()) is None
+            assert len(heard) == 1
+            event.remove(engine, name, hear)
+            assert not engines.is_watched(engine)
+    with caplog.at_level("INFO", "sqlalchemy.engine"):
+        assert engines.is_watched(engine)

@@ -17,10 +17,13 @@ from uuid import uuid4
 
 import httpx2
 import pytest
+from fastapi import FastAPI
 from sample_files import PNG, World, form, running
 
+from newel.limits import Rate
 from newel.testing import FrozenClock
 from newel.tokens import Signer
+from newel.uploads import FileRules
 
 pytestmark = pytest.mark.anyio
 
@@ -206,6 +209,78 @@ async def test_docs_say_what_a_file_is(world: World) -> None:
     )
 
 
+# --------------------------------------------------------------------------- of nobody we know
+
+PART_BYTES = 65_536
+BEGINNING = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\n\r\n'
+PATIENCE_BYTES = 2_097_152
+
+
+async def offer(app: FastAPI, path: str = "/files", **headers: str) -> tuple[int, int]:
+    """Announce 300 MB, and leave after two; return the status, 0 without one, and what was read."""
+    read_bytes = status = 0
+    said = {"content-type": "multipart/form-data; boundary=x", "content-length": "300000000"}
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": f"/api/v1{path}",
+        "root_path": "",
+        "query_string": b"",
+        "headers": [(name.encode(), text.encode()) for name, text in (said | headers).items()],
+        "client": ("127.0.0.1", 4711),
+    }
+
+    async def receive() -> dict[str, Any]:
+        nonlocal read_bytes
+        if read_bytes >= PATIENCE_BYTES:
+            return {"type": "http.disconnect"}
+        part = (b"" if read_bytes else BEGINNING).ljust(PART_BYTES, b"a")
+        read_bytes += len(part)
+        return {"type": "http.request", "body": part, "more_body": True}
+
+    async def send(message: Any) -> None:
+        nonlocal status
+        status = message.get("status", status)
+
+    await app(scope, receive, send)
+    return status, read_bytes
+
+
+@pytest.fixture
+async def large(database_url: str, tmp_path: Path) -> AsyncGenerator[World]:
+    """A place for files of 400 MB."""
+    async with running(database_url, tmp_path, FileRules(max_bytes=400_000_000)) as found:
+        yield found
+
+
+@pytest.mark.parametrize("path", ["/files", "/files/batch"])
+@pytest.mark.parametrize("offered", [{}, {"authorization": "Bearer nonsense"}], ids=["none", "bad"])
+async def test_nothing_of_a_strangers_is_read(
+    large: World, path: str, offered: dict[str, str]
+) -> None:
+    status, read_bytes = await offer(large.app, path, **offered)
+    assert status == 401
+    assert read_bytes <= PART_BYTES
+
+
+async def test_of_a_user_it_is(large: World) -> None:
+    async with large.user() as client:
+        _, read_bytes = await offer(large.app, authorization=client.headers["authorization"])
+    assert read_bytes == PATIENCE_BYTES
+
+
+async def test_negative_control_fastapi_reads_first(large: World) -> None:
+    large.app.dependency_overrides[offer] = offer  # whatever it is: nobody is asked before
+    status, read_bytes = await offer(large.app)
+    assert status != 401
+    assert read_bytes == PATIENCE_BYTES
+
+
+async def test_strangers_are_counted_all_the_same(large: World) -> None:
+    large.app.state.api_rate = Rate.parse("2/minute")
+    assert [(await offer(large.app))[0] for _ in range(3)] == [401, 401, 429]
+
+
 # ----------------------------------------------------------------------- in a process of its own
 
 
@@ -276,3 +351,14 @@ async def test_300_megabytes_for_a_place_of_ten(
     assert await upload(said, 300, says_its_size=says_its_size) == 413
     assert most_memory_mb(pid) - before <= 30
     assert await upload(said, 9, says_its_size=says_its_size) == 201
+
+
+async def test_a_stranger_who_has_sent_little_is_answered(
+    serving: tuple[int, dict[str, Any]],
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", serving[1]["port"])
+    lines = ["POST /api/v1/files HTTP/1.1", "host: x", "content-length: 9000000"]
+    lines += ["content-type: multipart/form-data; boundary=x", "", ""]
+    writer.write("\r\n".join(lines).encode() + bytes(PART_BYTES))
+    assert (await asyncio.wait_for(reader.readline(), 60)).split()[1] == b"401"
+    writer.close()

@@ -15,15 +15,20 @@ import pytest
 from sample_jobs import OPENED, ann, carrier, enqueue, execute, row, rows, until
 from sqlalchemy import event, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.util import await_only
 
 from newel.db import Database
 from newel.dispatch import dispatch_by
 from newel.errors import Conflict, NotFound, Unavailable
-from newel.job_queue import Claimed, JobQueue, Outcome, cancel, discard, retry
+from newel.job_queue import Claimed, JobQueue, Outcome, cancel, count_all_open, discard, retry
 from newel.job_rows import JobState, from_now
 from newel.jobs import JobRun, job
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("log_lines", "dispatch")]
+
+
+on_postgresql = pytest.mark.parametrize("databases", ["postgresql"], indirect=True)
+"""SQLite has one writer at a time."""
 
 
 @job()
@@ -40,6 +45,10 @@ async def post(job: JobRun) -> None: ...
 
 @job(concurrency_key=str)
 async def bill(job: JobRun, account: int) -> None: ...
+
+
+@job(unique=lambda: "one")
+async def single(job: JobRun) -> None: ...
 
 
 @job(retries=0)
@@ -451,16 +460,32 @@ async def test_what_ended_long_ago_is_removed_by_its_kind(
     assert await queue.purge("dead", days=90) == 1
 
 
+@on_postgresql
+async def test_a_dead_letter_that_is_run_once_more_is_not_removed(
+    database: Database, queue: JobQueue
+) -> None:
+    """A purge that waited for its row would remove what is to run by then."""
+    id = await enqueue(database, once)
+    await claim(queue)
+    await queue.finish([Outcome(id, 1, "dead", error="{}")])
+    await execute(database, "UPDATE jobs SET finished_at = '2020-01-01 00:00:00'")
+    async with database.write(None) as work, work.as_system("a test runs it once more"):
+        assert await retry(work, id)
+        async with asyncio.timeout(20):
+            assert await queue.purge("dead", days=90) == 0
+    assert (await row(database, id)).state == "ready"
+
+
 # ---------------------------------------------------------------- speed
 
 
-async def plan(database: Database, statement: str) -> str:
+async def plan(database: Database, statement: str, parameters: Any = ()) -> str:
     explain = "EXPLAIN QUERY PLAN " if database.is_sqlite else "EXPLAIN "
     async with database.engine.connect() as connection:
         if not database.is_sqlite:
             await connection.exec_driver_sql("SET enable_seqscan = off")
             await connection.exec_driver_sql("SET enable_bitmapscan = off")
-        found = await connection.exec_driver_sql(explain + statement)
+        found = await connection.exec_driver_sql(explain + statement, parameters)
         return "\n".join(str(tuple(line)) for line in found)
 
 
@@ -486,6 +511,57 @@ async def test_every_look_has_an_index_without_the_finished_rows(
     database: Database, index: str
 ) -> None:
     assert index in await plan(database, f"SELECT id FROM {LOOKS[index]}")
+
+
+async def test_counting_reads_no_more_than_what_is_open_or_dead(database: Database) -> None:
+    seen: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        seen.append(statement)
+
+    event.listen(database.reading_engine.sync_engine, "before_cursor_execute", note)
+    await count_all_open(database)
+    assert not re.search(r"Seq Scan|SCAN jobs(?! USING)", await plan(database, seen[-1]))
+
+
+async def test_the_newest_event_is_found_by_its_position(database: Database) -> None:
+    """SQLite looks for it with each event that is published, PostgreSQL with each purge."""
+    newest = "SELECT coalesce(max(position), 0) + 1 FROM outbox"
+    assert "ix_outbox_position" in await plan(database, newest)
+
+
+async def test_a_twin_is_looked_for_among_what_has_not_finished(database: Database) -> None:
+    """And not among a million rows that have: whoever enqueues it would wait for that."""
+    seen: list[tuple[str, Any]] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if "jobs.unique_key =" in statement:
+            seen.append((statement, parameters))
+
+    event.listen(database.engine.sync_engine, "before_cursor_execute", note)
+    for _ in range(2):
+        await enqueue(database, single)
+    [looked] = seen
+    assert "uq_jobs_unique_key" in await plan(database, *looked)
+
+
+@on_postgresql
+async def test_who_comes_when_its_twin_has_just_ended_is_no_duplicate(database: Database) -> None:
+    """The twin ends between the two statements by which it is met and looked for."""
+    ends = "UPDATE jobs SET state = 'done', finished_at = created_at WHERE finished_at IS NULL"
+    other, met = Database(database.url), list[str]()
+
+    def end_it(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if "jobs.unique_key =" in statement and not met:
+            met.append(statement)
+            await_only(execute(other, ends))
+
+    first = await enqueue(database, single)
+    event.listen(database.engine.sync_engine, "before_cursor_execute", end_it)
+    second = await enqueue(database, single)
+    await other.close()
+    states = {one.id: one.state for one in await rows(database)}
+    assert (states, len(met)) == ({first: "done", second: "ready"}, 1)
 
 
 async def test_an_end_is_written_to_the_row_of_its_key(database: Database, queue: JobQueue) -> None:

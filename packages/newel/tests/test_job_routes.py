@@ -17,7 +17,7 @@ from sample_operators import ANN, BOB, TENANT, build, client, enqueue
 from newel import job_routes
 from newel.db import Database
 from newel.errors import AppError, Conflict
-from newel.jobs import JobRun, job
+from newel.jobs import GiveUp, JobRun, job
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("log_lines")]
 
@@ -35,13 +35,18 @@ async def fail(job: JobRun) -> None:
 
 
 @job(retries=0)
+async def unpack(job: JobRun) -> None:
+    raise GiveUp("no caf\udce9 in it")
+
+
+@job(retries=0)
 async def refuse(job: JobRun) -> None:
     raise Conflict("The report is closed.")
 
 
 @pytest.fixture
 def app(database: Database) -> FastAPI:
-    return build(database, add, fail, refuse)
+    return build(database, add, fail, unpack, refuse)
 
 
 async def get(app: FastAPI, name: str | None, path: str) -> Any:
@@ -98,6 +103,19 @@ async def test_the_owner_reads_no_exception(
     found = await get(app, "ann", f"/{id}")
     assert found.json()["error"] == error
     assert "hunter2" not in found.text
+
+
+async def test_a_name_that_is_no_text_is_said_as_well_as_can_be(
+    app: FastAPI, database: Database
+) -> None:
+    """As a file's may be: one failure that no answer could hold would take the whole list along."""
+    id = await enqueue(database, ANN, unpack)
+    await drain(app)
+    found = await get(app, "ann", f"/{id}")
+    assert (found.status_code, found.json()["error"]["detail"]) == (200, "no caf? in it")
+    for path in (JOBS, "/admin/jobs", f"/admin/jobs/{id}"):
+        async with client(app, "operator") as operator:
+            assert (await operator.get(path)).status_code == 200
 
 
 @pytest.mark.parametrize(("name", "status"), [("bob", 404), (None, 401), ("tenant", 404)])

@@ -8,6 +8,8 @@ import re
 import subprocess
 import sys
 import sysconfig
+from collections import Counter
+from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -99,6 +101,54 @@ async def test_an_argument_of_another_type_is_refused_when_it_is_enqueued(
     with pytest.raises(TypeError, match="tmies"):
         await enqueue(database, label, "red", tmies=2)
     assert await rows(database) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "state"),
+    [('{"name": "red", "colour": 1}', "done"), ('{"title": "red"}', "scheduled")],
+    ids=["one more", "another one"],
+)
+async def test_arguments_of_another_release(database: Database, said: str, state: str) -> None:
+    """What a function does not ask for is left out; without what it asks for, it is tried again.
+
+    By a worker of the release that knows, perhaps.
+    """
+    id = await enqueue(database, label, "red")
+    await execute(database, f"UPDATE jobs SET arguments = '{said}'")
+    await drain(application(database, label))
+    found = await row(database, id)
+    assert (found.state, found.attempt) == (state, 1)
+    assert ("Field required" in (found.error or "")) == (state == "scheduled")
+
+
+@pytest.mark.parametrize("by_step", [False, True])
+async def test_a_row_is_no_place_for_a_file(database: Database, *, by_step: bool) -> None:
+    async def read(work: Work, text: str) -> str:
+        await tag(work, "read")
+        return text * 2
+
+    @job()
+    async def load(job: JobRun, text: str) -> str:
+        return await job.step("read", read, text) if by_step else await read(job.work, text)
+
+    with pytest.raises(ValueError, match="1 MiB at most"):
+        await enqueue(database, load, "x" * 2**20)
+    id = await enqueue(database, load, "x" * 600_000)
+    await drain(application(database, load))
+    found = await row(database, id)
+    assert (found.state, found.attempt, found.result) == ("dead", 1, None)
+    assert "1 MiB at most" in json.loads(found.error or "")["detail"]
+    assert await tags(database) == []
+
+
+async def test_what_is_said_of_a_failure_is_not_longer_than_a_trace(database: Database) -> None:
+    @job()
+    async def repeat(job: JobRun) -> None:
+        raise GiveUp("no, " * 100_000)
+
+    id = await enqueue(database, repeat)
+    await drain(application(database, repeat))
+    assert len((await row(database, id)).error or "") < 20_000
 
 
 CHECKERS = {
@@ -470,6 +520,20 @@ async def test_two_at_the_same_moment_are_one(database: Database) -> None:
     await asyncio.gather(*(enqueue(database, report) for _ in range(10)))
     states = sorted(one.state for one in await rows(database))
     assert states == ["duplicate"] * 9 + ["ready"]
+
+
+async def test_two_units_with_the_same_keys_do_not_lock_each_other_up(database: Database) -> None:
+    @job(unique=str)
+    async def refresh(job: JobRun, number: int) -> None: ...
+
+    async def enqueue_all(numbers: Iterable[int]) -> None:
+        async with database.write(None) as work:
+            for number in numbers:
+                work.enqueue(refresh, number)
+
+    await asyncio.gather(enqueue_all(range(50)), enqueue_all(reversed(range(50))))
+    states = Counter(one.state for one in await rows(database))
+    assert states == {"ready": 50, "duplicate": 50}
 
 
 async def test_a_key_that_does_not_fit_is_refused(database: Database) -> None:

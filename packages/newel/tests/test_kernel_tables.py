@@ -38,7 +38,7 @@ SHAPES = {
     "job_schedules": "056937f9f717af97",
     "job_steps": "9177d79640bd53e5",
     "jobs": "14eb535a1cd22f86",
-    "outbox": "75bb549580fc9a0f",
+    "outbox": "95ecea179d24b6b9",
     "outbox_holds": "562e80da14f31cb7",
     "webhook_deliveries": "ee884a76ed1bbefe",
     "webhook_endpoints": "1e93bc337ae6042e",

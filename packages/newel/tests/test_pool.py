@@ -6,9 +6,9 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -19,7 +19,7 @@ from sqlalchemy.util import greenlet_spawn
 from stress.proxy import Proxy
 from structlog.testing import capture_logs
 
-from newel import engines
+from newel import context, engines
 from newel.db import Database
 from newel.errors import Unavailable
 from newel.pool import FairPool, watch
@@ -176,6 +176,33 @@ async def test_waiting_has_an_end_and_says_when_to_come_back(database_url: str) 
             await database.ping()
     assert caught.value.headers == {"Retry-After": "1"}
     await database.ping()
+    await database.close()
+
+
+@pytest.mark.parametrize("who", ["request", "worker"])
+async def test_a_request_does_not_join_a_line_in_which_it_would_wait_in_vain(
+    database_url: str, who: str
+) -> None:
+    """A worker does: whoever hears nothing of it for long gives its jobs to others."""
+    database = Database(database_url, pool_size=1, max_overflow=0, pool_wait_seconds=60)
+    line = cast("FairPool", database.reading_engine.sync_engine.pool)._line
+    if who == "request":
+        context.deadline.set(time.monotonic() + 60)
+    async with database.reading_engine.connect():
+        first = asyncio.create_task(database.ping())
+        with anyio.fail_after(20):
+            while not len(line):
+                await anyio.lowlevel.checkpoint()
+        [turn] = line._since
+        line._since[turn] -= 31  # as if it had waited for so long
+        second = asyncio.create_task(database.ping())
+        with anyio.fail_after(20):
+            while len(line) == 1 and not second.done():
+                await anyio.lowlevel.checkpoint()
+        assert second.done() is (who == "request")
+    await first
+    with pytest.raises(Unavailable, match="busy") if who == "request" else nullcontext():
+        await second
     await database.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from typing import Any, Literal
 from uuid import UUID, uuid4
@@ -11,7 +12,7 @@ from sample_entities import Agent, Post, Run, Tag, User
 from sqlalchemy import event, text
 
 from newel.db import Database, Work
-from newel.errors import NotFound
+from newel.errors import NotFound, Unavailable
 from newel.pages import PageQuery
 from newel.principal import ANYONE, Principal
 from newel.repository import Repository
@@ -182,6 +183,23 @@ async def test_a_page_with_its_total_is_one_statement_without_a_transaction(
     assert database.reading_engine.pool.checkedout() == 0  # type: ignore[attr-defined] # a QueuePool
 
 
+async def test_independent_reads_go_side_by_side(
+    database: Database, work: Work, agents: list[Agent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each waits here until the other one is under way too."""
+    read, both = database.rows, asyncio.Barrier(2)
+
+    async def read_together(*arguments: Any) -> Any:
+        await both.wait()
+        return await read(*arguments)
+
+    monkeypatch.setattr(database, "rows", read_together)
+    reader = Agents(work).reading(AgentRead)
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        found = [group.create_task(reader.get(agent.id)) for agent in agents[:2]]
+    assert [each.result().name for each in found] == ["a", "b"]
+
+
 async def test_a_unit_that_writes_reads_what_it_has_written(
     database: Database, ann: Principal
 ) -> None:
@@ -233,6 +251,33 @@ class TestPostgresql:
                 await end_every_other_connection(database)
                 # Not waited for: the driver may not have seen the end of its stream.
                 assert (await reader.get(agents[0].id)).name == "a"
+
+    async def test_reads_go_on_while_a_migration_changes_the_type_of_a_column(
+        self, database: Database, agents: list[Agent], ann: Principal
+    ) -> None:
+        """The server refuses what was prepared before: a read is sent again, a write told to be."""
+        if database.is_sqlite:
+            pytest.skip("SQLite prepares anew by itself")
+
+        async def change(kind: str) -> None:
+            async with database.engine.begin() as connection:
+                await connection.execute(text(f"ALTER TABLE agents ALTER COLUMN name TYPE {kind}"))
+
+        async def rename() -> None:
+            async with database.write(ann) as work:
+                found = await Agents(work).get(agents[0].id)
+                await Agents(work).update(found, {"name": "z"})
+
+        async with database.read(ann) as work:
+            reader = Agents(work).reading(AgentRead)
+            for kind in ("VARCHAR(99)", "TEXT", "VARCHAR(98)"):
+                await change(kind)
+                assert (await reader.get(agents[0].id)).name == "a"
+        await rename()
+        await change("TEXT")
+        with pytest.raises(Unavailable, match="just been changed"):
+            await rename()
+        await rename()
 
 
 async def end_every_other_connection(database: Database) -> None:

@@ -58,6 +58,16 @@ def test_it_follows_the_clocks_of_its_time_zone() -> None:
     assert next(skipped) == at(29, 1)  # as Debian's cron does: as soon as the clock is past it
 
 
+def test_an_hour_that_comes_twice_has_its_ticks_once() -> None:
+    """In Berlin the clocks go back at 1 UTC on 25 October: it is 2:05 for the second time."""
+    one = schedule("0,15,30,45 2 * * *", nightly, timezone="Europe/Berlin", misfire="all")
+    midnight = datetime(2026, 10, 25, tzinfo=UTC)
+    now = midnight + timedelta(hours=1, minutes=5)
+    quarters = [midnight + timedelta(minutes=minutes) for minutes in (0, 15, 30, 45)]
+    assert one.missed(midnight, now) == quarters
+    assert next(one.ticks(now)) == midnight + timedelta(days=1, hours=1)
+
+
 @pytest.mark.parametrize(
     ("misfire", "late", "expected"),
     [

@@ -35,7 +35,7 @@ from structlog.typing import EventDict
 
 from newel.app import create_app
 from newel.db import Database
-from newel.errors import Unavailable
+from newel.errors import AppError, Unavailable
 from newel.events import Event
 from newel.handlers import on
 from newel.job_queue import JobQueue, cancel
@@ -195,7 +195,7 @@ async def test_progress_is_seen_from_outside(database: Database) -> None:
 
     @job()
     async def load_all(job: JobRun) -> None:
-        job.report(0.25, "page 1 of 4")
+        job.report(0.25, "caf\udce9\0: page 1 of 4")  # as a file may be called, but no text
         await gate.wait()
 
     app = application(database, load_all)
@@ -204,7 +204,7 @@ async def test_progress_is_seen_from_outside(database: Database) -> None:
 
         async def told() -> bool:
             found = await row(database, id)
-            return (found.progress, found.note) == (0.25, "page 1 of 4")
+            return (found.progress, found.note) == (0.25, "caf??: page 1 of 4")
 
         await until(told)
         gate.set()
@@ -353,6 +353,15 @@ async def test_an_unknown_job_is_left_for_a_newer_release(
     assert "job_unknown" in [line["event"] for line in log_lines]
 
 
+async def test_a_job_that_nobody_has_known_for_a_day_is_a_dead_letter(database: Database) -> None:
+    id = await enqueue(database, nothing)
+    await execute(database, "UPDATE jobs SET attempt = 2880, max_attempts = 2886")
+    await drain(application(database, post))
+    found = await row(database, id)
+    assert (found.state, found.attempt) == ("dead", 2881)
+    assert json.loads(found.error or "")["code"] == "unknown_job"
+
+
 async def test_it_goes_on_when_the_database_has_been_away(
     database: Database, monkeypatch: pytest.MonkeyPatch, log_lines: list[EventDict]
 ) -> None:
@@ -428,6 +437,82 @@ async def test_old_rows_are_removed_meanwhile(database: Database) -> None:
     assert len(await rows(database)) == 100
     await worker.purge()
     assert await rows(database) == []
+
+
+async def test_a_job_that_exits_ends_its_own_attempt(database: Database) -> None:
+    """As what is called in a job may do that was written for a command line."""
+
+    @job(retries=0)
+    async def leave(job: JobRun) -> None:
+        sys.exit(3)
+
+    left, other = await enqueue(database, leave), await enqueue(database, nothing)
+    async with running(application(database, leave, nothing)):
+        await until(lambda: all_done(database))
+    assert (await state(database, left), await state(database, other)) == ("dead", "done")
+
+
+async def test_who_claims_its_own_job_again_gives_up_the_old_lease_and_keeps_the_new(
+    database: Database,
+) -> None:
+    """As a single worker does that was asleep for longer than its lease."""
+    gate, begun, ended = asyncio.Event(), list[int](), list[int]()
+
+    @job()
+    async def hang(job: JobRun) -> None:
+        begun.append(job.attempt)
+        try:
+            await gate.wait()
+        finally:
+            ended.append(job.attempt)
+
+    id = await enqueue(database, hang)
+    async with running(application(database, hang), replace(QUICK, lease_seconds=30.0)):
+        await until(lambda: begun == [1])
+        await execute(database, "UPDATE jobs SET state = 'ready', leased_until = NULL")
+        await until(lambda: (begun, ended) == ([1, 2], [1]))
+
+        async def renewed() -> bool:
+            found = await row(database, id)
+            assert found.leased_until is not None
+            assert found.started_at is not None
+            return (found.leased_until - found.started_at).total_seconds() > 30.5
+
+        await until(renewed)
+        gate.set()
+        await until(lambda: all_done(database))
+    assert ended == [1, 2]
+
+
+async def test_a_cancellation_that_comes_from_inside_is_a_failure(database: Database) -> None:
+    """As of a task that a job waits for, and somebody else has ended: the lease is not lost."""
+
+    @job(retries=0)
+    async def wait(job: JobRun) -> None:
+        other = asyncio.create_task(asyncio.Event().wait())
+        other.cancel()
+        await other
+
+    id = await enqueue(database, wait)
+    async with running(application(database, wait)):
+        await until(lambda: all_done(database))
+    found = await row(database, id)
+    assert (found.state, json.loads(found.error or "")["code"]) == ("dead", AppError.code)
+
+
+async def test_who_is_stopped_while_it_rolls_back_takes_no_place_along(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by the next look at leases, when its end has been written already."""
+
+    async def be_stopped(_: JobRun) -> None:
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(JobRun, "abandon", be_stopped)
+    for _ in range(3):
+        await enqueue(database, nothing)
+    async with running(application(database, nothing), replace(QUICK, concurrency=1)):
+        await until(lambda: all_done(database))
 
 
 # ---------------------------------------------------------------- which processes

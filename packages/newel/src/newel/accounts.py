@@ -43,13 +43,7 @@ from newel.identity import Account, AccountKind, AuthSession, Email
 from newel.mail import send_mail
 from newel.modules import Module
 from newel.principal import ANYONE, grants
-from newel.recovery import (
-    AccountMails,
-    mail_reset,
-    mail_verification,
-    recovery_router,
-    welcome,
-)
+from newel.recovery import AccountMails, mail_reset, mail_verification, recovery_router, welcome
 from newel.schemas import InputModel
 from newel.sessions import SessionMemory, Sessions
 from newel.tokens import RefreshTokens
@@ -111,10 +105,7 @@ def module(
     ``ConfigurationError`` for what would let anybody become more than they should.
     """
     kind = AccountKind(
-        user=user,
-        roles=roles,
-        default_role=default_role,
-        administrator_role=administrator_role,
+        user=user, roles=roles, default_role=default_role, administrator_role=administrator_role
     )
     _check_entity(user)
     _check_roles(kind)

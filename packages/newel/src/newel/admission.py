@@ -3,40 +3,44 @@
     Middleware(Admission, most=120)     # in the list of newel.middleware
 
 Above its capacity a service that takes everything answers nobody in time: each request waits for
-all others. Who finds no place waits in line for a second, and then, or when the line is full, gets
-a 503 with ``Retry-After``.
+all others. Who finds no place waits in line for a second, and then, or when the line is full or
+slow, gets a 503 with ``Retry-After``.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from contextlib import suppress
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from newel.errors import Unavailable
 from newel.problems import problem_response
+from newel.tasks import Line
 
 __all__ = ["Admission", "begins_event_stream"]
 
 _EXEMPT: Final = frozenset({"/health", "/ready", "/metrics"})
 """Whoever looks at a full service has to see that it is full, not that it is dead."""
 
+_WAITING: Final = 2
+"""How many may wait for each one that works: about what is done in half a second."""
+
 _SLOW_CLIENT_SECONDS: Final = 0.1
 
 
 def begins_event_stream(message: Message) -> bool:
     """Tell whether ``message`` begins an answer that may have nothing to say for hours."""
-    return message["type"] == "http.response.start" and any(
-        name == b"content-type" and value.startswith(b"text/event-stream")
-        for name, value in message.get("headers", ())
-    )
+    if message["type"] != "http.response.start":
+        return False
+    for name, value in message.get("headers", ()):
+        if name == b"content-type":
+            return bool(value.startswith(b"text/event-stream"))
+    return False
 
 
 class Admission:
-    """Lets ``most`` requests work at once, and as many wait for ``wait_seconds`` at most.
+    """Lets ``most`` requests work at once; twice as many wait, for ``wait_seconds`` at most.
 
     A place is for work: it is given back when the answer's body begins, or a stream of events, so
     that downloads and streams hold none, and while a client takes more than 0.1 s to send what
@@ -49,7 +53,7 @@ class Admission:
         self.most = most
         self.wait_seconds = wait_seconds
         self.in_flight: int = 0
-        self._line: deque[asyncio.Future[bool]] = deque()
+        self._line = Line(self.leave)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -60,7 +64,7 @@ class Admission:
         elif scope["path"].removeprefix(scope.get("root_path", "")) in _EXEMPT:
             await self.app(scope, receive, send)
             return
-        elif not await self._wait():
+        elif self._is_full or not await self._line.wait(self.wait_seconds):
             scope["newel.refused"] = True
             busy = Unavailable("The service is busy.", retry_after_seconds=1)
             await problem_response(busy, instance=scope["path"])(scope, receive, send)
@@ -71,38 +75,16 @@ class Admission:
         finally:
             place.close()
 
+    @property
+    def _is_full(self) -> bool:
+        waiting = len(self._line)
+        return waiting >= _WAITING * self.most or self._line.is_slow(self.wait_seconds)
+
     def leave(self) -> None:
         """Give a place back: to who waits longest, if there are no more than may be."""
         self.in_flight -= 1
-        while self._line and self.in_flight < self.most:
-            turn = self._line.popleft()
-            if not turn.done():
-                self.in_flight += 1
-                turn.set_result(True)
-
-    async def _wait(self) -> bool:
-        """Tell whether a place was got."""
-        if len(self._line) >= self.most:
-            return False
-        loop = asyncio.get_running_loop()
-        turn: asyncio.Future[bool] = loop.create_future()
-        self._line.append(turn)
-        timer = loop.call_later(self.wait_seconds, _give_up, turn)
-        try:
-            return await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled() and turn.result():
-                self.leave()  # it was our turn in the moment in which we gave up
-            raise
-        finally:
-            timer.cancel()
-            with suppress(ValueError):
-                self._line.remove(turn)
-
-
-def _give_up(turn: asyncio.Future[bool]) -> None:
-    if not turn.done():
-        turn.set_result(False)
+        while self.in_flight < self.most and self._line.call():
+            self.in_flight += 1
 
 
 class _Place:

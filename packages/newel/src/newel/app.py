@@ -19,8 +19,10 @@ from fastapi import FastAPI
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute, iter_route_contexts
 from starlette.middleware import Middleware
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 
 from newel import health, metrics, problems
+from newel.auth import CallerFirst
 from newel.clock import Clock, SystemClock
 from newel.db import Database
 from newel.dependants import plan_dependencies
@@ -96,6 +98,7 @@ def create_app(
     for prefix, one in by_prefix.items() if settings.serves_docs else ():
         serve_document(app, prefix, _version_of(app, modules, prefix, one).openapi)
     _refuse_undeclared_routes(app)
+    _ask_callers_first(app)
     if any(_depends_on(dependant, get_storage) for _, dependant in _dependants(app)):
         app.state.checks["storage"] = partial(check_storage, app.state)
     plan_dependencies(app.routes)
@@ -272,6 +275,14 @@ def _refuse_undeclared_routes(app: FastAPI) -> None:
                 f"the route {path} ({getattr(route, 'name', '?')}) does not say who may call it",
                 fix='add requires("resource:verb") or public() to it',
             )
+
+
+def _ask_callers_first(app: FastAPI) -> None:
+    """Let routes that take more than usual read nothing of a stranger's."""
+    for route, dependant in _dependants(app):
+        limited = getattr(route, "app", None)
+        if isinstance(limited, RequestBodyLimitMiddleware) and access_of(dependant):
+            limited.app = CallerFirst(limited.app)
 
 
 @asynccontextmanager

@@ -17,6 +17,7 @@ from fastapi.openapi.models import OAuth2, OAuthFlowPassword, OAuthFlows
 from fastapi.openapi.models import SecurityBase as SecurityModel
 from fastapi.security.base import SecurityBase
 from starlette.requests import HTTPConnection
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from newel.console import is_page
 from newel.context import client_ip, route_template
@@ -29,6 +30,7 @@ __all__ = [
     "ACCESS_COOKIE",
     "LOGGED_IN",
     "Authenticator",
+    "CallerFirst",
     "OfferedToken",
     "current_caller",
     "is_known_origin",
@@ -151,17 +153,9 @@ class _Requires:
         self.__newel_access__ = (*permissions, *(f"role:{role}" for role in roles)) or (LOGGED_IN,)
 
     async def __call__(
-        self,
-        connection: HTTPConnection,
-        response: Response,
-        work: CurrentWork,
-        found: Identified,
+        self, connection: HTTPConnection, response: Response, work: CurrentWork, found: Identified
     ) -> Principal:
-        caller = ANYONE if isinstance(found, Unauthorized) else found
-        rate: Rate = connection.app.state.api_rate
-        await _hit(connection, response, _who(connection, caller), rate, policy="api")
-        if isinstance(found, Unauthorized) or not caller.is_authenticated:
-            raise found if isinstance(found, Unauthorized) else Unauthorized
+        caller = await _known(connection, response, found)
         missing = [wanted for wanted in self.permissions if not caller.can(wanted)]
         if missing:
             raise Forbidden(f"This needs the permission {missing[0]}.", permission=missing[0])
@@ -169,6 +163,36 @@ class _Requires:
             raise Forbidden(f"This needs the role {' or '.join(sorted(self.roles))}.")
         await work.admit(caller)
         return caller
+
+
+async def _known(
+    connection: HTTPConnection, response: Response, found: Principal | Unauthorized
+) -> Principal:
+    """Count the call, and return who is calling; raises ``Unauthorized`` for a stranger."""
+    caller = ANYONE if isinstance(found, Unauthorized) else found
+    rate: Rate = connection.app.state.api_rate
+    await _hit(connection, response, _who(connection, caller), rate, policy="api")
+    if isinstance(found, Unauthorized) or not caller.is_authenticated:
+        raise found if isinstance(found, Unauthorized) else Unauthorized
+    return caller
+
+
+class CallerFirst:
+    """Refuses a stranger before the body of a request is read; ASGI, around a route.
+
+    FastAPI reads a body, and writes the files of a form to the disk, before it asks a dependency.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        connection = HTTPConnection(scope)
+        if not connection.app.dependency_overrides:  # else they say who is calling
+            found = await _identify(connection, await _BEARER(connection))
+            if isinstance(found, Unauthorized) or not found.is_authenticated:
+                await _known(connection, Response(), found)
+        await self.app(scope, receive, send)
 
 
 class _Public:

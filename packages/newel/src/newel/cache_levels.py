@@ -305,12 +305,7 @@ class LevelCache:
         finally:
             with suppress(Unavailable):
                 await store.keep(
-                    name,
-                    data,
-                    tags=flight.tags,
-                    tokens=tokens,
-                    expire_seconds=seconds,
-                    turn=turn,
+                    name, data, tags=flight.tags, tokens=tokens, expire_seconds=seconds, turn=turn
                 )
         return _entry(value, data, flight)
 

@@ -27,15 +27,7 @@ from newel.entity import Entity
 from newel.errors import BadRequest, PreconditionFailed
 from newel.schemas import EntityRead
 
-__all__ = [
-    "IfMatch",
-    "Tagged",
-    "Tagger",
-    "Versions",
-    "check_version",
-    "etag",
-    "read_if_match",
-]
+__all__ = ["IfMatch", "Tagged", "Tagger", "Versions", "check_version", "etag", "read_if_match"]
 
 E = TypeVar("E", bound=Entity | EntityRead)
 T = TypeVar("T")

@@ -168,9 +168,8 @@ class WebsocketConnection(WebSocketsSansIOProtocol):
         A frame of a server is its length and the text: the library's way there takes a third of
         what a message to many costs.
         """
-        if not self.writable.is_set() or self.conn.state is not OPEN or self.conn.extensions:
-            return False
-        if self.transport.is_closing():
+        # Whether a frame is compressed is its own affair (RFC 7692): none of these is.
+        if not self.writable.is_set() or self.conn.state is not OPEN or self.transport.is_closing():
             return False
         self.transport.write(_text_frame(text))
         return True

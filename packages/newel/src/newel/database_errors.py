@@ -24,17 +24,19 @@ __all__ = ["ConnectionLost", "as_app_error", "translate", "translate_connect_err
 _AWAY = "The database does not answer."
 _SQLITE_UNIQUE = re.compile(r"UNIQUE constraint failed: (?:index '(?P<index>\w+)'|(?P<columns>.+))")
 _BUSY = re.compile(r"database (table )?is locked|database is busy")
+_STALE = re.compile(r"cached (statement )?plan")
 _FULL = re.compile(r"database or disk is full")
 
 # SQLSTATE classes, https://www.postgresql.org/docs/current/errcodes-appendix.html
 _AWAY_STATES = ("08", "57P", "53", "58")
 _FULL_STATE = "53100"
+_NOT_SUPPORTED = "0A000"
 _REFERENCE_STATES = ("23001", "23503")  # ON DELETE RESTRICT has its own since PostgreSQL 18
 _RETRY_STATES = ("40001", "40P01", "55P03")
 
 
 class ConnectionLost(Unavailable):
-    """The connection turned out to be dead: a read may be tried on another one."""
+    """The connection is dead, or knows the tables as they were: a read may be sent again."""
 
 
 def translate(context: ExceptionContext) -> None:
@@ -64,13 +66,16 @@ def as_app_error(
     ``lost`` says that the connection is gone; ``dialect`` knows how the database shortens names.
     """
     state = str(getattr(error.orig, "sqlstate", "") or "")
-    message = str(error.orig)
+    # Where there is a state the text is not asked: it may quote what a client has sent.
+    message = str(error.orig) if state in {"", _NOT_SUPPORTED} else ""
     if state == _FULL_STATE or _FULL.search(message):
         return InsufficientStorage()
-    if lost or state.startswith(_AWAY_STATES):
-        return ConnectionLost(_AWAY) if lost else Unavailable(_AWAY)
-    if state in _RETRY_STATES or _BUSY.search(message):
-        return Unavailable("Too many changes at the same time.", retry_after_seconds=1)
+    if lost or _STALE.search(message):  # what is stale is prepared anew from now on
+        return ConnectionLost(_AWAY if lost else "The tables have just been changed.")
+    is_away = state.startswith(_AWAY_STATES)
+    if is_away or state in _RETRY_STATES or _BUSY.search(message):
+        busy = "Too many changes at the same time."
+        return Unavailable(_AWAY) if is_away else Unavailable(busy, retry_after_seconds=1)
     if isinstance(error, IntegrityError):
         return _integrity_error(error, state, message, dialect)
     if isinstance(error, DataError) or state.startswith("22"):

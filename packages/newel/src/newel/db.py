@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import (
     AsyncGenerator,
-    AsyncIterator,
     Callable,
     Collection,
     Hashable,
@@ -18,15 +17,16 @@ from collections.abc import (
     Sequence,
 )
 from collections.abc import Set as AbstractSet
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Annotated, Any, Final, ParamSpec, Self, TypeVar, cast
 from uuid import UUID
 from weakref import WeakSet
 
 import structlog
+from anyio import CancelScope
 from fastapi import Depends
 from pydantic import BaseModel
-from sqlalchemy import Row, Select, text
+from sqlalchemy import Select, text
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import InstanceState, Session
@@ -37,7 +37,7 @@ from starlette.requests import HTTPConnection
 from newel.cache import Cache, PassedBy, Unit
 from newel.cache_levels import LevelCache
 from newel.database_errors import ConnectionLost
-from newel.engines import open_beside, open_engines
+from newel.engines import is_watched, open_beside, open_engines, read
 from newel.entity import Cached, Entity
 from newel.errors import Unavailable
 from newel.events import Audience, Event, event_row, topic_of, write_events
@@ -54,13 +54,7 @@ from newel.tasks import beside
 from newel.telemetry import traced
 from newel.unit_session import READ_ONLY, ReadOnlyUnit, UnitSession
 
-__all__ = [
-    "CurrentWork",
-    "Database",
-    "Work",
-    "get_database",
-    "get_work",
-]
+__all__ = ["CurrentWork", "Database", "Work", "get_database", "get_work"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -174,7 +168,7 @@ class Work(Unit):
 
     async def rows(
         self, statement: Select[*tuple[Any, ...]], parameters: Mapping[str, Any]
-    ) -> Sequence[Row[*tuple[Any, ...]]]:
+    ) -> Sequence[Sequence[Any]]:
         """Return the rows of a SELECT of columns *that has its scope in it*, as ``reading`` makes.
 
         A unit that only reads holds no connection before or after.
@@ -353,7 +347,6 @@ class Database:
         rooms: Rooms | None = None,
     ) -> None:
         self.url = url
-        self.statements: Statements = Statements()
         self.bell: Bell = Bell()
         self.audience: Audience = Audience()
         self.cache: LevelCache = cache or LevelCache()
@@ -367,6 +360,7 @@ class Database:
             "pool_timeout": pool_wait_seconds,
         }
         self._reader, self._writer = open_engines(url, pool)
+        self.statements: Statements = Statements(self._reader.dialect)
         self.is_sqlite: bool = self._writer.dialect.name == "sqlite"
 
     @property
@@ -416,7 +410,7 @@ class Database:
 
     async def rows(
         self, statement: Select[*tuple[Any, ...]], parameters: Mapping[str, Any]
-    ) -> Sequence[Row[*tuple[Any, ...]]]:
+    ) -> Sequence[Sequence[Any]]:
         """Run one SELECT on a connection of its own: one switch into SQLAlchemy and back.
 
         A read may be sent twice, so it is, when the connection turns out to be dead.
@@ -428,8 +422,14 @@ class Database:
 
     def _rows(
         self, statement: Select[*tuple[Any, ...]], parameters: Mapping[str, Any]
-    ) -> Sequence[Row[*tuple[Any, ...]]]:
-        with self._reader.sync_engine.connect() as connection:
+    ) -> Sequence[Sequence[Any]]:
+        engine = self._reader.sync_engine
+        prepared = self.statements.prepared(statement)
+        if prepared is not None and not is_watched(engine):
+            values = prepared.parameters(parameters)
+            with suppress(engine.dialect.loaded_dbapi.Error):  # sent again, it is SQLAlchemy's
+                return read(engine, prepared, values)
+        with engine.connect() as connection:
             return connection.execute(statement, parameters).all()
 
     def connections(self) -> dict[str, int]:
@@ -468,19 +468,29 @@ def get_database(connection: HTTPConnection) -> Database:
     return cast("Database", connection.app.state.database)
 
 
-async def get_work(connection: HTTPConnection) -> AsyncIterator[Work]:
-    """Open the unit of work of this request; the dependency behind ``CurrentWork``."""
+async def get_work(connection: HTTPConnection) -> Work:
+    """Open the unit of work of this request; the dependency behind ``CurrentWork``.
+
+    It ends where FastAPI ends a dependency with ``yield``, whose way there costs more than a read.
+    """
     unit: Work | None = connection.scope.get("newel.work")  # of a POST with an idempotency key
-    if unit is None:
-        database = get_database(connection)
-        reads = connection.scope.get("method") in {"GET", "HEAD", "OPTIONS"}
-        unit = database.read(None) if reads else database.write(None)
-    async with unit as work:
-        yield work
+    ends: AsyncExitStack = connection.scope["fastapi_function_astack"]
+    database = get_database(connection)
+    if unit is None and connection.scope.get("method") in {"GET", "HEAD", "OPTIONS"}:
+        return await ends.enter_async_context(database.read(None))
+    work = await (unit or database.write(None)).__aenter__()
+
+    async def end(*raised: Any) -> None:
+        with CancelScope(shield=True):  # a middleware that gives up now, does so after the commit
+            await work.__aexit__(*raised)
+
+    ends.push_async_exit(end)
+    return work
 
 
 CurrentWork = Annotated[Work, Depends(get_work, scope="function")]
 """The unit of work of a request: ``Annotated[Work, Depends(get_work, scope="function")]``.
 
-The scope makes FastAPI end it, and so commit, before the response is sent.
+It ends, and so commits, before the response is sent. The scope says so to FastAPI, which refuses a
+dependency that outlives the response and needs it.
 """

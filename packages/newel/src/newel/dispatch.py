@@ -113,7 +113,7 @@ def open_carrier(url: str | None, *, name: str, is_sqlite: bool) -> Carrier | No
             "JOBS_URL is not an address of NATS",
             fix="write nats://user:password@host:4222, or leave it out: the database will do",
         )
-    driver = import_driver("jobs_nats", extra="nats", asked="JOBS_URL asks for NATS")
+    driver = import_driver("nats", extra="nats", asked="JOBS_URL asks for NATS")
     carrier: Carrier = driver.JetStreamCarrier(url, name=name)
     return carrier
 

@@ -257,12 +257,7 @@ def _server_directory(account: _Account, *, durable: bool = False) -> Generator[
 def _run_initdb(programs: Path, data: Path, account: _Account) -> None:
     command = [str(programs / "bin" / "initdb"), "-D", str(data), *_INITDB]
     done = subprocess.run(  # noqa: S603 - fixed arguments
-        command,
-        **account.options(),
-        cwd=data,
-        check=False,
-        capture_output=True,
-        text=True,
+        command, **account.options(), cwd=data, check=False, capture_output=True, text=True
     )
     if done.returncode != 0:
         raise ConfigurationError(

@@ -6,23 +6,28 @@ share one pool; on SQLite there is one connection that writes (WAL, ``synchronou
 
 from __future__ import annotations
 
-from typing import Any, cast
+import json
+from collections.abc import Sequence
+from typing import Any, Final, cast
 
-from sqlalchemy import event, make_url
+from pydantic_core import from_json
+from sqlalchemy import Engine, event, make_url
 from sqlalchemy.engine import Connection
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import ConnectionPoolEntry, NullPool
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool, PoolProxiedConnection
 
 from newel.database_errors import translate, translate_connect_error
 from newel.errors import ConfigurationError
 from newel.pool import FairPool, refuse_closed
+from newel.statements import Prepared
 
-__all__ = ["open_beside", "open_engines"]
+__all__ = ["is_watched", "open_beside", "open_engines", "read"]
 
 SQLITE_BUSY_SECONDS = 5.0
-"""How long a writer waits for another process's write before it answers 503."""
+"""How long a writer waits for other writers, here or in another process, before it answers 503. A
+request that comes when the first in line has waited for half of it is answered so at once."""
 
 CONNECT_SECONDS = 1.5
 """How long a connection may take to be made: less than the two seconds of an answer."""
@@ -31,6 +36,17 @@ IDLE_SECONDS = 60
 """How long nothing may happen in a transaction on PostgreSQL until the server ends it: a process
 that was stopped in the middle of one, with SIGSTOP for example, holds its locks no longer. The
 statements themselves may take their time; a request has its own end."""
+
+
+def _from_json(text: str) -> Any:
+    """Read JSON as fast as it can be; what is too deep for that, or no Unicode, as Python does."""
+    try:
+        return from_json(text)
+    except ValueError:
+        return json.loads(text)
+
+
+_JSON: Final[dict[str, Any]] = {"json_deserializer": _from_json}
 
 
 def open_engines(url: str, pool: dict[str, Any]) -> tuple[AsyncEngine, AsyncEngine]:
@@ -55,6 +71,43 @@ def open_beside(url: str) -> AsyncEngine:
     return create_async_engine(
         url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=_connect_options(url)
     )
+
+
+_HEARD: Final = ("before_execute", "before_cursor_execute", "after_cursor_execute", "after_execute")
+
+
+def is_watched(engine: Engine) -> bool:
+    """Tell whether somebody listens to the statements of ``engine``, or has them logged.
+
+    Only what SQLAlchemy itself sends is seen there.
+    """
+    watched: Any = engine
+    # What SQLAlchemy asks first; test_engines.py fails when one of the two is renamed.
+    return (
+        (watched._has_events and any(getattr(watched.dispatch, name) for name in _HEARD))  # noqa: SLF001 - see above
+        or watched._should_log_info()  # noqa: SLF001 - see above
+        or bool(watched.dialect.dispatch.do_execute)
+    )
+
+
+def read(engine: Engine, prepared: Prepared, parameters: Any) -> Sequence[Sequence[Any]]:
+    """Run a prepared SELECT on a connection of its own; in a greenlet of SQLAlchemy's.
+
+    Raises the driver's own errors.
+    """
+    connection = engine.raw_connection()
+    is_usable = False
+    try:
+        rows, kinds = prepared.fetch(connection, parameters)
+        is_usable = True
+    except engine.dialect.loaded_dbapi.Error as error:
+        is_usable = not engine.dialect.is_disconnect(error, None, None)
+        raise
+    finally:
+        if not is_usable:
+            connection.invalidate()  # an answer may be on its way
+        connection.close()
+    return prepared.decoded(rows, kinds)
 
 
 def _backend(url: str) -> str:
@@ -91,6 +144,7 @@ def _postgresql(url: str, pool: dict[str, Any]) -> AsyncEngine:
     engine = create_async_engine(
         url,
         **pool,
+        **_JSON,
         connect_args=_connect_options(url),
         poolclass=FairPool,
         pool_use_lifo=True,
@@ -111,14 +165,18 @@ def _postgresql_writer(reader: AsyncEngine) -> AsyncEngine:
     """
     if reader.driver != "asyncpg":
         return reader.execution_options(isolation_level="READ COMMITTED")
-    engine = create_async_engine(reader.url, pool=reader.sync_engine.pool, hide_parameters=True)
-    event.listen(engine.sync_engine, "begin", _isolate)
+    engine = create_async_engine(
+        reader.url, pool=reader.sync_engine.pool, hide_parameters=True, **_JSON
+    )
+    # How a dialect begins a transaction. A listener to `begin` would have each statement look for
+    # others, which costs as much as the statement.
+    cast("Any", engine.dialect).do_begin = _isolate
     event.listen(reader.sync_engine, "checkin", _end_isolation)
     return engine
 
 
-def _isolate(connection: Connection) -> None:
-    _set_isolation(connection.connection.dbapi_connection, "read_committed")
+def _isolate(connection: PoolProxiedConnection) -> None:
+    _set_isolation(connection.dbapi_connection, "read_committed")
 
 
 def _end_isolation(connection: DBAPIConnection | None, _entry: ConnectionPoolEntry) -> None:
@@ -132,7 +190,13 @@ def _set_isolation(connection: DBAPIConnection | None, level: str) -> None:
 
 def _sqlite_writer(url: str) -> AsyncEngine:
     engine = create_async_engine(
-        url, pool_size=1, max_overflow=0, pool_timeout=SQLITE_BUSY_SECONDS, hide_parameters=True
+        url,
+        **_JSON,
+        poolclass=FairPool,
+        pool_size=1,
+        max_overflow=0,
+        pool_timeout=SQLITE_BUSY_SECONDS,
+        hide_parameters=True,
     )
     event.listen(engine.sync_engine, "connect", _prepare_sqlite)
     event.listen(engine.sync_engine, "begin", _begin_immediate)
@@ -144,6 +208,7 @@ def _sqlite_reader(url: str, pool: dict[str, Any]) -> AsyncEngine:
     engine = create_async_engine(
         url,
         **pool,
+        **_JSON,
         poolclass=FairPool,
         isolation_level="AUTOCOMMIT",
         hide_parameters=True,

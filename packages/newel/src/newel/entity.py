@@ -43,15 +43,7 @@ from newel.clock import utc_now
 from newel.ids import uuid7
 from newel.principal import Principal
 
-__all__ = [
-    "Cached",
-    "Entity",
-    "Owned",
-    "SoftDeleted",
-    "Tenanted",
-    "UTCDateTime",
-    "unique",
-]
+__all__ = ["Cached", "Entity", "Owned", "SoftDeleted", "Tenanted", "UTCDateTime", "unique"]
 
 
 class UTCDateTime(TypeDecorator[datetime]):

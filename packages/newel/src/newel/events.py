@@ -135,7 +135,7 @@ class OutboxEvent(Entity):
 
     name: Mapped[str] = mapped_column(String(128))
     aggregate_id: Mapped[UUID] = mapped_column(index=True)
-    position: Mapped[int] = mapped_column(BigInteger, _POSITION)
+    position: Mapped[int] = mapped_column(BigInteger, _POSITION, index=True)
     payload: Mapped[dict[str, Any]] = mapped_column(JSON)
     caller: Mapped[str | None] = mapped_column(Text, default=None)
     request_id: Mapped[str | None] = mapped_column(String(64), default=None)

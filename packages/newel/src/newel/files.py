@@ -34,14 +34,7 @@ from newel.repository import Repository
 from newel.storage import Storage, get_storage
 from newel.uploads import FileRules, to_store
 
-__all__ = [
-    "FileRepository",
-    "Files",
-    "StoredFile",
-    "get_storage",
-    "remove_content",
-    "sweep_files",
-]
+__all__ = ["FileRepository", "Files", "StoredFile", "get_storage", "remove_content", "sweep_files"]
 
 _SWEPT_HOURS: Final = 2
 """How old what has no row is when it is removed, in hours: younger may still get its row."""

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
-from sqlalchemy import Row, func, select, text, update
+from sqlalchemy import Row, func, or_, select, text, update
 
 from newel.db import Database
 from newel.events import OUTBOX, Event
@@ -30,6 +30,10 @@ E = TypeVar("E", bound=Event)
 
 _ONE_RELAY: Final = 7_310_225_022
 """The advisory lock's number; any constant that only we use."""
+
+_UNKNOWN_SECONDS: Final = 900.0
+"""How long an event that has no handler here waits for a worker of the release that has one: as
+long as a release may take. Until then each look reads over it."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -92,9 +96,10 @@ async def relay(
     """Make the jobs that deliver up to ``most`` events; return how many events.
 
     ``handlers`` are by the name of their event. One process does it at a time, so that the jobs of
-    one entity appear in the order of its events.
+    one entity appear in the order of its events. Others are left to workers of another release.
     """
-    waiting = select(OUTBOX).where(OUTBOX.c.published_at.is_(None))
+    known = OUTBOX.c.name.in_(handlers), OUTBOX.c.occurred_at < from_now(-_UNKNOWN_SECONDS)
+    waiting = select(OUTBOX).where(OUTBOX.c.published_at.is_(None), or_(*known))
     async with database.engine.begin() as connection:
         if not database.is_sqlite:
             # Who is stopped in here, with SIGSTOP for example, does not stop all others for long.

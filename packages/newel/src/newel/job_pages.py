@@ -80,12 +80,7 @@ async def show_jobs(
 
 @_router.get("/{job_id}")
 async def show_job(
-    request: Request,
-    work: CurrentWork,
-    job_id: UUID,
-    _caller: Operator,
-    *,
-    watch: bool = True,
+    request: Request, work: CurrentWork, job_id: UUID, _caller: Operator, *, watch: bool = True
 ) -> HTMLResponse:
     """Show one job; while it has not ended the page keeps up with it, unless told not to."""
     row = await work.session.scalar(select(JobRow).where(JobRow.id == job_id))

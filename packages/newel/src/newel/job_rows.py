@@ -228,16 +228,18 @@ def write_jobs(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> Non
     """Insert jobs; one whose unique key an unfinished job has already is a ``duplicate`` of it."""
     if plain := [row for row in rows if row["unique_key"] is None]:
         connection.execute(insert(JOBS), plain)
-    for row in rows:
-        if row["unique_key"] is not None:
-            _write_unique(connection, row)
+    unique = [row for row in rows if row["unique_key"] is not None]
+    # Sorted, so that two units with the same two keys do not lock each other up.
+    for row in sorted(unique, key=lambda row: row["unique_key"]):
+        _write_unique(connection, row)
 
 
 def _write_unique(connection: Connection, row: Mapping[str, Any]) -> None:
     dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    if connection.execute(dialect.insert(JOBS).on_conflict_do_nothing(), row).rowcount:
-        return
-    first = select(JOBS.c.id).where(JOBS.c.unique_key == row["unique_key"])
-    found = connection.scalar(first.order_by(JOBS.c.finished_at.is_(None).desc(), JOBS.c.id))
-    values = {"state": "duplicate", "finished_at": utc_now(), "result": f'{{"job_id":"{found}"}}'}
-    connection.execute(insert(JOBS), {**row, **values})
+    same = JOBS.c.unique_key == row["unique_key"], JOBS.c.finished_at.is_(None)
+    while not connection.execute(dialect.insert(JOBS).on_conflict_do_nothing(), row).rowcount:
+        if first := connection.scalar(select(JOBS.c.id).where(*same)):  # else it has just ended
+            said = f'{{"job_id":"{first}"}}'
+            twin = {**row, "state": "duplicate", "finished_at": utc_now(), "result": said}
+            connection.execute(insert(JOBS), twin)
+            return

@@ -47,7 +47,7 @@ from newel.db import Work
 from newel.depends import resolve
 from newel.ids import uuid7
 from newel.job_queue import Claimed, JobQueue, Outcome
-from newel.job_rows import write_jobs
+from newel.job_rows import JOBS, write_jobs
 from newel.outbox import record
 from newel.principal import ANYONE, Principal, dump_principal, load_principal
 from newel.scope import SystemScope
@@ -62,6 +62,8 @@ KeyOf = Callable[..., str]
 """Called with a job's arguments: returns the key that jobs are unique by, or run one at a time."""
 
 _LONGEST_KEY: Final = 255
+_LONGEST_JSON: Final = 1_048_576
+"""Of arguments or a result: rows are read by pages and lists, and are no place for files."""
 
 _LONGEST_WAIT_SECONDS: Final = 365 * 86_400.0
 """An upstream's Retry-After may be anything; no database counts on for ever."""
@@ -181,7 +183,7 @@ class Job(Generic[P, R]):
     async def run(self, run: JobRun, arguments: str) -> str | None:
         """Call the function with ``arguments`` out of a row; return its result as JSON."""
         result: Any = await self.function(run, **self._adapter.validate_json(arguments))  # type: ignore[call-arg] # ty and pyright see no P in a mapping
-        return None if result is None else self._result.dump_json(result).decode()
+        return None if result is None else _fitting(self._result.dump_json(result), GiveUp)
 
     # ------------------------------------------------------------ arguments
 
@@ -208,7 +210,7 @@ class Job(Generic[P, R]):
     def _dump(self, *args: P.args, **kwargs: P.kwargs) -> str:
         given = self._signature.bind(*args, **kwargs).arguments
         try:
-            return self._adapter.dump_json(given, warnings="error").decode()
+            return _fitting(self._adapter.dump_json(given, warnings="error"), ValueError)
         except PydanticSerializationError:
             raise ValueError(f"the arguments of {self.name} are not of their types") from None
 
@@ -221,10 +223,14 @@ class Job(Generic[P, R]):
         return found
 
 
+def _fitting(said: bytes, refusal: type[Exception]) -> str:
+    if len(said) > _LONGEST_JSON:
+        raise refusal("Arguments and results have 1 MiB at most: store more, and say where it is.")
+    return said.decode()
+
+
 _BLANK: Final[Mapping[str, Any]] = {
-    **dict.fromkeys(("unique_key", "concurrency_key", "place", "announced_at", "worker")),
-    **dict.fromkeys(("leased_until", "started_at", "finished_at")),
-    **dict.fromkeys(("progress", "note", "result", "error")),
+    **{column.name: None for column in JOBS.c if column.nullable},
     "attempt": 0,
     "cancel_requested": False,
     "version": 1,
@@ -320,7 +326,8 @@ class JobRun:
 
     def report(self, progress: float, note: str = "") -> None:
         """Tell how far the job is, from 0 to 1; written about once a second."""
-        self.progress = (min(max(progress, 0.0), 1.0), note[:_LONGEST_KEY])
+        text = note[:_LONGEST_KEY].encode(errors="replace").decode().replace("\0", "?")
+        self.progress = (min(max(progress, 0.0), 1.0), text)
 
     def take_report(self) -> tuple[float, str]:
         """Return what was reported since the last time; called by the worker."""
@@ -347,7 +354,7 @@ class JobRun:
             return adapter.validate_json(self._steps[name])
         async with self._unit() as work:
             result = await function(work, *args, **kwargs)
-            said = adapter.dump_json(result).decode()
+            said = _fitting(adapter.dump_json(result), GiveUp)
             if not await self._queue.finish_step(
                 work.session, self._claimed, name=name, result=said
             ):

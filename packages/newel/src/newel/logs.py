@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from datetime import UTC, date, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import TracebackType
 from typing import Any, Final, Literal, TextIO, cast
 from urllib.parse import quote, quote_plus
@@ -34,6 +34,8 @@ from structlog.typing import EventDict, WrappedLogger
 from newel.context import request_id, trace_ids
 
 __all__ = ["LogFormat", "LogLevel", "configure_logs", "log_request"]
+
+_compact: Final = partial(json.dumps, separators=(",", ":"))
 
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 LogFormat = Literal["json", "console"]
@@ -151,7 +153,7 @@ def log_request(**facts: str | float | None) -> None:
         return
     timestamp = datetime.now(UTC).isoformat(timespec="microseconds").removesuffix("+00:00")
     head = {"timestamp": f"{timestamp}Z", "level": "info", "logger": _ACCESS_LOGGER}
-    handler.write(json.dumps({**head, "event": "request", **facts}))
+    handler.write(_compact({**head, "event": "request", **facts}))
 
 
 _ACCESS_LOGGER: Final = "newel.access"
@@ -389,7 +391,7 @@ class _JsonLine:
     """Renders an event as one line of ASCII JSON."""
 
     def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> str:
-        return _fitting(event, render=json.dumps)
+        return _fitting(event, render=_compact)
 
 
 class _ConsoleLine:
@@ -489,12 +491,6 @@ class _LineHandler(logging.Handler):
 
 def _failure(record: logging.LogRecord, error: Exception) -> str:
     """Return the line that says which one is missing; nothing of it, since nothing is redacted."""
-    return json.dumps(
-        {
-            "level": "error",
-            "logger": record.name[:_MAX_NAME],
-            "event": "log_line_failed",
-            "at": f"{record.filename}:{record.lineno}"[-_MAX_NAME:],
-            "exception": {"type": type(error).__name__},
-        }
-    )
+    at = f"{record.filename}:{record.lineno}"[-_MAX_NAME:]
+    head = {"level": "error", "logger": record.name[:_MAX_NAME], "event": "log_line_failed"}
+    return _compact({**head, "at": at, "exception": {"type": type(error).__name__}})

@@ -264,7 +264,7 @@ class SecurityHeaders:
             if message["type"] in _STARTS:
                 headers = list(message.get("headers", ()))
                 present = {name for name, _ in headers}
-                headers.extend(header for header in added if header[0] not in present)
+                headers += [header for header in added if header[0] not in present]
                 message["headers"] = headers
             await send(message)
 

@@ -341,10 +341,7 @@ class _Dialler(httpcore2.AsyncNetworkBackend):
     """Resolves, judges and dials: the one place where a connection is made."""
 
     def __init__(
-        self,
-        destinations: Destinations,
-        resolve: Resolve,
-        network: httpcore2.AsyncNetworkBackend,
+        self, destinations: Destinations, resolve: Resolve, network: httpcore2.AsyncNetworkBackend
     ) -> None:
         self._destinations = destinations
         self._resolve = resolve

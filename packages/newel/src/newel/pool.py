@@ -14,7 +14,6 @@ import logging
 import os
 import socket
 import time
-from collections import deque
 from contextlib import suppress
 from typing import Any, Final
 
@@ -26,8 +25,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, PoolProxiedConnection
 from sqlalchemy.util import await_only
 
+from newel import context
 from newel.errors import Unavailable
-from newel.tasks import end_tasks
+from newel.tasks import Line, end_tasks
 
 __all__ = ["FairPool", "refuse_closed", "watch"]
 
@@ -48,7 +48,7 @@ _log = structlog.get_logger("newel.pool")
 class FairPool(AsyncAdaptedQueuePool):
     """SQLAlchemy's pool behind a line: first come, first served, for at most ``timeout`` seconds.
 
-    It raises ``Unavailable`` for who has waited that long, and at once while the database
+    It raises ``Unavailable`` for who has waited that long, or would, and at once while the database
     ``is_away``. Belongs to one event loop, as its connections do.
     """
 
@@ -63,7 +63,7 @@ class FairPool(AsyncAdaptedQueuePool):
         # Not under our name: who stops a service is not told how its pool ends.
         self.logger: Any = logging.getLogger("sqlalchemy.pool")
         self.free = self._most = pool_size + max_overflow
-        self._line: deque[asyncio.Future[None]] = deque()
+        self._line = Line(self._pass_on)
         # Since when each is taken; of one that is being made, by whoever makes it.
         self._taken: dict[object, float] = {}
 
@@ -94,8 +94,8 @@ class FairPool(AsyncAdaptedQueuePool):
     def _do_get(self) -> ConnectionPoolEntry:
         if self.free > 0:
             self.free -= 1
-        else:
-            await_only(self._wait())
+        elif self._is_late or not await_only(self._line.wait(self.timeout())):
+            raise Unavailable("The service is busy.", retry_after_seconds=1)
         making, began = object(), time.monotonic()
         self._taken[making] = began
         try:
@@ -116,32 +116,21 @@ class FairPool(AsyncAdaptedQueuePool):
         finally:  # a connection that is not kept is closed, and that may be cut off
             self._pass_on()
 
+    @property
+    def _is_late(self) -> bool:
+        """Whether a request would wait in vain.
+
+        A worker waits all the same: its jobs are others' if it cannot say that it is there.
+        """
+        return context.deadline.get() is not None and self._line.is_slow(self.timeout())
+
     def _refuse_if_away(self) -> None:
         if self.is_away:
             raise Unavailable(AWAY)
 
-    async def _wait(self) -> None:
-        turn = asyncio.get_running_loop().create_future()
-        self._line.append(turn)
-        try:
-            async with asyncio.timeout(self.timeout()):
-                await turn
-        except BaseException as error:
-            if turn.done() and not turn.cancelled():
-                self._pass_on()  # it was our turn in the moment in which we gave up
-            elif turn in self._line:
-                self._line.remove(turn)
-            if isinstance(error, TimeoutError):
-                raise Unavailable("The service is busy.", retry_after_seconds=1) from error
-            raise
-
     def _pass_on(self) -> None:
-        while self._line:
-            turn = self._line.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return
-        self.free += 1
+        if not self._line.call():
+            self.free += 1
 
 
 def refuse_closed(

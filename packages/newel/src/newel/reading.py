@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel
-from sqlalchemy import ColumnElement, Integer, Row, Select, bindparam, func, select
+from sqlalchemy import ColumnElement, Integer, Select, bindparam, func, select
 from sqlalchemy.orm import InstrumentedAttribute
 
 from newel.db import Work
@@ -103,13 +103,13 @@ class Reader(Generic[M]):
 
     async def _rows(
         self, shape: Hashable, build: _Build, values: Mapping[str, Any]
-    ) -> Sequence[Row[*tuple[Any, ...]]]:
+    ) -> Sequence[Sequence[Any]]:
         statement, scope = self._work.database.statements.scoped(
             self._entity, self._work.scope, (self._model, shape), build
         )
         return await self._work.rows(statement, {**scope, **values})
 
-    def _models(self, rows: Sequence[Row[*tuple[Any, ...]]]) -> list[M]:
+    def _models(self, rows: Sequence[Sequence[Any]]) -> list[M]:
         names = tuple(self._model.model_fields)
         validate = self._model.__pydantic_validator__.validate_python
         # A page's row has one column more, its total.

@@ -116,10 +116,7 @@ class Repository(Generic[E]):
         rows = filtered.order_by(*order_by(self.entity, query.order)).offset(query.offset)
         found = await self.session.scalars(rows.limit(query.page_size))
         return Slice(
-            items=found.unique().all(),
-            total=total or 0,
-            page=query.page,
-            page_size=query.page_size,
+            items=found.unique().all(), total=total or 0, page=query.page, page_size=query.page_size
         )
 
     async def keyset(

@@ -13,12 +13,13 @@ import hashlib
 import re
 from typing import Any, Final
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["NotModified", "describe", "is_known"]
 
 _VERSION: Final = re.compile(r'"[0-9]*"', re.ASCII)
+_OF_BODIES: Final = frozenset({b"content-length", b"content-type"})
 
 
 class NotModified:
@@ -55,22 +56,25 @@ class NotModified:
 
 
 def _is_tagged(start: Message) -> bool:
-    return start["status"] == 200 and any(name == b"etag" for name, _ in start["headers"])
+    return start["status"] == 200 and b"etag" in dict(start["headers"])
 
 
 def _revalidated(start: Message, body: Message, asked: Headers) -> Message:
     """Tag ``start`` by its ``body``, and return that; of what is known make a 304 without one."""
-    start["headers"] = list(start["headers"])
-    headers = MutableHeaders(raw=start["headers"])
-    if _VERSION.fullmatch(headers["etag"]):
+    present = dict(start["headers"])
+    tag = str(present[b"etag"], "latin-1")
+    if _VERSION.fullmatch(tag):
         digest = hashlib.sha256(body.get("body", b""), usedforsecurity=False).hexdigest()[:16]
-        headers["etag"] = f'"{"-".join(filter(None, (headers["etag"][1:-1], digest)))}"'
-    headers.setdefault("cache-control", "private, no-cache")
-    if not is_known(headers["etag"], asked):
+        tag = f'"{"-".join(filter(None, (tag[1:-1], digest)))}"'
+    headers = [header for header in start["headers"] if header[0] != b"etag"]
+    headers.append((b"etag", tag.encode("latin-1")))
+    if b"cache-control" not in present:
+        headers.append((b"cache-control", b"private, no-cache"))
+    start["headers"] = headers
+    if not is_known(tag, asked):
         return body
     start["status"] = 304
-    del headers["content-length"]
-    del headers["content-type"]
+    start["headers"] = [header for header in headers if header[0] not in _OF_BODIES]
     return {**body, "body": b""}
 
 

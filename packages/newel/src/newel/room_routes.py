@@ -24,13 +24,7 @@ from pydantic import BaseModel, Field, ValidationError
 from starlette.websockets import WebSocketDisconnect
 
 from newel import room_client, room_tickets
-from newel.auth import (
-    LOGGED_IN,
-    Authenticator,
-    OfferedToken,
-    is_known_origin,
-    requires,
-)
+from newel.auth import LOGGED_IN, Authenticator, OfferedToken, is_known_origin, requires
 from newel.connections import WIRE
 from newel.context import client_ip
 from newel.errors import (
@@ -332,13 +326,15 @@ class _Dialogue:
         self._welcome()
 
     async def _again(self, due: _Step, look: _Step) -> None:
-        """Look whenever it is due; raises ``Closed`` when that cannot be done for 30 s."""
+        """Look whenever it is due; when that cannot be done for 30 s it is over."""
+        later, over = asyncio.get_running_loop().call_later, self._connection.close
         while True:
+            # Not by asyncio.timeout, which takes as long as the look.
+            timer = later(_UNCHECKED_SECONDS, over, 1011, "unchecked")
             try:
-                async with asyncio.timeout(_UNCHECKED_SECONDS):
-                    await self._once(due, look)
-            except TimeoutError:
-                raise Closed(1011, "unchecked") from None
+                await self._once(due, look)
+            finally:
+                timer.cancel()
 
     async def _once(self, due: _Step, look: _Step) -> None:
         while True:

@@ -59,16 +59,16 @@ class _Node:
         else:
             self.deeper.append(found)
 
-    def find(self, segments: Sequence[str], depth: int) -> Iterator[_Found]:
-        yield from self.deeper
+    def find(self, segments: Sequence[str], depth: int, found: list[_Found]) -> None:
+        found.extend(self.deeper)
         if depth == len(segments):
-            yield from self.routes
+            found.extend(self.routes)
             return
         literal = self.literals.get(segments[depth])
         if literal is not None:
-            yield from literal.find(segments, depth + 1)
+            literal.find(segments, depth + 1, found)
         if self.anything is not None:
-            yield from self.anything.find(segments, depth + 1)
+            self.anything.find(segments, depth + 1, found)
 
 
 class RouteIndex:
@@ -105,7 +105,9 @@ class RouteIndex:
         """Return what FastAPI would put into the scope on its way; ``None``: ask it."""
         if scope["type"] != "http" or self._router.form_limits:
             return None
-        for order, route in sorted(self._candidates(scope), key=_order):
+        candidates: list[_Found] = []
+        self._root.find(get_route_path(scope).split("/"), 0, candidates)
+        for order, route in sorted(candidates, key=_order):
             match, child = route.matches(scope)
             if match is Match.FULL:
                 return None if self._is_preceded(order, scope) else _scope_of(route, child)
@@ -116,9 +118,6 @@ class RouteIndex:
         return self.find(scope) is not None or any(
             route.matches(scope)[0] is Match.FULL for route in self._router.routes
         )
-
-    def _candidates(self, scope: Scope) -> Iterator[_Found]:
-        return self._root.find(get_route_path(scope).split("/"), 0)
 
     def _is_preceded(self, order: int, scope: Scope) -> bool:
         """Tell whether something that is no route, such as a mount, answers this path before."""

@@ -17,22 +17,9 @@ from types import NoneType
 from typing import Any, Final, TypeVar, cast
 from uuid import UUID
 
-from sqlalchemy import (
-    Connection,
-    CursorResult,
-    Engine,
-    Executable,
-    Row,
-    Select,
-    event,
-)
+from sqlalchemy import Connection, CursorResult, Engine, Executable, Row, Select, event
 from sqlalchemy.exc import InvalidRequestError, PendingRollbackError
-from sqlalchemy.orm import (
-    InstanceState,
-    Session,
-    SessionTransaction,
-    make_transient,
-)
+from sqlalchemy.orm import InstanceState, Session, SessionTransaction, make_transient
 from sqlalchemy.orm.attributes import get_history, instance_state, set_committed_value
 from sqlalchemy.orm.exc import StaleDataError
 from sqlalchemy.sql.elements import ClauseElement
@@ -310,7 +297,10 @@ class Listeners:
 
     def __init__(self, session: Session) -> None:
         dispatch: Any = session.dispatch
-        self._lists: list[Sequence[Any]] = [getattr(dispatch, name) for name in _SESSION_EVENTS]
+        # Not the lists that one iterates over, which are made for that and count slowly.
+        self._lists: list[Sequence[Any]] = [
+            getattr(dispatch, name).parent_listeners for name in _SESSION_EVENTS
+        ]
         found = (listener for heard in self._lists for listener in heard)
         self._own = sum(getattr(each, "__module__", "") in _OWN_LISTENERS for each in found)
 

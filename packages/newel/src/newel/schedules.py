@@ -67,8 +67,12 @@ class Schedule:
 
     def ticks(self, start: datetime, *, back: bool = False) -> Iterator[datetime]:
         """Yield the times after ``start``, or, ``back``, the times before it, in UTC."""
-        for time in CronSim(self.cron, start.astimezone(ZoneInfo(self.timezone)), reverse=back):
-            yield time.astimezone(UTC)
+        # In the second of two equal hours CronSim believes to be in the first.
+        begin = start + timedelta(hours=1) if back else start
+        for time in CronSim(self.cron, begin.astimezone(ZoneInfo(self.timezone)), reverse=back):
+            tick = time.astimezone(UTC)
+            if tick < start if back else tick > start:
+                yield tick
 
     def missed(self, due: datetime, now: datetime) -> list[datetime]:
         """Return the ticks from ``due`` to ``now`` that are to be made up for, oldest first."""

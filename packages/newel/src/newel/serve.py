@@ -55,6 +55,10 @@ _LAST_ANSWERS_SECONDS: Final = 1.0
 _JOBS_SECONDS: Final = 40.0
 """How long a process may take at its end besides: jobs have 25 seconds."""
 
+_GARBAGE_OBJECTS: Final = 10_000
+"""How many are made until the collector looks for cycles: at 700, Python's own number, it looks at
+what a hundred requests under way hold again and again."""
+
 _NOTHING_TO_REPLACE: Final = (
     "restart it for new code or settings; newel serve --workers 2 replaces its processes on SIGHUP"
 )
@@ -86,6 +90,7 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         gc.collect()
         gc.freeze()
+        gc.set_threshold(_GARBAGE_OBJECTS)
         if self._on_ready is not None:
             self._on_ready()
 

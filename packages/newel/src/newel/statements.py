@@ -3,6 +3,8 @@
 Building a SELECT and finding its compiled form costs more than running it. What changes between
 two calls of a repository's method is values: of its arguments, and of the caller in the predicates
 of the scope. An entity is asked for these once for each caller: they depend on nothing else.
+
+What is built once is compiled once, too: ``Prepared`` is a SELECT as the driver takes it.
 """
 
 from __future__ import annotations
@@ -10,23 +12,97 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
-from sqlalchemy import BindParameter, ColumnElement, Select
+from sqlalchemy import BindParameter, ColumnElement, Dialect, Select
+from sqlalchemy.pool import PoolProxiedConnection
+from sqlalchemy.sql.compiler import SQLCompiler
 
 from newel.entity import Entity
 from newel.scope import Scope, visible
 
-__all__ = ["Statements"]
+__all__ = ["Prepared", "Statements"]
 
 _KEPT = 10_000
 """Bounds what is remembered of callers, and of statements, whose shapes are far fewer."""
 
 T = TypeVar("T")
 Values = Mapping[str, Any]
-_Build = Callable[[Sequence[ColumnElement[bool]]], Select[*tuple[Any, ...]]]
+_Built = Select[*tuple[Any, ...]]
+_Rows = Sequence[Sequence[Any]]
+_Build = Callable[[Sequence[ColumnElement[bool]]], _Built]
+
+
+class Prepared:
+    """A SELECT of columns that SQLAlchemy has compiled, for the driver's own cursor.
+
+    It sends and returns the same as SQLAlchemy would, without what that does at each call besides.
+    Rows are the driver's sequences, and errors the driver's, too.
+    """
+
+    def __init__(
+        self, compiled: SQLCompiler, statement: _Built, dialect: Dialect, of_callers: Sequence[str]
+    ) -> None:
+        self._dialect = dialect
+        self._text = compiled.string
+        binds = {name: bind for bind, name in compiled.bind_names.items()}
+        self._keys = {name: bind.key for name, bind in binds.items()}
+        order = compiled.positiontup
+        self._order = None if order is None else [self._keys[name] for name in order]
+        # Never a value of the caller for whom it was built: who gives none gets a KeyError.
+        self._constants = {
+            bind.key: bind.effective_value
+            for bind in binds.values()
+            if not bind.required and bind.key not in of_callers
+        }
+        impls = {bind.key: bind.type.dialect_impl(dialect) for bind in binds.values()}
+        encoders = {key: impl.bind_processor(dialect) for key, impl in impls.items()}
+        self._encoders = [(key, encode) for key, encode in encoders.items() if encode]
+        self._types = [column.type.dialect_impl(dialect) for column in statement.selected_columns]
+        self._decoders: Sequence[Callable[[Any], Any] | None] | None = None
+
+    @classmethod
+    def of(
+        cls, statement: _Built, dialect: Dialect, of_callers: Sequence[str] = ()
+    ) -> Prepared | None:
+        """Prepare a statement; ``None`` when its text depends on its values, as ``IN`` does.
+
+        ``of_callers`` are the parameters whose values are another caller's each time.
+        """
+        compiled = statement.compile(dialect=dialect)
+        varies = compiled.post_compile_params or compiled.literal_execute_params
+        return None if varies else cls(compiled, statement, dialect, of_callers)
+
+    def parameters(self, values: Mapping[str, Any]) -> Any:
+        """Return ``values`` as the driver takes them, with those that the statement has itself."""
+        given = {**self._constants, **values}
+        for key, encode in self._encoders:
+            given[key] = encode(given[key])
+        if self._order is None:
+            return {name: given[key] for name, key in self._keys.items()}
+        return [given[key] for key in self._order]
+
+    def fetch(self, connection: PoolProxiedConnection, parameters: Any) -> tuple[_Rows, Any]:
+        """Return the driver's rows and what it says of them; in a greenlet of SQLAlchemy's."""
+        cursor = connection.cursor()
+        cursor.execute(self._text, parameters)
+        rows, kinds = cursor.fetchall(), cursor.description
+        cursor.close()
+        return rows, kinds
+
+    def decoded(self, rows: _Rows, kinds: Any) -> _Rows:
+        """Return what ``fetch`` did, with values as SQLAlchemy gives them."""
+        if self._decoders is None:
+            typed = zip(self._types, kinds, strict=True)
+            found = [impl.result_processor(self._dialect, kind[1]) for impl, kind in typed]
+            self._decoders = found if any(found) else []
+        return [self._decoded(row) for row in rows] if self._decoders else rows
+
+    def _decoded(self, row: Sequence[Any]) -> Sequence[Any]:
+        decoded = zip(row, self._decoders or (), strict=True)
+        return [value if decode is None else decode(value) for value, decode in decoded]
 
 
 class _Known(NamedTuple):
-    statement: Select[*tuple[Any, ...]]
+    statement: _Built
     names: Sequence[str]
 
 
@@ -36,11 +112,16 @@ class _CacheKey(Protocol):
 
 
 class Statements:
-    """Remembers statements by entity, by the name of their shape, and by the shape of the scope."""
+    """Remembers statements by entity, by the name of their shape, and by the shape of the scope.
 
-    def __init__(self) -> None:
+    With a ``dialect`` it prepares them.
+    """
+
+    def __init__(self, dialect: Dialect | None = None) -> None:
+        self._dialect = dialect
         self._known: dict[Hashable, _Known] = {}
-        self._of_callers: dict[Hashable, tuple[Select[*tuple[Any, ...]], Values]] = {}
+        self._of_callers: dict[Hashable, tuple[_Built, Values]] = {}
+        self._prepared: dict[Hashable, Prepared | None] = {}
 
     @property
     def count(self) -> int:
@@ -48,12 +129,8 @@ class Statements:
         return len(self._known)
 
     def scoped(
-        self,
-        entity: type[Entity],
-        scope: Scope | None,
-        shape: Hashable,
-        build: _Build,
-    ) -> tuple[Select[*tuple[Any, ...]], Values]:
+        self, entity: type[Entity], scope: Scope | None, shape: Hashable, build: _Build
+    ) -> tuple[_Built, Values]:
         """Return the statement that ``build`` makes with the scope's predicates, and their values.
 
         ``shape`` names everything else that the statement depends on. Raises ``UnscopedQuery``.
@@ -65,9 +142,13 @@ class Statements:
             _keep(self._of_callers, asked, found)
         return found
 
+    def prepared(self, statement: _Built) -> Prepared | None:
+        """Return ``statement`` for the driver; ``None`` when it was not built here, or varies."""
+        return self._prepared.get(statement)
+
     def _find(
         self, entity: type[Entity], scope: Scope | None, shape: Hashable, build: _Build
-    ) -> tuple[Select[*tuple[Any, ...]], Values]:
+    ) -> tuple[_Built, Values]:
         predicates = visible(entity, scope)
         keys = [_cache_key(predicate) for predicate in predicates]
         binds = [bind for key in keys for bind in key.bindparams]
@@ -75,9 +156,23 @@ class Statements:
         known = self._known.get(where)
         if known is None:
             known = _Known(build(predicates), [bind.key for bind in binds])
+            if not _takes(known):
+                return known.statement, {}  # it has this caller's values: for nobody else
             _keep(self._known, where, known)
+            if self._dialect is not None:
+                prepared = Prepared.of(known.statement, self._dialect, known.names)
+                _keep(self._prepared, known.statement, prepared)
         values = {name: bind.effective_value for name, bind in zip(known.names, binds, strict=True)}
         return known.statement, values
+
+
+def _takes(known: _Known) -> bool:
+    """Tell whether all values of a caller can be given to a statement.
+
+    Some mappings, concrete inheritance for one, put copies of parameters in place of them.
+    """
+    keys = {bind.key for bind in known.statement.compile().bind_names}
+    return keys.issuperset(known.names)
 
 
 def _keep(kept: dict[Hashable, T], key: Hashable, value: T) -> None:

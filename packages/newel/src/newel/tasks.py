@@ -1,13 +1,13 @@
-"""Tasks of asyncio that run beside a block, and end with it."""
+"""Tasks of asyncio: those that run beside a block and end with it, those that wait in a line."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Collection, Coroutine
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-__all__ = ["beside", "end_tasks"]
+__all__ = ["Line", "beside", "end_tasks"]
 
 _AGAIN_SECONDS: Final = 1.0
 
@@ -35,3 +35,56 @@ async def end_tasks(tasks: Collection[asyncio.Future[Any]]) -> None:
         ended, left = await asyncio.wait(left, timeout=_AGAIN_SECONDS)
         # Else asyncio writes that nobody has asked what they failed with.
         await asyncio.gather(*ended, return_exceptions=True)
+
+
+class Line:
+    """Tasks that wait for their turn: first come, first served.
+
+    ``pass_on`` is called when somebody is called away in the moment of their turn.
+    """
+
+    def __init__(self, pass_on: Callable[[], None]) -> None:
+        self._pass_on = pass_on
+        self._since: dict[asyncio.Future[bool], float] = {}
+
+    def __len__(self) -> int:
+        return len(self._since)
+
+    def is_slow(self, seconds: float) -> bool:
+        """Tell whether the first in line has waited for half of ``seconds``.
+
+        Who would come after it has better things to do than to wait, and then be sent away.
+        """
+        now = asyncio.get_running_loop().time()
+        return bool(self._since) and now - next(iter(self._since.values())) > seconds / 2
+
+    async def wait(self, seconds: float) -> bool:
+        """Tell whether a turn came within ``seconds``."""
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[bool] = loop.create_future()
+        self._since[turn] = loop.time()
+        timer = loop.call_later(seconds, _decide, turn, False)  # noqa: FBT003 - its result
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled() and turn.result():
+                self._pass_on()
+            raise
+        finally:
+            timer.cancel()
+            self._since.pop(turn, None)
+
+    def call(self) -> bool:
+        """Tell the first in line that it is their turn; ``False``: nobody waits."""
+        while self._since:
+            turn = next(iter(self._since))
+            del self._since[turn]
+            if not turn.done():
+                turn.set_result(True)
+                return True
+        return False
+
+
+def _decide(turn: asyncio.Future[bool], result: bool) -> None:  # noqa: FBT001 - as asyncio calls it
+    if not turn.done():
+        turn.set_result(result)

@@ -295,11 +295,7 @@ def _span(
 @contextmanager
 def _unsampled() -> Generator[None]:
     """Say to what comes of the block, jobs and other services, that it is not traced either."""
-    context = trace.SpanContext(
-        random.getrandbits(128),
-        random.getrandbits(64),
-        is_remote=False,
-    )
+    context = trace.SpanContext(random.getrandbits(128), random.getrandbits(64), is_remote=False)
     with trace.use_span(trace.NonRecordingSpan(context)):
         yield
 

@@ -45,7 +45,10 @@ from newel.telemetry import Traces, note_error
 __all__ = ["Background", "Worker", "WorkerLimits", "working"]
 
 _TRACE_CHARACTERS: Final = 8000
-_UNKNOWN_SECONDS: Final = 30.0
+_NEWER_SECONDS: Final = 30.0
+_UNKNOWN_TIMES: Final = 2880
+"""A day of such waits."""
+_UNKNOWN: Final = '{"code":"unknown_job","detail":"The service does not know this job."}'
 _AHEAD_SECONDS: Final = 0.1
 _MOST_AHEAD: Final = 200
 _CARE_SECONDS: Final = 0.05
@@ -109,7 +112,7 @@ class Worker:
         self.dispatch: Dispatch = dispatch_by(self._queue, carrier)
         declared = {job.queue for job in background.jobs.values()}
         self._queues = list(queues or sorted(declared | {"default"}))
-        self._attempts: dict[UUID, _Attempt] = {}
+        self._attempts: dict[tuple[UUID, int], _Attempt] = {}  # a job may be ours again
         self._outcomes: list[Outcome] = []
         self._frees_key = False  # one of them lets the next job of its key run
         self._wake = asyncio.Event()  # there may be jobs
@@ -141,7 +144,7 @@ class Worker:
                 for action, seconds in (
                     (self._beat, min(1.0, self.limits.lease_seconds / 3)),
                     (self._care_in_time, min(_CARE_SECONDS, self.limits.poll_seconds)),
-                    (self._hear, 0.0),
+                    (partial(self.dispatch.hear, self._notice), 0.0),
                     (self._publish_in_time, 0.0),
                 )
             ]
@@ -157,9 +160,6 @@ class Worker:
             finally:
                 await end_tasks([*loops, writing])
         _log.info("worker_stopped", worker=self.name)
-
-    async def _hear(self) -> None:
-        await self.dispatch.hear(self._notice)
 
     def _notice(self) -> None:
         self._wake.set()
@@ -223,11 +223,14 @@ class Worker:
         declared = self._background.jobs.get(claimed.name)
         if declared is None:  # a newer release enqueued it, whose workers will know it
             _log.warning("job_unknown", job=claimed.name, job_id=str(claimed.id))
-            self._end(claimed, "scheduled", delay_seconds=_UNKNOWN_SECONDS, extra_attempts=1)
+            state: JobState = "dead" if claimed.attempt > _UNKNOWN_TIMES else "scheduled"
+            self._end(
+                claimed, state, error=_UNKNOWN, delay_seconds=_NEWER_SECONDS, extra_attempts=1
+            )
             return
         run = JobRun(self._app, self._queue, declared, claimed)
         task = asyncio.create_task(self._attempt(declared, claimed, run))
-        self._attempts[claimed.id] = _Attempt(claimed=claimed, run=run, task=task)
+        self._attempts[claimed.id, claimed.attempt] = _Attempt(claimed=claimed, run=run, task=task)
 
     # ------------------------------------------------------------ running
 
@@ -235,19 +238,27 @@ class Worker:
         request_id.set(claimed.request_id)  # of this task alone
         said = {"newel.job.id": str(claimed.id), "newel.job.attempt": claimed.attempt}
         span = partial(self._traces.follow, f"job {claimed.name}", attributes=said)
+        task, key = asyncio.current_task(), (claimed.id, claimed.attempt)
         try:
             async with self._slots:
                 with span(parent=claimed.traceparent):
                     await self._run(declared, claimed, run)
-        except asyncio.CancelledError:
-            self._cancelled(claimed, run)
+        except asyncio.CancelledError as error:
+            if task is not None and task.cancelling():
+                self._cancelled(claimed, run)
+            else:  # it waited for something else that was cancelled
+                self._failed(declared, claimed, error)
         finally:
-            await run.abandon()
-            self._attempts.pop(claimed.id, None)
-            self._ran += 1
-            self._slot.set()
-            if claimed.concurrency_key is not None:
-                self._notice()
+            try:
+                await run.abandon()
+            finally:  # who is stopped there must not take its place along
+                # A server that lost its last moments hands the same attempt out once more.
+                if self._attempts[key].task is task:
+                    del self._attempts[key]
+                self._ran += 1
+                self._slot.set()
+                if claimed.concurrency_key is not None:
+                    self._notice()
 
     async def _run(self, declared: Job[..., Any], claimed: Claimed, run: JobRun) -> None:
         try:
@@ -257,7 +268,7 @@ class Worker:
                 self._end(claimed, "done", result=result)
         except LeaseLost:
             _log.warning("lease_lost", job=claimed.name, job_id=str(claimed.id))
-        except Exception as error:  # noqa: BLE001 - whatever a job raises is its failure
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a job raises is its failure
             note_error(error)
             self._failed(declared, claimed, error)
 
@@ -269,20 +280,15 @@ class Worker:
         else:
             _log.warning("lease_lost", job=claimed.name, job_id=str(claimed.id))
 
-    def _failed(self, declared: Job[..., Any], claimed: Claimed, error: Exception) -> None:
+    def _failed(self, declared: Job[..., Any], claimed: Claimed, error: BaseException) -> None:
         dead = isinstance(error, GiveUp) or claimed.attempt >= claimed.max_attempts
         delay = (
             error.after_seconds
             if isinstance(error, TryAgain)
             else declared.backoff.seconds(claimed.attempt)
         )
-        (_log.error if dead else _log.warning)(
-            "job_dead" if dead else "job_failed",
-            job=claimed.name,
-            job_id=str(claimed.id),
-            attempt=claimed.attempt,
-            exc_info=error,
-        )
+        log, what = (_log.error, "job_dead") if dead else (_log.warning, "job_failed")
+        log(what, job=claimed.name, job_id=str(claimed.id), attempt=claimed.attempt, exc_info=error)
         state: JobState = "dead" if dead else "scheduled"
         self._end(claimed, state, error=_described(error), delay_seconds=delay)
 
@@ -343,8 +349,8 @@ class Worker:
         attempts = dict(self._attempts)
         if not attempts:
             return
-        held = await self._queue.beat(attempts)
-        for id, attempt in attempts.items():
+        held = await self._queue.beat({id for id, _ in attempts})
+        for (id, _), attempt in attempts.items():
             if attempt.task.cancelling():
                 continue  # it was told, and what it does to clean up is not cut short
             number, cancel = held.get(id, (0, False))
@@ -354,8 +360,8 @@ class Worker:
                 attempt.run.cancel_requested = True
                 attempt.task.cancel()
         reports = [
-            (id, attempt.claimed.attempt, *attempt.run.take_report())
-            for id, attempt in attempts.items()
+            (id, number, *attempt.run.take_report())
+            for (id, number), attempt in attempts.items()
             if attempt.run.progress is not None
         ]
         if reports:
@@ -416,7 +422,7 @@ class Worker:
             self._purged_at = time.monotonic()
 
 
-def _described(error: Exception) -> str:
+def _described(error: BaseException) -> str:
     """Return an error as JSON: what its owner may read, and the trace for administrators."""
     if isinstance(error, GiveUp | TryAgain):
         code, detail = "gave_up" if isinstance(error, GiveUp) else "try_again", str(error)
@@ -427,7 +433,9 @@ def _described(error: Exception) -> str:
     else:
         code, detail = AppError.code, AppError.advice
     trace = "".join(traceback.format_exception(error))[-_TRACE_CHARACTERS:]
-    return json.dumps({"code": code, "detail": detail, "trace": trace})
+    said = {"code": code, "detail": detail[:_TRACE_CHARACTERS], "trace": trace}
+    # What is no text, as a file may be called, would be no answer's either.
+    return json.dumps(said, ensure_ascii=False).encode(errors="replace").decode()
 
 
 async def _repeat(

@@ -13,7 +13,7 @@ from nats.js.api import RetentionPolicy, StorageType, StreamConfig
 from nats.js.errors import NotFoundError
 
 from newel.broker import Message
-from newel.drivers.jobs_nats import open_client
+from newel.drivers.nats import open_client
 
 __all__ = ["NatsEvents", "connect"]
 

@@ -1,4 +1,4 @@
-"""Lines of messages on NATS JetStream, with nats-py (the extra ``newel[nats]``).
+"""NATS: its client, and jobs' lines of messages on JetStream, with nats-py (``newel[nats]``).
 
 One stream a service, one subject and one durable consumer a line. A message is gone when it has
 been acknowledged; one that was taken and not acknowledged comes again after ``TAKEN_SECONDS``.
@@ -31,7 +31,7 @@ RECONNECT_SECONDS: Final = 0.25
 AGAIN_SECONDS: Final = 5.0
 """How long a server that was not there is not tried again; meanwhile the table is looked at."""
 
-_log = structlog.get_logger("newel.drivers.jobs_nats")
+_log = structlog.get_logger("newel.drivers.nats")
 
 
 class JetStreamCarrier:
