@@ -80,6 +80,7 @@ def test_machines_get_their_refusal_as_json():
     assert result.exit_code == 2
     assert json.loads(result.stdout)["fix"]
     assert "nothing of the sentence" in json.loads(result.stdout)["error"]
+    assert json.loads(result.stdout)["skeleton"] == SKELETON
 
 
 def test_no_sentence_is_refused():

@@ -251,6 +251,13 @@ def test_for_machines_a_refusal_is_json_too(asked: Asked) -> None:
     }
 
 
+def test_for_machines_a_refusal_has_the_plan_to_fill_in() -> None:
+    said = json.loads(run("colorless green ideas sleep furiously", "shop", "--json").stdout)
+
+    assert said["ok"] is False
+    assert said["skeleton"].startswith("service: ")
+
+
 def test_on_a_terminal_a_spinner_says_what_is_being_done() -> None:
     console = Console(force_terminal=True, width=80, record=True)
     report = ConsoleReport(console, title="shop")

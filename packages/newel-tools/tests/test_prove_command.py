@@ -464,6 +464,114 @@ def test_what_let_nobody_in_says_the_lines_to_add(tmp_path: Path) -> None:
     assert 'headers = { X-Token = "{token}" }' in plain
 
 
+UNREADY = """
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+
+app = FastAPI()
+
+
+class Credentials(BaseModel):
+    password: str
+    code: str
+
+
+@app.middleware("http")
+async def is_ready(request: Request, call_next):
+    return JSONResponse({"detail": "run the set-up"}, 428)
+
+
+@app.post("/session/login")
+def login(body: Credentials) -> str:
+    return "a token"
+
+
+@app.get("/notes")
+def notes() -> list[str]:
+    return []
+"""
+
+
+CHIEF = """
+from typing import Annotated
+
+from fastapi import Depends, FastAPI, HTTPException, Request
+from pydantic import BaseModel
+
+app = FastAPI()
+
+
+class Password(BaseModel):
+    password: str
+
+
+def chief(request: Request) -> str:
+    if request.headers.get("authorization") != "Bearer of-the-chief":
+        raise HTTPException(401)
+    return "chief"
+
+
+@app.post("/admin/login")
+def login(body: Password) -> dict[str, str]:
+    if body.password != "a-long-password":
+        raise HTTPException(401)
+    return {"token": "of-the-chief"}
+
+
+@app.get("/admin/notes")
+def notes(who: Annotated[str, Depends(chief)]) -> list[str]:
+    return []
+
+
+@app.post("/admin/notes")
+def note(text: str, who: Annotated[str, Depends(chief)]) -> str:
+    return text
+
+
+@app.delete("/admin/notes/all")
+def forget() -> str:
+    return "forgotten"
+
+
+@app.post("/boards")
+def board(text: str) -> str:
+    return text
+"""
+ADMIN_ALONE = """
+[tool.newel.prove]
+admin = { username = "chief", password = "a-long-password" }
+login = { path = "/admin/login", json = { password = "{password}" } }
+"""
+
+
+def test_an_administrator_alone_is_a_way_in(tmp_path: Path) -> None:
+    written(tmp_path, {"main.py": CHIEF, "pyproject.toml": ADMIN_ALONE})
+
+    done = newel("--json", "--only", "AUTH001", "--only", "AUTH004", folder=tmp_path)
+
+    said = json.loads(done.stdout)
+    assert said["callers"] == ["administrator"]
+    found = {(item["rule"], item["route"], item["severity"]) for item in said["findings"]}
+    assert found == {
+        ("AUTH001", "DELETE /admin/notes/all", "block"),
+        ("AUTH001", "POST /boards", "note"),
+    }
+
+
+def test_what_refuses_everything_is_not_approved_and_the_lines_are_said(tmp_path: Path) -> None:
+    written(tmp_path, {"main.py": UNREADY})
+
+    done = newel("--only", "ERR001", folder=tmp_path)
+
+    assert done.returncode == 1
+    plain = " ".join(done.stdout.split())
+    assert '428 {"detail":"run the set-up"}' in plain
+    assert 'setup = ["python -m ..."]' in plain
+    fields = '{ password = "{password}", code = "{username}" }'
+    assert f'login = {{ path = "/session/login", json = {fields} }}' in plain
+
+
 def test_a_header_of_ones_own_is_a_way_in(tmp_path: Path) -> None:
     table = '[tool.newel.prove]\nheaders = { X-Token = "known" }\n'
     written(tmp_path, {"main.py": HEADED, "pyproject.toml": table})

@@ -1,5 +1,6 @@
 """The host as a process: what it lets the application do, and what is left of it afterwards."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -9,11 +10,14 @@ from pathlib import Path
 
 import psutil
 import pytest
+from starlette.middleware.exceptions import ExceptionMiddleware
 
 from newel_tools.facts.project import find_project
 from newel_tools.facts.scratch import scratch_folder
 from newel_tools.prove.client import HostEnded
 from newel_tools.prove.errors import ProveError
+from newel_tools.prove.host.boot import load, note_errors
+from newel_tools.prove.host.record import Places, Record, current
 from newel_tools.prove.process import HostProcess
 from newel_tools.prove.sandbox import Sandbox, sandbox
 from newel_tools.prove.settings import Settings
@@ -284,6 +288,18 @@ def test_missing_settings_get_values(project: Path, started: Start) -> None:
     assert host.started()["started"]
 
 
+def test_what_servers_have_loaded_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uses = "logging.config.dictConfig\nlogging.handlers.MemoryHandler\n"
+    code = f"import logging\n\n{uses}app = logging.Handler()\napp.routes = []\n"
+    (tmp_path / "served_without_loading.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("config", "handlers"):
+        monkeypatch.delitem(sys.modules, f"logging.{name}", raising=False)
+        monkeypatch.delattr(logging, name, raising=False)
+
+    assert load("served_without_loading:app", Places(str(tmp_path))).routes == []
+
+
 def test_a_setting_can_be_given(project: Path, started: Start) -> None:
     (project / "main.py").write_text(f"from fastapi import FastAPI\napp = FastAPI()\n{SETTINGS}")
 
@@ -412,3 +428,25 @@ def test_a_killed_prover_leaves_no_server_and_no_file(project: Path, tmp_path: P
     assert not alive
     with scratch_folder(parent=scratch), scratch_folder(parent=Path("/tmp")):
         assert [path for path in left if path.exists()] == []
+
+
+def test_errors_are_noted_where_starlette_looks_handlers_up_by_a_method(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As it did before 0.28, which FastAPI before 0.107 asks for."""
+
+    def handler_of(self: object, error: Exception) -> str:
+        return f"the handler of {error}"
+
+    monkeypatch.setitem(sys.modules, "starlette._exception_handler", None)
+    monkeypatch.setattr(ExceptionMiddleware, "_lookup_exception_handler", handler_of, raising=False)
+    note_errors(Places("/nowhere"))
+    record = Record()
+    token = current.set(record)
+    try:
+        found = ExceptionMiddleware(lambda: None)._lookup_exception_handler(OSError("x"))
+    finally:
+        current.reset(token)
+
+    assert found == "the handler of x"
+    assert [error["handled"] for error in record.errors] == [True]

@@ -75,7 +75,8 @@ def _refuse(error: PlanError, *, as_json: bool) -> NoReturn:
     """Say in two lines what is wrong and how to mend it; a skeleton goes to stdout."""
     typer.echo(str(error), err=True)
     if as_json:
-        typer.echo(json.dumps({"error": error.message, "fix": error.fix, "line": error.line}))
+        said = {"error": error.message, "fix": error.fix, "line": error.line}
+        typer.echo(json.dumps(said | {"skeleton": error.skeleton}))
     elif error.skeleton is not None:
         _show(error.skeleton)
     raise typer.Exit(2)

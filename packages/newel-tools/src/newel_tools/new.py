@@ -47,7 +47,8 @@ def new(
     except PlanError as error:
         if error.skeleton is not None and not as_json:
             typer.echo(error.skeleton, nl=False)
-        _refuse(str(error).partition("\n")[0], error.fix, as_json=as_json)
+        message = str(error).partition("\n")[0]
+        _refuse(message, error.fix, as_json=as_json, skeleton=error.skeleton)
     except TreeError as error:
         _refuse(error.message, error.fix, as_json=as_json)
     except KeyboardInterrupt:
@@ -106,8 +107,9 @@ def _shown(directory: Path) -> str:
     return str(directory) if path.startswith("..") else path
 
 
-def _refuse(message: str, fix: str, *, as_json: bool) -> NoReturn:
+def _refuse(message: str, fix: str, *, as_json: bool, skeleton: str | None = None) -> NoReturn:
     typer.echo(f"{message}\n  fix: {fix}", err=True)
     if as_json:
-        typer.echo(json.dumps({"ok": False, "error": message, "fix": fix}))
+        below = {} if skeleton is None else {"skeleton": skeleton}
+        typer.echo(json.dumps({"ok": False, "error": message, "fix": fix} | below))
     raise typer.Exit(2)

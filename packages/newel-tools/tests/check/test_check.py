@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from newel_tools.check.check import check_project, merged
+from newel_tools.check.check import check_project, merged, review_facts
 from newel_tools.check.finding import Finding, verdict_of
 from newel_tools.check.rule import load_rules
 from newel_tools.facts.project import find_project
+from newel_tools.facts.source import read_source
 
 RULES = load_rules()
 BLOCKING = RULES["ASYNC001"]
@@ -205,6 +206,24 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
     }
     assert "broken.py:1 could not be read: invalid syntax" in report.notes
     assert report.notes[-1].startswith("not reviewed: 2 of the files are no Python 3.")
+
+
+def test_of_many_files_that_cannot_be_read_some_are_named(tmp_path, zygote):
+    (tmp_path / "main.py").write_text("from fastapi import FastAPI\n\napp = FastAPI()\n")
+    for number in range(13):
+        (tmp_path / f"broken{number:02}.py").write_text("x = = 1")
+    project = find_project(tmp_path)
+    source = read_source(project.root, project.files, project.import_paths)
+
+    report = review_facts(project, zygote.facts(project), source, baseline={}, rules=[])
+
+    said = [note for note in report.notes if "could not be read" in note]
+    assert said[-2:] == [
+        "broken09.py:1 could not be read: invalid syntax",
+        "3 more files could not be read",
+    ]
+    assert len(said) == 11
+    assert len(report.unread) == 13
 
 
 def test_a_rule_that_fails_costs_only_itself(tmp_path):

@@ -15,6 +15,7 @@ from newel_tools.check.rule import load_rules
 CLEAN = "from fastapi import FastAPI\n\napp = FastAPI()\n"
 OPEN = load_rules()["CORS001"].bad
 FROZEN = load_rules()["DATA010"].bad
+NO_TABLES = "no mapped tables were found: the rules about the database have nothing to go by"
 
 
 def run(*words: object, colour: bool = False) -> Result:
@@ -94,9 +95,30 @@ def test_code_hosts_get_sarif(project):
 
 
 def test_a_pull_request_gets_annotations(project):
-    (line,) = run(project, "--format", "github").stdout.splitlines()
+    line, *notes = run(project, "--format", "github").stdout.splitlines()
 
     assert line.startswith("::error file=main.py,line=6,title=CORS001 (proved)::every origin")
+    assert notes == ["::notice title=newel check::" + NO_TABLES]
+
+
+def test_a_review_that_could_not_look_says_so_to_machines_of_others(project):
+    (project / "main.py").write_text("import nowhere_to_be_found\n" + CLEAN)
+    said = json.loads(run(project, "--format", "sarif").stdout)
+    lines = run(project, "--format", "github").stdout.splitlines()
+
+    (invocation,) = said["runs"][0]["invocations"]
+    assert invocation["executionSuccessful"] is False
+    told = invocation["toolExecutionNotifications"]
+    assert {note["level"] for note in told} == {"warning"}
+    assert any("nowhere_to_be_found" in note["message"]["text"] for note in told)
+    assert any(line.startswith("::warning title=newel check::not approved") for line in lines)
+
+
+def test_notes_of_a_whole_review_are_no_warnings(project):
+    (invocation,) = json.loads(run(project, "--format", "sarif").stdout)["runs"][0]["invocations"]
+
+    told = [{"level": "note", "message": {"text": NO_TABLES}}]
+    assert invocation == {"executionSuccessful": True, "toolExecutionNotifications": told}
 
 
 def test_a_baseline_is_written_and_read(project, tmp_path):

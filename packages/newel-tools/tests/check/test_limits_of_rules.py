@@ -104,6 +104,132 @@ def test_matters_of_style_in_many_files_are_one_finding(reviewed, rule: str, sai
     assert finding.what.endswith(said)
 
 
+RANKED = """
+from typing import Annotated
+
+from fastapi import Depends, FastAPI
+from fastapi.security import OAuth2PasswordBearer
+
+app = FastAPI()
+bearer = OAuth2PasswordBearer(tokenUrl="login")
+LIBRARY = '''
+def current_user({rank}):
+    def dependency(token: str = Depends(bearer)):
+        return token, {rank}
+
+    def served(token: str = Depends(bearer)):
+        return dependency(token)
+
+    served.__func_impl__ = dependency
+    return {given}
+'''
+library = {{"Depends": Depends, "bearer": bearer}}
+exec(LIBRARY, library)
+somebody = library["current_user"]({value})
+
+
+def require_admin(token: str = Depends(bearer)) -> str:
+    return token
+
+
+@app.get("/admin/one", dependencies=[Depends(require_admin)])
+def one() -> list[str]:
+    return []
+
+
+@app.get("/admin/users")
+def users(user: Annotated[str, Depends(somebody)]) -> list[str]:
+    return [user]
+"""
+
+
+@pytest.mark.parametrize(
+    ("rank", "value", "given", "findings"),
+    [
+        ("superuser", "True", "dependency", 0),
+        ("superuser", "True", "served", 0),
+        ("superuser", "False", "dependency", 1),
+        ("active", "True", "served", 1),
+    ],
+)
+def test_a_librarys_guard_is_asked_what_it_was_made_with(
+    reviewed, rank: str, value: str, given: str, findings: int
+):
+    text = RANKED.format(rank=rank, value=value, given=given)
+
+    assert len(what(reviewed, "AUTH004", text)) == findings
+
+
+def test_a_row_with_its_password_blocks(reviewed):
+    text = RULES["RESP003"].bad.replace(
+        "    email:", "    hashed_password: Mapped[str]\n    email:"
+    )
+
+    report = reviewed(text, rules=[RULES["RESP003"]])
+
+    assert {finding.severity for finding in report.findings} == {"block"}
+    assert report.findings[0].what.endswith("is sent, `hashed_password` among them")
+
+
+@pytest.mark.parametrize(("deployed", "findings"), [("postgres:18", 1), ("valkey:9", 0)])
+def test_what_lies_beside_the_application_counts_from_the_folder_above(
+    reviewed, deployed: str, findings: int
+):
+    app = RULES["DATA001"].bad.lstrip()
+    files = {"shop/main.py": app, "shop/compose.yaml": f"services: {{db: {{image: {deployed}}}}}"}
+
+    report = reviewed(files, rules=[RULES["DATA002"]])
+
+    assert sum("may hold NUL" in finding.what for finding in report.findings) == findings
+
+
+SIZED = """
+from typing import Annotated
+
+from fastapi import Depends, FastAPI
+from sqlalchemy import create_engine, text
+from sqlalchemy.orm import Session
+
+app = FastAPI()
+
+
+def size(limit: int = 20) -> int:
+    return limit
+
+
+def rows(size: int) -> list[int]:
+    with Session(create_engine("sqlite://")) as session:
+        return list(session.scalars(text("select 1 limit :size"), {"size": size}))
+
+
+@app.get("/notes")
+def notes(size: Annotated[int, Depends(size)]) -> list[int]:
+    return rows(size)
+
+
+@app.get("/tags")
+def tags(size: Annotated[int, Depends(size)]) -> list[int]:
+    return rows(size)
+"""
+
+
+def test_a_page_size_that_routes_share_is_one_finding(reviewed):
+    (found,) = reviewed(SIZED, rules=[RULES["PAGE002"]]).findings
+
+    assert (found.line, found.route, found.also) == (10, "GET /notes", ("GET /tags",))
+
+
+@pytest.mark.parametrize(("text", "findings"), [("def test_it(): ...\n", 0), ("x = 1\n", 1)])
+def test_a_file_named_tests_is_one_if_it_tests(reviewed, text: str, findings: int):
+    app = 'from fastapi import FastAPI\n\napp = FastAPI()\n\n\n@app.get("/a")\ndef a(): ...\n'
+    files = {"main.py": app, "tests.py": text}
+
+    report = reviewed(files, rules=[RULES["TEST001"]])
+
+    said = [finding for finding in report.findings if "there is no test" in finding.what]
+    assert len(said) == findings
+
+
 CAUGHT = """
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse

@@ -49,6 +49,7 @@ def test_the_outermost_guard_is_what_a_caller_has_to_pass(dependencies, needs):
         ({"__newel_access__": []}, "public"),
         ({"allowed_roles": ["admin", "staff"]}, "RoleChecker(admin, staff)"),
         ({"permission": "agents:read"}, "RoleChecker(agents:read)"),
+        ({"superuser": True}, "RoleChecker(superuser)"),
         ({"key": "hunter2"}, "RoleChecker"),
         ({"roles": 3}, "RoleChecker"),
     ],

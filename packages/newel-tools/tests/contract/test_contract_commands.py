@@ -108,6 +108,15 @@ def test_a_safe_change_passes_and_is_shown(accepted):
     assert "0 breaks, 1 safe change" in result.stdout
 
 
+def test_a_document_that_did_not_change_takes_one_line_and_counts_nothing(accepted):
+    change(accepted, "name: str", "title: str")
+    change(accepted, 'Agent(name="a")', 'Agent(title="a")')
+    said = run("check", str(accepted)).stdout.splitlines()
+
+    assert said[:2] == ["contract/openapi.json: unchanged", "contract/openapi.v1.json"]
+    assert not any(line.startswith("0 breaks") for line in said)
+
+
 def test_a_break_fails_until_it_is_agreed_on_and_then_accepted(accepted):
     change(accepted, "name: str", "title: str")
     change(accepted, 'Agent(name="a")', 'Agent(title="a")')
@@ -136,7 +145,8 @@ def test_a_break_fails_until_it_is_agreed_on_and_then_accepted(accepted):
     assert "1 break accepted" in taken.stdout
     assert "[[accepted]]" in agreement.read_text()
     assert "with the web, #51" in agreement.read_text()
-    assert "0 breaks, 0 safe changes" in run("check", str(accepted)).stdout
+    again = run("check", str(accepted)).stdout.splitlines()
+    assert [line.rpartition(": ")[2] for line in again] == ["unchanged", "unchanged"]
 
 
 def test_a_reason_accepts_at_once(accepted):

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sqlite3
 import threading
 from pathlib import Path
 
@@ -381,6 +382,42 @@ settings = Settings()
     facts = facts_of(write({"main.py": settings + APP}))
 
     assert facts.failures == ()
+
+
+def test_a_setting_that_pydantic_1_misses_gets_a_value(write):
+    settings = """
+import os
+
+class Missing(ValueError):
+    def errors(self):
+        return [{"loc": ("hostname",), "type": "value_error.missing"}]
+
+if "HOSTNAME" not in os.environ:
+    raise Missing("1 validation error")
+"""
+    facts = facts_of(write({"main.py": settings + APP}))
+
+    assert facts.failures == ()
+
+
+def test_what_servers_have_loaded_is_there(write):
+    code = "import logging\nlogging.config.dictConfig({'version': 1})\nlogging.handlers\n"
+
+    assert facts_of(write({"main.py": code + APP})).failures == ()
+
+
+def test_a_large_database_of_the_project_is_written_in_the_copy_alone(write):
+    root = write(
+        {"main.py": f"{APP}import sqlite3\nsqlite3.connect('app.db').execute('create table u (i)')"}
+    )
+    with sqlite3.connect(root / "app.db") as connection:
+        connection.execute("create table t (filling)")
+        connection.execute("insert into t values (zeroblob(1500000))")
+    connection.close()
+    before = snapshot(root)
+
+    assert facts_of(root).failures == ()
+    assert snapshot(root) == before
 
 
 def test_a_setting_that_an_error_names_gets_a_value(write):

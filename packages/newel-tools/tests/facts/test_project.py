@@ -35,6 +35,46 @@ SHAPES = {
         "app.main:app",
         "backend",
     ),
+    "given its routes elsewhere": (
+        {
+            "shop/__init__.py": "",
+            "shop/app.py": APP,
+            "shop/routes.py": "router = None\n",
+            "shop/main.py": "from shop.app import app\nfrom shop.routes import router\n"
+            "app.include_router(router)\n",
+        },
+        "shop.main:app",
+        ".",
+    ),
+    "given its routes elsewhere, under another name": (
+        {
+            "shop/__init__.py": "",
+            "shop/base.py": APP,
+            "shop/serving.py": "from .base import (\n    app as api,\n)\napi.mount('/', None)\n",
+        },
+        "shop.serving:api",
+        ".",
+    ),
+    "given its routes by what it imports": (
+        {
+            "shop/__init__.py": "",
+            "shop/main.py": f"{APP}from shop import routes\n",
+            "shop/routes.py": "from shop.main import app\nfrom shop import a\n"
+            "app.include_router(a.router)\n",
+            "shop/a.py": "router = None\n",
+        },
+        "shop.main:app",
+        ".",
+    ),
+    "only started elsewhere": (
+        {
+            "shop/__init__.py": "",
+            "shop/main.py": APP,
+            "run.py": "import uvicorn\nfrom shop.main import app\nuvicorn.run(app)\n",
+        },
+        "shop.main:app",
+        ".",
+    ),
     "a factory": ({"shop/__init__.py": "", "shop/app.py": FACTORY}, "shop.app:create_app", "."),
     "a factory that is called elsewhere": (
         {

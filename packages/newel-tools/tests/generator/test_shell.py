@@ -19,7 +19,7 @@ from newel_tools.generator.files import File
 from newel_tools.generator.layout import LAYOUTS, Layout
 from newel_tools.generator.shell import ROUTES, Kernel, render_shell, with_routes
 from newel_tools.generator.variables import VARIABLES
-from newel_tools.plan.plan import Broker, Job, Plan, Resource, Role
+from newel_tools.plan.plan import Action, Broker, Job, Plan, Resource, Role
 
 RELEASED = Kernel(version="0.4.2", checkout=None)
 PLAN = Plan(
@@ -341,6 +341,16 @@ def test_the_texts_say_who_works_on_what() -> None:
     assert "NotImplementedError" not in render()["README.md"].text
     for name in ("MAIL_URL", "BROKER_URL", "ROLE"):
         assert f"# {name}=" in render()[".env.example"].text
+
+
+def test_the_readme_names_the_actions_that_nobody_has_written() -> None:
+    books = Resource(name="books", singular="book", actions=(Action(name="lend"),))
+    files = render(PLAN.model_copy(update={"resources": (books,)}))
+
+    assert "`POST /books/{book_id}/lend` yet" in files["README.md"].text
+    assert "has written" not in render()["README.md"].text
+    decision = files["docs/decisions/0001-one-sentence.md"].text
+    assert "- books (), shared, read by every signed-in user" in decision
 
 
 def test_compose_names_only_what_it_has(files: dict[str, File]) -> None:

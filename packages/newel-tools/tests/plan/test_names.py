@@ -23,10 +23,11 @@ from newel_tools.plan.names import (
         ("license-plate", "license_plate"),
         ("  a  b ", "a_b"),
         ("HTTPServer", "httpserver"),
-        ("naïve", "na_ve"),
+        ("naïve", "naive"),
         ("_x_", "x"),
         ("", ""),
-        ("éé", ""),
+        ("éé", "ee"),
+        ("日本", ""),
     ],
 )
 def test_words_become_snake_case(words, name):
@@ -123,7 +124,8 @@ def test_a_resource_can_have_these_names(name):
         ("order", "orders"),
         ("Post", "posts"),
         ("references", "references_entries"),
-        ("é", "things"),
+        ("é", "es"),
+        ("日", "things"),
     ],
 )
 def test_the_fix_of_a_resource_can_be_used(name, other):

@@ -30,6 +30,8 @@ from newel_tools.planner.mentions import Mention, read_mention, snake_choice
         ("birthday date", "birthday", "date", ()),
         ("due date", "due_date", "", ()),
         ("image url", "image_url", "", ()),
+        ("cooking time in minutes", "cooking_time_minutes", "", ()),
+        ("amount in cents int", "amount_cents", "int", ()),
         ("contact email", "contact_email", "", ()),
         ("date", "date", "", ()),
         ("email", "email", "", ()),
@@ -42,9 +44,13 @@ from newel_tools.planner.mentions import Mention, read_mention, snake_choice
         ("role enum[admin|user]", "role", "enum[admin, user]", ()),
         ("status state[a -> b|c]", "status", "state[a -> b|c]", ()),
         ("home state", "home_state", "", ()),
-        ("rating 1-5", "rating", "int(1..5)", ()),
-        ("rating (1-5)", "rating", "int(1..5)", ()),
-        ("rating from 1 to 5", "rating", "int(1..5)", ()),
+        ("tags string[]", "tags", "json = []", ()),
+        ("tags: list of strings", "tags", "json = []", ()),
+        ("price: number", "price", "number", ()),
+        ("price (number, required)", "price", "number", ()),
+        ("active (boolean, default true)", "active", "bool", ("= true",)),
+        ("title: string(1-200)", "title", "str(1..200)", ()),
+        ("max_attendees: integer (1-500)", "max_attendees", "int(1..500)", ()),
         ("author -> authors", "author", "-> authors", ()),
         ("author -> author", "author", "-> authors", ()),
         ("author: -> authors optional", "author", "-> authors", ("optional",)),
@@ -68,6 +74,7 @@ def test_what_a_mention_says(text, name, kind, modifiers):
         ("size S / M / L", "enum[S, M, L]", ("S", "M", "L")),
         ("status (draft, in progress)", "enum[draft, in_progress]", ("draft", "in progress")),
         ("priority (low or high)", "enum[low, high]", ("low", "high")),
+        ("type movie or series", "enum[movie, series]", ("movie", "series")),
     ],
 )
 def test_choices_are_heard(text, kind, choices):
@@ -78,9 +85,10 @@ def test_choices_are_heard(text, kind, choices):
 
 
 def test_choices_behind_a_colon():
-    mention = read_mention("status: draft|published")
-
-    assert mention == Mention(name="status", type_text="enum[draft, published]")
+    for text in ("status: draft|published", "status: draft or published"):
+        assert read_mention(text) == Mention(name="status", type_text="enum[draft, published]")
+    mention = read_mention("type: movie, series or game")
+    assert mention == Mention(name="type", type_text="enum[movie, series, game]")
 
 
 @pytest.mark.parametrize(
@@ -91,6 +99,15 @@ def test_choices_behind_a_colon():
         ("age at least 18", "18.."),
         ("discount at most 50", "..50"),
         ("score min 0 max 100", "0..100"),
+        ("rating 1-5", "1..5"),
+        ("rating (1-5)", "1..5"),
+        ("rating from 1 to 5", "1..5"),
+        ("year between 1950 and 2030", "1950..2030"),
+        ("title (required, max 100)", "..100"),
+        ("title (max 200 chars)", "..200"),
+        ("capacity of at most 20", "..20"),
+        ("gpa 0.0-4.0", "0.0..4.0"),
+        ("quantity > 0", ">0.."),
     ],
 )
 def test_bounds_are_heard(text, bounds):
@@ -106,6 +123,7 @@ def test_bounds_are_heard(text, bounds):
         ("price decimal positive", ("positive",)),
         ("name str(5) trimmed and lower", ("trimmed", "and", "lower")),
         ("author -> authors soon", ("soon",)),
+        ("manager (employee)", ("employee",)),
     ],
 )
 def test_words_that_mean_nothing_are_named(text, unknown):
@@ -115,7 +133,7 @@ def test_words_that_mean_nothing_are_named(text, unknown):
     assert mention.unknown == unknown
 
 
-@pytest.mark.parametrize("text", ["", "  ", "the", "!!!", "one two three four five", "5"])
+@pytest.mark.parametrize("text", ["", "  ", "the", "!!!", "alpha beta gamma delta epsilon", "5"])
 def test_prose_is_no_field(text):
     assert read_mention(text) is None
 

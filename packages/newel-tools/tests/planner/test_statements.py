@@ -57,6 +57,9 @@ def test_a_list_of_nouns_is_heard_in_many_ways(sentence):
         "posts containing title and body text",
         "post API with title and body text",
         "API: posts (title; body: text)",
+        "API - posts: title, body text",
+        "posts: title, body: text",
+        "blog about post: title, body",
     ],
 )
 def test_fields_are_heard_in_many_ways(sentence):
@@ -77,6 +80,7 @@ def test_fields_are_heard_in_many_ways(sentence):
         "tasks in states open, doing and shipped",
         "tasks whose status is open, doing or shipped",
         "tasks with title and status open, doing or shipped",
+        "tasks go from open to doing to shipped",
     ],
 )
 def test_states_are_heard_in_many_ways(sentence):
@@ -276,6 +280,57 @@ def test_soft_delete_said_before_anything_is_for_everything():
     plan = plan_sentence("API with soft delete for posts; tasks")
 
     assert [resource.soft_delete for resource in plan.resources] == [True, True]
+
+
+def test_states_may_be_of_something():
+    assert states("orders with total, payment status open, paid", "orders") == (
+        "payment_status: state[open -> paid]"
+    )
+
+
+def test_what_a_preposition_adds_to_a_field_is_not_understood():
+    plan = plan_sentence("expenses with amount in EUR, spent on date, published at, sorted by date")
+
+    assert [line.split(":")[0] for line in fields(plan, "expenses")] == [
+        "amount",
+        "spent_on",
+        "published_at",
+    ]
+    assert plan.not_understood == ("EUR", "sorted by date")
+
+
+def test_a_modifier_behind_a_comma_belongs_to_the_field_before():
+    plan = plan_sentence("zorks (sku: string, unique, max 9, code, optional)")
+
+    assert fields(plan, "zorks") == ["sku: str(9) unique", "code: str(64) optional"]
+
+
+def test_users_have_the_roles_that_were_named():
+    plan = plan_sentence("zorks; users have a role: admin, editor or viewer")
+
+    assert [role.name for role in plan.roles] == ["user", "reader", "editor", "viewer", "admin"]
+
+
+def test_what_is_not_wanted_is_no_feature():
+    assert "login" in plan_sentence("todos and notes without login").not_understood
+
+
+def test_a_condition_names_nothing():
+    plan = plan_sentence("zorks, cats, dogs, birds and alerts when temperature exceeds 80")
+
+    assert [each.name for each in plan.resources] == ["zorks", "cats", "dogs", "birds", "alerts"]
+
+
+def test_plurals_of_fields_are_fields_of_each():
+    plan = plan_sentence("cards with due dates, captions and emails")
+
+    assert fields(plan, "cards") == ["due_date: date", "caption: str(200)", "email: email"]
+
+
+def test_names_lose_their_accents():
+    assert [each.name for each in plan_sentence("caf\u00e9 API with caf\u00e9s").resources] == [
+        "cafes"
+    ]
 
 
 def test_one_word_is_no_list_of_states():

@@ -24,6 +24,12 @@ def links(plan: Plan, name: str) -> list[str]:
         "cages; beasts in cages",
         "cages; beasts -> cages",
         "cages and beasts belonging to cages",
+        "a beast belongs to a cage",
+        "cages have beasts",
+        "each cage contains one or more beasts",
+        "beasts have exactly one cage",
+        "cages with beasts",
+        "cages with name, beasts, size and colour",
     ],
 )
 def test_many_to_one_is_heard_in_many_ways(sentence):
@@ -37,6 +43,9 @@ def test_many_to_one_is_heard_in_many_ways(sentence):
 @pytest.mark.parametrize(
     "sentence",
     [
+        "keepers belong to many beasts",
+        "a keeper has many beasts and a beast can be in many keepers",
+        "keepers, beasts; keepers can be members of many beasts",
         "keepers and beasts; keepers have many beasts and beasts have many keepers",
         "keepers <-> beasts",
         "keepers (name, beasts), beasts",
@@ -230,6 +239,29 @@ def test_a_link_to_itself_may_be_missing():
     assert links(plan_sentence("categories (name, parent -> categories)"), "categories") == [
         "parent: -> categories optional"
     ]
+
+
+@pytest.mark.parametrize("parent", ["parent", "parent category", "parent_id"])
+def test_a_parent_is_one_of_the_same_kind(parent: str):
+    plan = plan_sentence(f"categories (name, {parent})")
+
+    assert len(links(plan, "categories")) == 1
+    assert links(plan, "categories")[0].endswith(": -> categories optional")
+    assert not [note for note in plan.assumed if "come first" in note]
+
+
+def test_who_does_it_is_a_user():
+    assert links(plan_sentence("tasks (title, assignee)"), "tasks") == [
+        "assignee: -> users optional"
+    ]
+
+
+def test_one_thing_of_a_user_is_kept_with_the_user():
+    plan = plan_sentence("each user has one profile with bio and avatar; users have many notes")
+
+    assert [field.name for field in plan.users.fields] == ["bio", "avatar"]
+    assert plan.resource("notes").owner == "users"
+    assert "profile: kept in fields of users" in "".join(plan.assumed).replace("one ", "")
 
 
 def test_a_link_to_what_was_not_named_brings_it_along():

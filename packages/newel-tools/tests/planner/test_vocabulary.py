@@ -133,4 +133,4 @@ def test_a_field_is_what_its_name_says(field, line):
 
 def test_every_pattern_names_a_type():
     for pattern, line in vocabulary().names.items():
-        assert isinstance(read_line("x", line), Field), pattern
+        assert isinstance(read_line("x", line), Field | Relation), pattern

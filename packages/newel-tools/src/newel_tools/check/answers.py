@@ -10,12 +10,20 @@ from typing import Final
 from newel_tools.check.review import Review
 from newel_tools.facts.source import Function
 
-__all__ = ["is_constant", "is_response", "returned"]
+__all__ = ["is_constant", "is_rendered", "is_response", "returned"]
 
 _MEMBER: Final = re.compile(
     r"[A-Z]\w*\.[A-Z][A-Z0-9_]*(\.\w+)?"
 )  # Code.SUCCESS, Code.SUCCESS.value
+_PAGES: Final = re.compile(
+    r"^\w*(template|render|jinja|htmx|chameleon|html|page)\w*(\.\w+)*(\(|$)", re.IGNORECASE
+)
 _RESPONSE: Final = re.compile(r"(Response|Redirect|Template|EventSource)\w*$")
+
+
+def is_rendered(function: Function) -> bool:
+    """Tell whether a decorator makes a page of what a function returns: `@template("a.pt")`."""
+    return any(_PAGES.search(ast.unparse(node)) for node in function.node.decorator_list)
 
 
 def returned(function: Function) -> Iterator[ast.expr]:

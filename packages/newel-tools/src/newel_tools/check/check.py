@@ -23,6 +23,7 @@ from newel_tools.facts.source_routes import source_routes
 __all__ = ["Report", "check_project", "review_facts"]
 
 _UNREASONED: Final = "ALLOW001"
+_UNREAD: Final = 10  # files that could not be read and are named
 _ALSO: Final = 20  # places of one cause that a finding lists
 
 
@@ -186,8 +187,10 @@ def _notes(facts: Facts, source: Source, rules: Iterable[Rule]) -> Iterable[str]
         )
     elif not facts.entities:
         yield "no mapped tables were found: the rules about the database have nothing to go by"
-    for unread in source.unread:
+    for unread in source.unread[:_UNREAD]:
         yield f"{unread.file}:{unread.line} could not be read: {unread.reason}"
+    if len(source.unread) > _UNREAD:
+        yield f"{len(source.unread) - _UNREAD} more files could not be read"
     if unparsed := sum(unread.line > 0 for unread in source.unread):
         own = ".".join(map(str, sys.version_info[:2]))
         yield (

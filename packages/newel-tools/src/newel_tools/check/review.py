@@ -255,7 +255,8 @@ class Review:
     def dialects(self) -> frozenset[str]:
         """The databases that it is for: its engines', and those that it is deployed with."""
         found = {engine.dialect for engine in self.facts.engines}
-        for path in self.project.root.iterdir() if found else ():
+        folders = self.project.around if found else ()
+        for path in (path for folder in folders for path in folder.iterdir()):
             text = (read_text(path) or "") if _DEPLOYED.search(path.name) else ""
             found |= {name for name, words in _SERVERS.items() if words.search(text)}
         return frozenset(found)

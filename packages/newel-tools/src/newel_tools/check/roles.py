@@ -58,7 +58,7 @@ def text_of(function: Function) -> str:
 
 
 def _is_role(node: Dependency) -> bool:
-    if node.oauth_scopes:
+    if node.oauth_scopes or any(node.values.values()):
         return True
     name = node.call.name.replace(".<locals>", "") if node.call is not None else ""
     return _NAMED.search(name) is not None

@@ -21,7 +21,10 @@ _COMMANDS: Final[dict[Severity, str]] = {"block": "error", "change": "warning", 
 
 
 def sarif(report: Report) -> dict[str, Any]:
-    """Return the report as one SARIF run; what the baseline accepts is marked as suppressed."""
+    """Return the report as one SARIF run; what the baseline accepts is marked as suppressed.
+
+    What could not be looked at is told as notifications of the run.
+    """
     findings = [*report.findings, *report.known]
     first = {finding.rule: finding for finding in reversed(findings)}
     results = [_result(finding, suppressed=False) for finding in report.findings]
@@ -31,13 +34,28 @@ def sarif(report: Report) -> dict[str, Any]:
         "version": __version__,
         "rules": [_rule(first[name]) for name in sorted(first)],
     }
+    run = {
+        "tool": {"driver": driver},
+        "columnKind": "unicodeCodePoints",
+        "invocations": [_invocation(report)],
+        "results": results,
+    }
+    return {"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}
+
+
+def _invocation(report: Report) -> dict[str, Any]:
+    level = _LEVELS[_gravity(report)]
     return {
-        "$schema": _SCHEMA,
-        "version": "2.1.0",
-        "runs": [
-            {"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "results": results}
+        "executionSuccessful": not report.facts.failures,
+        "toolExecutionNotifications": [
+            {"level": level, "message": {"text": note}} for note in report.notes
         ],
     }
+
+
+def _gravity(report: Report) -> Severity:
+    """Return how grave the notes are: without an import, or all facts, nothing is approved."""
+    return "change" if report.facts.failures else "note"
 
 
 def _rule(finding: Finding) -> dict[str, Any]:
@@ -72,13 +90,18 @@ def _message(finding: Finding) -> str:
 
 
 def github_lines(report: Report) -> Iterator[str]:
-    """Yield a workflow command for each finding, so that a pull request shows it at its line."""
+    """Yield a workflow command for each finding, so that a pull request shows it at its line.
+
+    Notes follow: a review that could not look must not look like one that found nothing.
+    """
     for finding in report.findings:
         properties = {"title": f"{finding.rule} ({finding.certainty})"}
         if finding.file is not None:
             properties = {"file": finding.file, "line": str(max(finding.line, 1))} | properties
         said = ",".join(f"{name}={_property(value)}" for name, value in properties.items())
         yield f"::{_COMMANDS[finding.severity]} {said}::{_data(_message(finding))}"
+    for note in report.notes:
+        yield f"::{_COMMANDS[_gravity(report)]} title=newel check::{_data(note)}"
 
 
 def _data(text: str) -> str:

@@ -12,6 +12,7 @@ __all__ = [
     "is_given_key",
     "is_placeholder",
     "is_random",
+    "is_sent_nowhere",
     "literal",
     "secret_kind",
 ]
@@ -31,6 +32,11 @@ _SIGNING: Final = re.compile(
 _CREDENTIAL: Final = re.compile(
     r"(^|_)(password|passwd|pwd|passphrase|api_?key|access_?key|api_?token|auth_?token|bot_?token"
     r"|access_?token|api_?secret|client_?secret|webhook_?secret|secret_?access_?key)$",
+    re.IGNORECASE,
+)
+_PASSWORD: Final = re.compile(
+    r"^((hashed|encrypted|user|admin|raw|plain)_?)?(password|passwd|pwd)(_?(hash|hashed|digest|salt))?$"
+    r"|^(hash|salt)ed_?(password|pwd)$|^(mfa|otp|totp|two_?factor)_?secret$",
     re.IGNORECASE,
 )
 # Keys whose form says whose they are: https://docs.github.com and the providers' own pages.
@@ -58,6 +64,11 @@ def secret_kind(name: str) -> SecretKind | None:
     if _SIGNING.search(name):
         return "signing"
     return "credential" if _CREDENTIAL.search(name) else None
+
+
+def is_sent_nowhere(name: str) -> bool:
+    """Tell whether a field or column of this name is a password or its hash: nobody reads it."""
+    return _PASSWORD.search(name) is not None
 
 
 def is_given_key(text: str) -> bool:

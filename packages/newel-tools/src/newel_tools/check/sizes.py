@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterable, Iterator
 from typing import Final, Literal
 
 from newel_tools.check.database import is_query
 from newel_tools.check.review import Review
 from newel_tools.facts.routes import Route
 from newel_tools.facts.shapes import Field
-from newel_tools.facts.source import Function
+from newel_tools.facts.source import Class, Function
 
 __all__ = [
     "Side",
@@ -20,6 +21,7 @@ __all__ = [
     "is_offset",
     "is_page_size",
     "is_size",
+    "query_params",
     "reads_rows",
 ]
 
@@ -37,7 +39,21 @@ _BOUNDS: Final = {
     "upper": frozenset({"min", "clamp", "clip"}),
     "lower": frozenset({"max", "clamp", "clip", "abs"}),
 }
+_MODEL_BOUNDS: Final[dict[Side, re.Pattern[str]]] = {
+    "upper": re.compile(r"\bl[et]="),
+    "lower": re.compile(r"\bg[et]=|\b(NonNegative|Positive)Int\b"),
+}
 _ORDERS: Final = (ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.In, ast.NotIn)
+
+
+def query_params(review: Review, route: Route) -> Iterator[Field]:
+    """Yield a route's query parameters; a model that collects some is taken apart."""
+    for param in route.params:
+        if param.source == "query" and param.shape.models:
+            for model in review.models_in(param.shape):
+                yield from (item.model_copy(update={"source": "query"}) for item in model.fields)
+        elif param.source == "query":
+            yield param
 
 
 def is_size(param: Field) -> bool:
@@ -45,12 +61,12 @@ def is_size(param: Field) -> bool:
     return param.source == "query" and "int" in param.shape.types and bool(_SIZES.match(param.name))
 
 
-def is_page_size(route: Route, param: Field) -> bool:
-    """Tell the same of one parameter among a route's: beside a size with a default, a filter.
+def is_page_size(param: Field, among: Iterable[Field]) -> bool:
+    """Tell the same of one parameter among others: beside a size with a default, a filter.
 
     `?limit=` of a route with `?page_size=20` looks for rows whose column `limit` is so.
     """
-    others = [p for p in route.params if is_size(p) and p is not param and p.default is not None]
+    others = [p for p in among if is_size(p) and p is not param and p.default is not None]
     return is_size(param) and (param.default is not None or not others)
 
 
@@ -79,17 +95,43 @@ def bound_in_code(review: Review, route: Route, param: Field, *, side: Side = "u
     if param.shape.validated or not reads_rows(review, route):
         return True
     return any(
-        is_compared(function, param.name, side=side)
+        is_compared(function, param.name, side=side) or _by_model(review, function, param, side)
         for start in review.starts(route)
         for function in review.calls.reached(start)
     )
 
 
+def _by_model(review: Review, function: Function, param: Field, side: Side) -> bool:
+    """Tell whether a parameter is given to a model of the project whose field is bounded."""
+    for call in review.calls.of(function):
+        cls = review.source.classes.get(call.target or "")
+        for keyword in call.node.keywords if cls is not None else ():
+            if cls is not None and keyword.arg and _names(keyword.value, param.name):
+                bounds = _MODEL_BOUNDS[side]
+                if any(bounds.search(said) for said in _declared(review, cls, keyword.arg)):
+                    return True
+    return False
+
+
+def _declared(review: Review, cls: Class, name: str) -> Iterator[str]:
+    """Yield how a class and its bases declare a field."""
+    for owner in review.source.bases(cls):
+        for node in owner.node.body:
+            match node:
+                case ast.AnnAssign(target=ast.Name(id=found)) if found == name:
+                    yield ast.unparse(node)
+                case _:
+                    pass
+
+
 def declared_at(review: Review, route: Route, param: Field) -> tuple[str | None, int]:
-    """Return the `def` that a parameter is declared at: the endpoint's or a dependency's."""
+    """Return where a parameter is declared: the `def` that takes it, or the line of a model's."""
     for node in route.dependencies:
         if param in node.params and review.function(node.call) is not None:
             return node.call.file if node.call else None, review.line_of(node.call)
+    for model in review.bodies(route) if param not in route.params else ():
+        if any(item.model_copy(update={"source": "query"}) == param for item in model.fields):
+            return review.field_place(model, param.name)
     return review.at(route)
 
 

@@ -78,7 +78,9 @@ def _named(node: Dependency) -> str:
     name = node.call.name.partition(".<locals>")[0].lstrip("_") if node.call else ""
     said: list[str] = []
     for key, value in _values(node).items():
-        if _PERMISSIONS.search(key):
+        if value is True:
+            said.append(key)
+        elif _PERMISSIONS.search(key):
             said += [value] if isinstance(value, str) else _texts(value) or []
     return f"{name}({', '.join(said)})" if said else name
 

@@ -173,6 +173,9 @@ def diff(
 def _show(standing: Standing) -> None:
     console = Console(soft_wrap=True)
     for version, groups in standing.groups.items():
+        if not groups:
+            console.print(f"[bold]{FOLDER}/{version.file}[/]: unchanged", highlight=False)
+            continue
         console.print(f"[bold]{FOLDER}/{version.file}[/]", highlight=False)
         show_groups(console, groups, agreement=standing.agreement)
         agreed = sum(standing.agreement.covers(group) for group in groups)

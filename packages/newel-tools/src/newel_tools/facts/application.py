@@ -25,6 +25,9 @@ _IMPORT: Final = re.compile(
     r"^[ \t]*(?:from[ \t]+([A-Za-z_][\w.]*)|import[ \t]+([A-Za-z_][\w.]*))", re.MULTILINE
 )
 _MADE: Final = re.compile(r"^(\w+)\s*=\s*(?:fastapi\.)?FastAPI\(", re.MULTILINE)
+_COMPLETING: Final = r"(?:include_router|mount|add_api_route)"
+_COMPLETES: Final = re.compile(rf"^\w+\.{_COMPLETING}\(", re.MULTILINE)
+_FROM: Final = re.compile(r"^from[ \t]+([\w.]+)[ \t]+import[ \t]+(\([^)]*\)|[^\n(]*)", re.MULTILINE)
 _RELATIVE: Final = re.compile(r"^[ \t]*from[ \t]+(\.+)([\w.]*)", re.MULTILINE)
 
 
@@ -61,6 +64,7 @@ def find_applications(root: Path, files: Iterable[Path]) -> list[Application]:
     factories = frozenset(name for tree in makers.values() for name in _factories(tree))
     trees = {**_trees(texts, factories), **makers} if factories else makers
     found = [app for p, tree in trees.items() for app in _in_file(p, tree, factories, places)]
+    found += [app for p, text in texts.items() for app in _completed(p, text, found, places)]
     found += [
         app for p, text in texts.items() if p not in makers for app in _unparsed(p, text, places)
     ]
@@ -101,6 +105,13 @@ class _Places:
                 return candidate
         return None
 
+    def imported(self, module: str, path: Path, folder: Path) -> Path | None:
+        """Return the file that ``from module import`` in ``path`` reads; it may be relative."""
+        name = module.lstrip(".")
+        dots = len(module) - len(name)
+        origin = path.parents[min(dots, len(path.parents)) - 1] if dots else folder
+        return self.file(name, origin) if name else None
+
     def imports(self, path: Path) -> tuple[str, ...]:
         """Return the absolute modules that a file imports, as written."""
         if path not in self._imports:
@@ -129,8 +140,8 @@ class _Places:
 
         return max(folders, key=lambda folder: (resolved(folder), folder == default))
 
-    def reach(self, path: Path, folder: Path) -> int:
-        """Count the files that importing ``path`` leads to; relative imports count as one hop."""
+    def reached(self, path: Path, folder: Path) -> set[Path]:
+        """Return the files that importing ``path`` leads to; relative imports count as one hop."""
         seen = {path}
         pending = [path]
         while pending:
@@ -138,7 +149,7 @@ class _Places:
                 if file not in seen:
                     seen.add(file)
                     pending.append(file)
-        return len(seen)
+        return seen
 
     def _next(self, path: Path, folder: Path) -> Iterator[Path]:
         for module in self.imports(path):
@@ -174,7 +185,7 @@ def _in_file(
     if not made:
         return
     folder = places.best_root(path)
-    weight = places.reach(path, folder)
+    weight = len(places.reached(path, folder))
     for attribute, is_factory in made:
         yield Application(
             module=_module(path, folder),
@@ -184,6 +195,29 @@ def _in_file(
             is_factory=is_factory,
             weight=weight,
         )
+
+
+def _completed(
+    path: Path, text: str, made: list[Application], places: _Places
+) -> Iterator[Application]:
+    """Find an application that this file imports from where it is made, and gives its routes to.
+
+    Not if the file that makes it imports this one: then nothing is missing there.
+    """
+    if not _COMPLETES.search(text):
+        return
+    folder = places.best_root(path)
+    for module, names in _FROM.findall(text):
+        file = places.imported(module, path, folder)
+        for name, alias in re.findall(r"(\w+)(?:[ \t]+as[ \t]+(\w+))?", names):
+            held = alias or name
+            if not re.search(rf"^{re.escape(held)}\.{_COMPLETING}\(", text, re.MULTILINE):
+                continue
+            for app in made:
+                same = app.file == file and app.attribute == name and not app.is_factory
+                if same and path not in places.reached(app.file, app.import_root):
+                    weight = len(places.reached(path, folder))
+                    yield Application(_module(path, folder), held, path, folder, weight=weight)
 
 
 def _unparsed(path: Path, text: str, places: _Places) -> Iterator[Application]:

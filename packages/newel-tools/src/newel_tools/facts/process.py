@@ -22,6 +22,8 @@ __all__ = ["copied", "request_for", "run_probe"]
 
 _PROBE: Final = Path(__file__).with_name("probe")
 _COPIED_BYTES: Final = 1024 * 1024  # larger files are linked: they are data
+_DATABASE_BYTES: Final = 64 * 1024 * 1024  # a database is opened to be written
+_SQLITE: Final = b"SQLite format 3\0"
 _COPIED_FILES: Final = 20_000
 _GRACE_SECONDS: Final = 5.0  # after the probe's own limit, for code that holds the interpreter lock
 
@@ -52,7 +54,8 @@ def _hung(seconds: float) -> str:
 def copied(project: Project) -> Generator[tuple[Path, Path]]:
     """Copy a project to a scratch folder; yield that folder and the copy, and remove both.
 
-    Files above 1 MiB are linked instead. The probe may write nowhere but in the scratch folder.
+    Files above 1 MiB are linked instead, but for databases. The probe may write nowhere but in the
+    scratch folder.
     """
     with scratch_folder() as scratch:
         copy = scratch / "project" / project.root.name
@@ -72,10 +75,18 @@ def _copy(root: Path, copy: Path) -> None:
 
 def _copy_file(source: Path, target: Path, *, link: bool) -> None:
     with suppress(OSError):  # unreadable, a socket, gone: the application cannot read it either
-        if link or source.stat().st_size > _COPIED_BYTES:
+        if link or (source.stat().st_size > _COPIED_BYTES and not _is_database(source)):
             target.symlink_to(source)
         elif source.is_file():
             shutil.copyfile(source, target)
+
+
+def _is_database(path: Path) -> bool:
+    """Tell whether a file is an SQLite database: it may be written to, which a link may not."""
+    if path.stat().st_size > _DATABASE_BYTES:
+        return False
+    with path.open("rb") as file:
+        return file.read(len(_SQLITE)) == _SQLITE
 
 
 def request_for(project: Project, *, scratch: Path, copy: Path, seconds: float) -> dict[str, Any]:

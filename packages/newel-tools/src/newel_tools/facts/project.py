@@ -55,6 +55,12 @@ class Project:
     import_paths: tuple[Path, ...]
     environment: Mapping[str, str]
 
+    @property
+    def around(self) -> tuple[Path, ...]:
+        """The application's folder and those above it, up to the end of the project."""
+        parents = self.application.file.parents
+        return tuple(folder for folder in parents if folder.is_relative_to(self.boundary))
+
     def relative(self, path: Path) -> str:
         """Return a path below the root, with forward slashes."""
         return path.relative_to(self.root).as_posix()

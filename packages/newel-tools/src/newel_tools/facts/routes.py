@@ -37,7 +37,8 @@ class Dependency(Fact):
     ``scope`` is FastAPI's (`function`, `request` or ``None`` for the default). ``wants`` says
     which of the framework's own objects the callable takes: `request`, `websocket`, `response`,
     `background_tasks`, `http_connection`, `security_scopes`. ``values`` are the permissions, roles
-    and scopes that the callable was made with, by attribute.
+    and scopes that the callable was made with, by attribute or enclosed variable; a rank such as
+    ``superuser`` is ``True``.
     """
 
     name: str | None = None

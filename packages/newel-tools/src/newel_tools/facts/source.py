@@ -315,7 +315,7 @@ def _module(
         text=text,
         tree=tree,
         is_package=is_package,
-        is_test=is_test(relative),
+        is_test=is_test(relative) or (path.name == "tests.py" and "def test_" in text),
     )
 
 

@@ -25,7 +25,7 @@ from newel_tools.generator.brokers import BROKERS
 from newel_tools.generator.files import File
 from newel_tools.generator.layout import Feature, Layout, Places, Role
 from newel_tools.generator.variables import VARIABLES
-from newel_tools.plan.plan import Plan, Resource, Users
+from newel_tools.plan.plan import Plan, Resource, Users, Visibility
 
 __all__ = ["ROUTES", "Kernel", "render_shell", "with_routes"]
 
@@ -177,6 +177,11 @@ def _values(plan: Plan, layout: Layout, *, directory: Path, kernel: Kernel) -> d
         "extras": _extras(plan),
         "webhooks": places.webhooks.rpartition(".")[0] if plan.webhooks else None,
         "background": list(_background(plan)),
+        "unwritten": [
+            f"`POST /{resource.name}/{{{resource.singular}_id}}/{action.name}`"
+            for resource in plan.resources
+            for action in resource.actions
+        ],
         "variables": VARIABLES,
         "roles": [
             (role.name, ", ".join(f"`{p}`" for p in role.permissions)) for role in plan.roles
@@ -198,7 +203,14 @@ def _kept(resource: Resource) -> str:
     names += [relation.name for relation in resource.relations]
     names += [resource.states.field] if resource.states else []
     whose = "of the user who makes them" if resource.owner else "shared"
-    return f"{resource.name} ({', '.join(names)}), {whose}, read by: {resource.read}"
+    return f"{resource.name} ({', '.join(names)}), {whose}, read by {_READERS[resource.read]}"
+
+
+_READERS: Final[dict[Visibility, str]] = {
+    "owner": "their owner only",
+    "signed_in": "every signed-in user",
+    "public": "anyone",
+}
 
 
 def _extras(plan: Plan) -> list[str]:

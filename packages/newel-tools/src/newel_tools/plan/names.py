@@ -5,6 +5,7 @@ from __future__ import annotations
 import keyword
 import re
 import sys
+import unicodedata
 from typing import Final
 
 from pydantic import BaseModel
@@ -21,6 +22,7 @@ __all__ = [
     "check_user_field",
     "field_conflict",
     "job_conflict",
+    "plain",
     "resource_conflict",
     "service_conflict",
     "snake",
@@ -86,9 +88,15 @@ _PACKAGES: Final = _words(
 )
 
 
+def plain(text: str) -> str:
+    """Return text without accents: ``caf\u00e9s`` is ``cafes``."""
+    letters = unicodedata.normalize("NFKD", text)
+    return "".join(letter for letter in letters if not unicodedata.combining(letter))
+
+
 def snake(words: str) -> str:
     """Return words in snake_case: ``Unit price`` is ``unit_price``, ``isActive`` ``is_active``."""
-    split = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", words)
+    split = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", plain(words))
     return re.sub(r"[^a-z0-9]+", "_", split.lower()).strip("_")
 
 

@@ -35,6 +35,7 @@ _IRREGULAR: Final = {
     "man": "men",
     "matrix": "matrices",
     "medium": "media",
+    "menu": "menus",
     "mouse": "mice",
     "person": "people",
     "phenomenon": "phenomena",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["action_of", "is_participle"]
+__all__ = ["action_of", "is_participle", "is_verb"]
 
 # verbs of which the participle is regular; nothing is guessed beyond them
 _REGULAR: Final = (
@@ -73,6 +73,11 @@ def action_of(state: str) -> str:
 def is_participle(word: str) -> bool:
     """Tell whether ``word`` is a known verb's participle, such as ``shipped``."""
     return word in _participles() and word not in _ADJECTIVES
+
+
+def is_verb(word: str) -> bool:
+    """Tell whether ``word`` is a known verb as one says it to somebody, such as ``ship``."""
+    return word in _participles().values()
 
 
 def _participles() -> dict[str, str]:

@@ -20,14 +20,11 @@ from newel_tools.plan.plan import (
 )
 from newel_tools.plan.verbs import action_of
 from newel_tools.planner.draft import Draft, DraftResource, Grant
-from newel_tools.planner.lexicon import API_NOUNS
+from newel_tools.planner.lexicon import API_NOUNS, PATRONS
 from newel_tools.planner.parts import Parts, PartsMaker
 from newel_tools.planner.sentence import Span
 
 __all__ = ["Blueprint"]
-
-_PEOPLE = frozenset({"clients", "customers", "guests", "members", "owners", "patients", "students"})
-"""Where these are kept, the users are the staff, and work on the same rows."""
 
 
 class Blueprint:
@@ -88,6 +85,9 @@ class Blueprint:
         name = draft.name
         self.source(name, draft.span)
         owner = self.owner(draft)
+        for target, span in self.draft.only_admins:
+            if owner and target == name:
+                self.draft.ledger.lost(span)  # who owns a row may write and delete it
         read = self.visibility(draft, owned=owner)
         soft = draft.soft_delete or self.draft.all_soft
         if soft:
@@ -161,7 +161,7 @@ class Blueprint:
             return True
         keeping = self.draft.usual(draft.name).keeping
         edited = any(g.verb == "write" and g.target == draft.name for g in self.draft.grants)
-        staffed = keeping == "private" and bool(_PEOPLE & self.draft.resources.keys())
+        staffed = keeping == "private" and bool(PATRONS & self.draft.resources.keys())
         if draft.shared is not None or keeping == "shared" or edited or staffed:
             return False
         self.source(key, None)
@@ -198,14 +198,26 @@ class Blueprint:
         for grant in self.draft.grants:
             said.setdefault(grant.role, []).append(grant)
         for name, grants in said.items():
+            if name == "admin":
+                continue
             known = roles.get(name)
             reads = known.permissions if known else roles["reader"].permissions
             given = [f"{grant.target}:{grant.verb}" for grant in grants]
             roles[name] = Role(name=name, permissions=tuple(dict.fromkeys((*reads, *given))))
             self.source(f"roles.{name}", grants[0].span)
+        for grant in self.draft.grants:
+            right = f"{grant.target}:{grant.verb}"
+            if grant.role == "admin" and (held := roles.get("operator")):
+                rest = tuple(given for given in held.permissions if given != right)
+                roles["operator"] = held.model_copy(update={"permissions": rest})
+        if "operator" in roles and roles["operator"].permissions == roles["user"].permissions:
+            del roles["operator"]  # what only admins do is nobody else's
+        for name, span in self.draft.roles:
+            roles.setdefault(name, Role(name=name, permissions=roles["reader"].permissions))
+            self.source(f"roles.{name}", span)
         if any(grant.verb == "moderate" for grant in self.draft.grants):
             roles.pop("moderator", None) if "moderator" not in said else None
-        for name in roles.keys() - said.keys():
+        for name in roles.keys() - said.keys() - {name for name, _ in self.draft.roles}:
             self.source(f"roles.{name}", None)
         self.assumed.append(
             "the role user reads what is shared and writes their own, reader only reads, "

@@ -41,6 +41,11 @@ class Cursor:
         self.position += 1
         return self.tokens[self.position - 1]
 
+    def back_to(self, span: Span) -> None:
+        """Go back to the token that begins with ``span``."""
+        while self.position and self.tokens[self.position - 1].span.start >= span.start:
+            self.position -= 1
+
     def length(self, pattern: str, ahead: int = 0) -> int:
         """Return how many words match ``pattern`` here; 0 when they do not.
 

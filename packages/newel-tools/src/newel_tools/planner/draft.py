@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -28,18 +29,23 @@ class Link:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flow:
-    """States by name, in the order they were said."""
+    """States by name, in the order they were said; ``steps``: said to follow each other."""
 
     values: tuple[str, ...]
     span: Span
+    name: str = "status"
+    steps: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """``editors can write posts``: a role, a verb of permissions, what it is about."""
+    """``editors can write posts``: a role, a verb of permissions, what it is about.
+
+    Besides ``read``, ``write`` and ``moderate`` it may be a verb that leads to a state.
+    """
 
     role: str
-    verb: Literal["read", "write", "moderate"]
+    verb: str
     target: str
     span: Span
 
@@ -105,6 +111,7 @@ class Draft:
     features: bool = False
     resources: dict[str, DraftResource] = field(default_factory=dict[str, DraftResource])
     users: list[tuple[Mention, Span]] = field(default_factory=list[tuple[Mention, Span]])
+    roles: list[tuple[str, Span]] = field(default_factory=list[tuple[str, Span]])
     grants: list[Grant] = field(default_factory=list[Grant])
     rules: list[Rule] = field(default_factory=list[Rule])
     facts: list[Fact] = field(default_factory=list[Fact])
@@ -112,6 +119,7 @@ class Draft:
     jobs_of_users: list[tuple[Job, Span]] = field(default_factory=list[tuple[Job, Span]])
     broker: tuple[Broker, Span] | None = None
     webhooks: Span | None = None
+    only_admins: list[tuple[str, Span]] = field(default_factory=list[tuple[str, Span]])
     all_public: Span | None = None
     all_soft: Span | None = None
     notes: list[str] = field(default_factory=list[str])
@@ -140,6 +148,16 @@ class Draft:
     def usual(self, name: str) -> Usual:
         """Return what a resource usually keeps, beside the others there are."""
         return vocabulary().usual(name, beside=self.resources)
+
+    def verbs_of(self, name: str) -> set[str]:
+        """Return the verbs that somebody was granted on a resource."""
+        return {given.verb for given in self.grants if given.target == name}
+
+    def states_of(self, name: str) -> tuple[str, ...]:
+        """Return the states that a resource was said to have, else the usual ones."""
+        flow = self.resources[name].flow
+        usual = [line for line in self.usual(name).fields if ": state[" in line]
+        return flow.values if flow else tuple(re.findall(r"[a-z_]+", "".join(usual)))
 
     def fields_of(self, name: str) -> set[str]:
         """Return the names of the fields that a resource was said to have, else the usual ones."""

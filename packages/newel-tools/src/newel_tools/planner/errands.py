@@ -47,6 +47,10 @@ _ACCOUNTS: Final = re.compile(
 )
 
 
+_BEHIND: Final = re.compile(r"\s+(?:in (?:the )?background|asynchronously)$")
+_BEHIND_NOUN: Final = re.compile(r"(?:async(?:hronous)?|background)\s+(?!jobs?\b|tasks?\b)")
+
+
 def errand(reading: Reading) -> bool:
     """``nightly report job``, ``expire orders every hour``, ``send a mail when one is paid``."""
     for clause in clauses_at(reading):
@@ -151,6 +155,8 @@ def _read(text: str) -> tuple[Job, tuple[str, ...], tuple[str, ...]] | None:
     text, arguments = _arguments(text)
     if arguments is None or not text:
         return None
+    behind = _BEHIND.search(text) or _BEHIND_NOUN.match(text)
+    text = text if behind is None else text.replace(behind[0], " ").strip()
     time, adjective = None if after else find_time(text), ""
     if time is not None:
         said = text[time.start : time.end]
@@ -161,7 +167,7 @@ def _read(text: str) -> tuple[Job, tuple[str, ...], tuple[str, ...]] | None:
             if not time.refined_by(again):
                 return None
             time, text = again, text[: again.start].strip()
-    name = _job_name(text, sure=time is not None or bool(after), told=bool(arguments))
+    name = _job_name(text, sure=bool(time or after or behind), told=bool(arguments))
     if not name:
         return None
     about = tuple(name.split("_"))

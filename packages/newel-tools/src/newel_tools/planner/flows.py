@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 from typing import Final
 
 from newel_tools.plan.plan import States, Transition
+from newel_tools.plan.verbs import action_of
+from newel_tools.planner.lexicon import MODERATE_VERBS
 
-__all__ = ["moderated", "usual_flow"]
+__all__ = ["gated", "moderated", "usual_flow"]
 
 # states that end a thing early; the rest follow each other in the order they were named
 _EXITS: Final = frozenset(
@@ -51,6 +53,17 @@ def usual_flow(field: str, values: Sequence[str]) -> States:
         values=names,
         transitions=tuple(Transition(before=b, after=a) for b, a in moves),
     )
+
+
+def gated(resource: str, states: States, *, verbs: Collection[str]) -> States:
+    """Return the same states, where what one of ``verbs`` leads to needs its permission."""
+    moves: list[Transition] = []
+    for step in states.transitions:
+        verb = action_of(step.after)
+        given = "moderate" if verb in MODERATE_VERBS and "moderate" in verbs else verb
+        by = f"{resource}:{given}" if given in verbs else step.by
+        moves.append(step.model_copy(update={"by": by}))
+    return states.model_copy(update={"transitions": tuple(moves)})
 
 
 def moderated(resource: str, *, field: str = "status") -> States:

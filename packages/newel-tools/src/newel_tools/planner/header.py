@@ -7,6 +7,7 @@ from typing import Final
 
 from newel_tools.plan.names import snake
 from newel_tools.plan.nouns import is_plural, plural, singular
+from newel_tools.planner.deeds import ONE, verb_inside
 from newel_tools.planner.lexicon import (
     ADJECTIVES,
     API_NOUNS,
@@ -93,11 +94,15 @@ def _take_word(reading: Reading, head: _Head) -> bool:
     said_before = word in LEADS | DETERMINERS | ADJECTIVES | _ABOUT or _is_praise(reading)
     if word in API_NOUNS and not _is_thing(reading, head):
         head.is_service = True
+    elif word == "to" and nothing_yet and cursor.word(1) in LEADS:
+        pass  # "I want to build an API"
     elif word == "public" and nothing_yet:
         reading.draft.all_public = cursor.tokens[cursor.position].span
     elif nothing_yet and said_before:
         reading.draft.features = reading.draft.features or word in FEATURES
-    elif _is_purpose(reading, nothing_yet=nothing_yet):
+    elif _is_purpose(reading, nothing_yet=nothing_yet) or (
+        nothing_yet and head.is_service and word in _MANAGED
+    ):
         return _take_purpose(reading)
     elif word in BREAKS or (cursor.kind(1) == "colon" and word in LISTED_AS):
         return False
@@ -153,14 +158,30 @@ def _back_off(reading: Reading, head: _Head) -> bool:
         return True
     if cursor.kind() == "group" and last in _PEOPLE and len(head.words) == 1:
         listed = True
-    if cursor.word() in {"can", "may"}:
-        listed = True
+    if cursor.word() in {"can", "may"} and last not in API_NOUNS:
+        cursor.back_to(head.topic[0].span)
+        return True
+    if not head.is_service and _is_clause(reading, head):
+        return True
     if cursor.tokens[cursor.position - 1] is not head.topic[-1]:
         return False  # "posts API, ...": the list comes after the service's own words
     if listed and (is_plural(last) or cursor.kind() == "group") and last not in API_NOUNS:
-        cursor.position = reading.cursor.tokens.index(head.topic[0])
+        cursor.back_to(head.topic[0].span)
         return True
     return False
+
+
+def _is_clause(reading: Reading, head: _Head) -> bool:
+    """Go back to the topic where somebody does something in it: ``students enrol in courses``."""
+    cursor = reading.cursor
+    here = cursor.position
+    cursor.back_to(head.topic[0].span)
+    if cursor.word(-1) in ONE:
+        cursor.position -= 1
+    begins = cursor.position
+    found = verb_inside(reading)
+    cursor.position = begins if found else here
+    return found
 
 
 def _judge(reading: Reading, head: _Head) -> None:
@@ -170,7 +191,9 @@ def _judge(reading: Reading, head: _Head) -> None:
     words = " ".join(singular(word) for word in head.words)
     domain = vocabulary().domain(words)
     managed = len(head.thing) < len(head.words)
-    named = head.is_service or managed or bool(domain) or vocabulary().knows(noun or "x")
+    users = bool(head.thing) and set(head.thing) <= _PEOPLE
+    known = bool(domain) or vocabulary().knows(noun or "x")
+    named = head.is_service or managed or users or known
     # "zorks; zorks are public" goes on, "green ideas sleep." does not
     goes_on = reading.cursor.token(1) is not None
     if not named and not goes_on:
@@ -178,7 +201,7 @@ def _judge(reading: Reading, head: _Head) -> None:
         return
     draft.ledger.understood(head.span)
     draft.topic_span = head.span
-    if set(head.thing) <= _PEOPLE and head.thing:
+    if users:
         draft.about_users = True
         reading.subjects, reading.start = ["users"], head.span
     elif all(word in FEATURE_PARTS for word in head.words):

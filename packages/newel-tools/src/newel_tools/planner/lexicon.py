@@ -10,6 +10,7 @@ __all__ = [
     "AMBIGUOUS",
     "API_NOUNS",
     "BREAKS",
+    "DEED_NOUNS",
     "DETERMINERS",
     "EVERYONE",
     "FEATURES",
@@ -18,14 +19,20 @@ __all__ = [
     "FOREIGN",
     "LEADS",
     "LISTED_AS",
+    "MAKING_VERBS",
     "MANAGEMENT",
+    "MASS_PLURALS",
     "MODERATE_VERBS",
+    "PATRONS",
     "PEOPLE",
     "PREPOSITIONS",
+    "QUALITIES",
     "READ_VERBS",
     "STATE_WORDS",
     "STOP_WORDS",
+    "SURELY_FOREIGN",
     "TECHNOLOGY",
+    "TIE_VERBS",
     "WORK_NOUNS",
     "WORK_VERBS",
     "WRITE_VERBS",
@@ -37,13 +44,13 @@ def _words(text: str) -> frozenset[str]:
 
 
 DETERMINERS: Final = _words(
-    "a all an any both each every following its many multiple my our several some the their "
-    "various your"
+    "a all an any both each every exactly following its many multiple my one other our own "
+    "several some the their three two various your"
 )
 
-LEADS: Final = _words(
-    "build code create design develop generate give i implement let like make me need please "
-    "provide prototype s scaffold set should up us want we write you"
+_ASKS: Final = _words("give i let me need please provide s set should up us want we you")
+LEADS: Final = _ASKS | _words(
+    "build code create design develop generate implement like make prototype run scaffold write"
 )
 """What a sentence starts with before it says what it wants."""
 
@@ -51,9 +58,9 @@ _SMALL: Final = _words(
     "also and are as at be been but by can contain containing contains could do does for from "
     "has have having i if in include includes including is it lets may must of on one only or "
     "per plus than that them then there these they this those to using via want was were where "
-    "which while who whose will with would"
+    "which while who whose will with without would no not"
 )
-STOP_WORDS: Final = DETERMINERS | LEADS | _SMALL
+STOP_WORDS: Final = DETERMINERS | _ASKS | _SMALL
 """Words that carry no content: whether they were understood is not asked."""
 
 API_NOUNS: Final = _words(
@@ -105,6 +112,11 @@ EVERYONE: Final = _words("anybody anyone everybody everyone guests visitors")
 FIELD_PLURALS: Final = _words("hours instructions minutes notes pages points seats servings steps")
 """Plurals that are one field of a thing, rather than things of their own."""
 
+SURELY_FOREIGN: Final = _words(
+    "avec eine einen einer erstelle fuer f\u00fcr mit pour und voor zum zur"
+)
+"""One of these is enough."""
+
 FOREIGN: Final = _words(
     "avec baue bitte con crea crear cree creer de del der des die ein eine einen einer el erstelle "
     "et fuer f\u00fcr gestion ich la las le les los mit mon mi og para pour sur un una und une uno "
@@ -115,22 +127,53 @@ FOREIGN: Final = _words(
 TECHNOLOGY: Final = _words(
     "aws azure bitcoin celery cron elasticsearch email gcp graphql grpc integration integrations "
     "kafka kubernetes mongodb mqtt mysql nats oauth paypal push queue queues rabbitmq redis s3 "
-    "saml sms smtp sso stripe telegram twilio webhook webhooks websocket websockets"
+    "route routes saml sms smtp sso stripe telegram twilio webhook webhooks websocket websockets"
 )
 """A phrase with one of these is about how things are done, not about what is kept."""
 
 READ_VERBS: Final = _words("access browse get list read search see view")
 WRITE_VERBS: Final = _words(
-    "add author book bookmark change collect create delete edit enter keep log maintain make "
+    "add author change collect create delete edit enter keep log maintain make "
     "manage modify organise organize own post publish record remove save share store submit track "
     "update upload write"
 )
+MAKING_VERBS: Final = _words(
+    "add author collect create enter keep log make own post publish record save store submit "
+    "upload write"
+)
+"""Those of them after which there is something new."""
+
 MODERATE_VERBS: Final = _words("approve moderate reject review")
 
 PEOPLE: Final = re.compile(
     "admins|agents|clients|guests|members|people|reps|staff|students|users|.+(?:ers|ors|ists|ians)"
 )
 """Who does something: behind these, ``post`` and ``review`` are verbs."""
+
+PATRONS: Final = _words("clients customers guests members owners patients students")
+"""Who is served: where they are kept, the users are the staff, and work on the same rows."""
+
+TIE_VERBS: Final = _words(
+    "apply attend belong coach contribute depend enrol enroll enter join lead live participate "
+    "play refer register report study subscribe supervise teach travel work"
+)
+"""What ties two things: ``students enrol in courses``. Any verb does between two plurals."""
+
+DEED_NOUNS: Final = {
+    "book": "bookings",
+    "borrow": "loans",
+    "rate": "ratings",
+    "rent": "rentals",
+    "reserve": "reservations",
+    "upvote": "votes",
+}
+"""What is left behind by verbs whose noun is another word; ``like`` leaves likes."""
+
+MASS_PLURALS: Final = _words(
+    "analytics communications data earnings goods kids logistics media news operations sales "
+    "savings series settings species sports statistics systems"
+)
+"""Plurals that compounds begin with: ``sales orders``."""
 
 WORK_VERBS: Final = _words(
     "aggregate alert archive backup bill build calculate call cancel charge check clean close "
@@ -148,18 +191,22 @@ WORK_NOUNS: Final = _words(
 )
 """The same, as a thing: ``report every night``."""
 
+QUALITIES: Final = _words("active inactive late old open overdue pending recent unpaid unread")
+"""In which state something is: ``overdue tasks`` are tasks."""
+
 STATE_WORDS: Final = _words("stage stages state states status statuses")
 
 PREPOSITIONS: Final = _words("about for in inside of on per to under within")
 """Between two resources they make a link: ``comments on posts``."""
 
 BREAKS: Final = PREPOSITIONS | _words(
-    "after allow allowing allows and are as assigned at be because before belong belonging "
-    "belongs but by calculate calculates can connect connects contain containing contains could "
-    "created deployed do does expose exposes from generates had has have having if import "
-    "imports include includes including integrate integrated integrates into is keeping lets "
-    "letting like may must nor only or owned plus posted publishes send sending sends should so "
-    "supports sync syncs that then they this use uses using via was were when whenever where "
-    "which while who whose will with without would written"
+    "across after against allow allowing allows and are as assigned at be because before belong "
+    "belonging belongs between but by calculate calculates can connect connects consist consists "
+    "contain containing contains could created deployed do does expose exposes from generates "
+    "had has have having if import imports include includes including integrate integrated "
+    "integrates into is keeping lets letting like may must nor only or over owned plus posted "
+    "publishes send sending sends should so supports sync syncs that then they this use uses "
+    "using via want wants was were when whenever where which while who whose will with without "
+    "would written"
 )
 """No phrase that names something goes across one of these."""

@@ -13,7 +13,7 @@ from newel_tools.plan.names import snake
 from newel_tools.plan.nouns import plural, singular
 from newel_tools.planner.lexicon import DETERMINERS
 
-__all__ = ["Mention", "read_mention"]
+__all__ = ["UNITS", "Mention", "is_modifier", "is_specification", "read_mention"]
 
 _MODIFIER_WORDS: Final = {
     "unique": "unique",
@@ -43,11 +43,31 @@ _DEFAULT: Final = re.compile(
     r"\s*(?:(?<![<>])=|\bdefault(?:s to|ing to)?(?=\s)|\bby default\b)\s*"
     r"(\"(?:[^\"\\]|\\.)*\"|'[^']*'|[^\s,]+)"
 )
-_BOUND: Final = re.compile(r"(>=|<=|\bat least\b|\bat most\b|\bmin\b|\bmax\b)\s*(-?\d+(?:\.\d+)?)")
-_RANGE: Final = re.compile(
-    r"\s*\(?\s*(?:between|from)?\s*(-?\d+)\s*(?:-|\u2013|\.\.|\bto\b|\band\b)\s*(-?\d+)\s*\)?$"
+_BOUND: Final = re.compile(
+    r"(?:\bof\s+)?([><]=?|\b(?:at least|min|minimum|at most|max|maximum|up to)\b)(?:\s+of)?\s*"
+    r"(-?\d+(?:\.\d+)?)(?:\s*(?:chars?|characters?|letters?)\b)?"
 )
-_CHOICES: Final = re.compile(r"[A-Za-z][\w-]*(?:\s*[|/]\s*[A-Za-z][\w-]*)+$")
+_LOOSE: Final = {
+    "array": "json[]", "dict": "json", "list": "json[]", "number": "number", "object": "json",
+    "strings": "json[]",
+}  # fmt: skip
+"""Types as other languages have them; of a ``number`` the name says which."""
+_RANGE: Final = re.compile(
+    r"\s*\(?\s*(?:between|from)?\s*(-?\d+(?:\.\d+)?)\s*(?:-|\u2013|\.\.|\bto\b|\band\b)"
+    r"\s*(-?\d+(?:\.\d+)?)\s*\)?$"
+)
+_EITHER: Final = r"\s*[|/]\s*|\s*,?\s+or\s+|\s*,\s*"
+_CHOICES: Final = re.compile(rf"[A-Za-z][\w-]*(?:(?:{_EITHER})[A-Za-z][\w-]*)+$")
+_JOIN: Final = re.compile(
+    rf",\s*(?=(?:{'|'.join(_MODIFIER_WORDS)}|max|min|at least|at most|up to)\b)"
+)
+UNITS: Final = frozenset(
+    {"bytes", "cents", "cm", "days", "hours", "kg", "km", "meters", "minutes", "months", "seconds"}
+    | {"weeks", "years"}
+)
+"""``time in minutes`` is called so."""
+
+_IN: Final = re.compile(rf"\s+in\s+(?=(?:{'|'.join(sorted(UNITS))})\b)")
 _BRACKET: Final = re.compile(r"[(\[]([^()\[\]]*)[)\]]$")
 _LONGEST_NAME: Final = 4
 """Words; a longer run of them is prose and no name."""
@@ -55,7 +75,10 @@ _LONGEST_NAME: Final = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mention:
-    """A field that was mentioned: ``type_text`` is empty when its type was not said."""
+    """A field that was mentioned: ``type_text`` is empty when its type was not said.
+
+    ``bounds`` are ``low..high``; ``>0..`` does not include the 0.
+    """
 
     name: str
     type_text: str = ""
@@ -80,16 +103,22 @@ class _Tail:
 
 def read_mention(text: str) -> Mention | None:
     """Read one mention; ``None`` when it is prose, ``PlanError`` when it is a field gone wrong."""
-    text = " ".join(text.split())
+    text = _IN.sub(" ", _JOIN.sub(" ", " ".join(text.split())))
     tail = _Tail(modifiers=[])
     if found := re.fullmatch(r"([\w' -]*?)\s*:?\s*(<->|->)\s*(\w+)(.*)", text):
         return _link(found[1], found[2], found[3], found[4])
-    text = _take_tail(text, tail)
+    if (found := _BRACKET.search(text)) and is_specification(found[1]):
+        text = f"{text[: found.start()].strip()}: {found[1].replace(',', ' ')}"
+    text = _take_tail(text, tail).rstrip(", ")
     head, kind = _split_type(text)
     unknown: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
-    if not kind:
+    if not kind and (found := _RANGE.search(head)):
+        head, tail.low, tail.high = head[: found.start()], found[1], found[2]
+    elif not kind:
         head, kind, choices = _guess(head)
+        if not kind:
+            choices, unknown = (), choices
     else:
         kind, unknown = _clean(kind)
     words = [
@@ -105,6 +134,25 @@ def read_mention(text: str) -> Mention | None:
         bounds=tail.bounds,
         unknown=unknown,
         choices=choices,
+    )
+
+
+def is_modifier(text: str) -> bool:
+    """Tell whether a text says something of a field and names none: ``required``, ``max 100``."""
+    words = re.findall(r"[a-z]+", _BOUND.sub(" ", text.lower()))
+    return all(word in _MODIFIER_WORDS for word in words) and bool(text.strip())
+
+
+def is_specification(text: str) -> bool:
+    """Tell whether a bracket says of what kind a field is: ``required, max 100``."""
+    rest = _BOUND.sub(" ", _DEFAULT.sub(" ", text.lower()))
+    words = [w for w in re.findall(r"[a-z_]+", rest) if w not in {"a", "an", "not", "null", "of"}]
+    kinds = [w for w in words if w in TYPE_WORDS or w in _LOOSE]
+    said = rest.strip() != text.lower().strip() or bool(words)
+    return (
+        said
+        and len(kinds) <= 1 + ("strings" in kinds)
+        and {w for w in words if w not in _MODIFIER_WORDS} == set(kinds)
     )
 
 
@@ -127,10 +175,11 @@ def _take_tail(text: str, tail: _Tail) -> str:
         tail.modifiers.append(f"= {found[1]}")
         text = text[: found.start()] + text[found.end() :]
     for found in list(_BOUND.finditer(text)):
-        if found[1] in {">=", "at least", "min"}:
-            tail.low = found[2]
+        beyond = found[1] if found[1] in {">", "<"} else ""
+        if found[1] in {">", ">=", "at least", "min", "minimum"}:
+            tail.low = beyond + found[2]
         else:
-            tail.high = found[2]
+            tail.high = beyond + found[2]
         text = text.replace(found[0], " ")
     text = re.sub(r"\bnot null\b", " ", text, flags=re.IGNORECASE)
     if (found := _BRACKET.search(text)) and found[1].strip().lower() in _MODIFIER_WORDS:
@@ -171,8 +220,10 @@ def _known(name: str, rest: str) -> str:
     word = re.match(r"[A-Za-z_]*", rest)
     if word is None or word[0].lower() in TYPE_WORDS:
         return rest
+    if word[0].lower() in _LOOSE:
+        return _LOOSE[word[0].lower()]
     if _CHOICES.fullmatch(rest):
-        return f"enum[{', '.join(re.split(r'[|/]', rest))}]"
+        return f"enum[{', '.join(re.split(_EITHER, rest))}]"
     raise PlanError(
         f"'{name}: {rest}' has no type that there is",
         fix=f"write '{name}: str(64)', or only '{name}'; see docs/plan.md for the types",
@@ -196,18 +247,20 @@ def _clean(kind: str) -> tuple[str, tuple[str, ...]]:
     found = re.match(r"([A-Za-z_]+)\s*([(\[].*[)\]])?\s*(.*)$", kind, re.DOTALL)
     if found is None:
         return kind, ()
-    word = TYPE_WORDS[found[1].lower()]
-    bracket = found[2] or ""
+    word = TYPE_WORDS.get(found[1].lower(), found[1])
+    bracket, behind = found[2] or "", found[3]
+    if bracket == "[]" and word not in {"enum", "state"}:
+        return "json = []", tuple(behind.split())
+    if ranged := _RANGE.fullmatch(bracket or behind):
+        bracket, behind = f"({ranged[1]}..{ranged[2]})", behind if bracket else ""
     if word in {"enum", "state"}:
         bracket = re.sub(r"^\((.*)\)$", r"[\1]", re.sub(r"[\"']", "", bracket))
         bracket = re.sub(r"\s*[|/]\s*", ", ", bracket) if "->" not in bracket else bracket
-    return word + bracket, tuple(found[3].split())
+    return word + bracket, tuple(behind.split())
 
 
 def _guess(text: str) -> tuple[str, str, tuple[str, ...]]:
-    """Read ``rating 1-5``, ``size S|M|L`` and ``state (draft, sent)``: name, type, choices."""
-    if found := _RANGE.search(text):
-        return text[: found.start()], f"int({found[1]}..{found[2]})", ()
+    """Read ``size S|M|L``, ``type movie or series``, ``state (draft, sent)``."""
     choices: list[str] = []
     head = text
     if found := _BRACKET.search(text):
@@ -215,9 +268,9 @@ def _guess(text: str) -> tuple[str, str, tuple[str, ...]]:
         choices = [c for c in re.split(r"\s*(?:[,|/]|\bor\b|\band\b)\s*", found[1].strip()) if c]
     elif found := _CHOICES.search(text):
         head = text[: found.start()].strip()
-        choices = re.split(r"\s*[|/]\s*", found[0])
+        choices = re.split(_EITHER, found[0])
     if len(choices) < 2 or not head:
-        return head, "", ()
+        return head, "", tuple(choices)
     return head, f"enum[{', '.join(snake_choice(c) for c in choices)}]", tuple(choices)
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import Final
 
 from newel_tools.plan.bounds import FieldType
 from newel_tools.plan.fields import read_line, write_line
-from newel_tools.plan.names import PROVIDED_COLUMNS, USER_COLUMNS, field_conflict
+from newel_tools.plan.names import PROVIDED_COLUMNS, USER_COLUMNS, field_conflict, snake
 from newel_tools.plan.nouns import plural, singular
 from newel_tools.plan.plan import ASSUMED, Field, Relation, States
 from newel_tools.planner.draft import Draft, DraftResource, Link, Rule
-from newel_tools.planner.flows import moderated, usual_flow
+from newel_tools.planner.flows import gated, moderated, usual_flow
 from newel_tools.planner.mentions import Mention
 from newel_tools.planner.sentence import Span
 from newel_tools.planner.vocabulary import SATELLITES, vocabulary
@@ -24,6 +25,7 @@ _AUTHOR_NAMES: Final = frozenset({"author", "author_id"})
 _STATE_NAMES: Final = frozenset({"status", "state", "stage"})
 _POINTED_AT: Final = frozenset({"categories", "labels", "tags"})
 _NUMBERS: Final[frozenset[FieldType]] = frozenset({"int", "float", "decimal"})
+_BOUNDED: Final = _NUMBERS | {"str", "text"}
 
 
 @dataclass(slots=True)
@@ -67,6 +69,9 @@ class PartsMaker:
         """Return the users' own fields."""
         parts = Parts(name="users")
         for mention, span in self.draft.users:
+            if mention.name == "role":
+                choices = re.findall(r"\w+", mention.type_text.partition("[")[2])
+                self.draft.roles += [(snake(choice), span) for choice in choices]
             if mention.name in USER_COLUMNS | {"role", "active"}:
                 continue
             if self._target(mention, "users") or mention.type_text.startswith("state"):
@@ -88,8 +93,8 @@ class PartsMaker:
         for mention, span in resource.mentions:
             if not self._is_owner(resource, mention, span):
                 self._mention(parts, mention, span)
-        if not parts.fields and not resource.mentions:
-            base = self._base(resource.name)
+        base = self._base(resource.name)
+        if not parts.fields and (not resource.mentions or base in vocabulary().resources):
             lines = self.draft.usual(resource.name).fields
             self._usual(parts, [line.replace(f"{base}:", f"{resource.name}:") for line in lines])
         for rule in self.draft.rules:
@@ -159,7 +164,7 @@ class PartsMaker:
         """Tell whether a field of ``resource`` is a link to ``target`` (to anything when empty)."""
         for mention, _ in resource.mentions:
             found = self._target(mention, resource.name)
-            if found is not None and target in {"", found[0]}:
+            if found is not None and target in {"", found[0]} and found[0] != resource.name:
                 return True
         return False
 
@@ -172,6 +177,11 @@ class PartsMaker:
             return None
         one = re.sub(r"_ids?$", "", mention.name)
         target = self.draft.name_of(one)
+        if one == "parent" and name != "users" and target not in self.draft.resources:
+            return name, "->"
+        for other in self.draft.resources:
+            if one.endswith(f"_{singular(other)}") and target not in self.draft.resources:
+                return other, "->"
         if target not in self.draft.resources or target == name:
             return None
         is_one = mention.name.endswith("_id") or singular(one) == one != plural(one)
@@ -208,7 +218,8 @@ class PartsMaker:
         while waiting:
             at = waiting.pop()
             if at == name:
-                self.assumed.append(f"{name} may exist without {target}: one has to come first")
+                if target != name:
+                    self.assumed.append(f"{name} may exist without {target}: one has to come first")
                 return True
             waiting += [n for n in self.needs.get(at, ()) if n not in seen]
             seen.add(at)
@@ -263,7 +274,9 @@ class PartsMaker:
             line = read_line(name, f"enum[{', '.join(line.values)}] = {line.initial}")
         if isinstance(line, States):
             parts.states = line
-        elif isinstance(line, Field):
+        elif isinstance(line, Relation):
+            parts.relations += (line,)
+        else:
             parts.fields += (line,)
             if not mention.type_text:
                 parts.guessed.append(f"{name} {write_line(line)}")
@@ -292,20 +305,29 @@ class PartsMaker:
         """Return the line of a mention, with a usual type where none was said."""
         text = mention.type_text
         modifiers = list(mention.modifiers)
-        if not text:
+        number = text == "number"
+        if number or not text:
             known = [x for x in self.draft.usual(parts.name).fields if _named(x, mention.name)]
             text = known[0].partition(": ")[2] if known else vocabulary().line(mention.name)
             text = text.replace(f"{self._base(parts.name)}:", f"{parts.name}:")
             if any(word.startswith("=") for word in modifiers) or "unique" in modifiers:
                 text = text.partition(" = ")[0]
+            kind = re.split(r"[( ]", text)[0]
+            is_known = bool(known) or vocabulary().is_field(mention.name)
+            text = "float" if number and kind not in _NUMBERS else text
+            if mention.bounds and not (is_known and kind in _BOUNDED):
+                text = "float" if "." in mention.bounds.replace("..", "") else "int"
         kind = text.split("(")[0].split()[0]
         usual = vocabulary().line(mention.name).partition(" = ")[0]
         if text == kind and usual.startswith(f"{kind}(") and kind in _NUMBERS:
             text = usual  # a price or a stock is never negative
-        if mention.bounds and kind in _NUMBERS and not mention.type_text.endswith(")"):
+        if mention.bounds and kind in _BOUNDED and not mention.type_text.endswith(")"):
             digits = "12,2, " if kind == "decimal" else ""
             head, _, tail = text.partition(" ")
-            text = f"{head.partition('(')[0]}({digits}{mention.bounds})"
+            low, high = _ends(mention.bounds, kind)
+            if kind in _NUMBERS and not low and re.search(r"\b0\.\.", text):
+                low = "0"  # the capacity of at most 20 is still no less than 0
+            text = f"{head.partition('(')[0]}({digits}{low}..{high})"
             text += f" {tail}" if tail and "(" not in head else ""
         said = text.split()
         return " ".join((text, *(word for word in modifiers if word not in said)))
@@ -319,7 +341,7 @@ class PartsMaker:
             if name in parts.names() or (isinstance(line, States) and parts.states is not None):
                 continue
             if isinstance(line, States):
-                parts.states = line
+                parts.states = gated(parts.name, line, verbs=self.draft.verbs_of(parts.name))
             elif isinstance(line, Field):
                 parts.fields += (line,)
             self._source(parts, name, None)
@@ -331,7 +353,8 @@ class PartsMaker:
 
     def _states(self, parts: Parts, resource: DraftResource) -> None:
         if resource.flow is not None:
-            self._set_flow(parts, "status", resource.flow.values, resource.flow.span)
+            flow = resource.flow
+            self._set_flow(parts, flow.name, flow.values, flow.span, steps=flow.steps)
         elif resource.moderated is not None:
             said = {mention.name for mention, _ in resource.mentions}
             name = "moderation" if "status" in said else "status"
@@ -342,17 +365,19 @@ class PartsMaker:
                 "others see the approved ones"
             )
 
-    def _set_flow(self, parts: Parts, name: str, values: tuple[str, ...], span: Span) -> None:
-        """Add the states that were named, with the usual transitions between them."""
+    def _set_flow(
+        self, parts: Parts, name: str, values: tuple[str, ...], span: Span, *, steps: bool = False
+    ) -> None:
+        """Add the states that were named, with the usual transitions between them, or ``steps``."""
         values = tuple(re.sub(r"[^a-z0-9]+", "_", value.lower()).strip("_") for value in values)
         flow = usual_flow(name, values)
         for line in self.draft.usual(parts.name).fields:
             usual = read_line(*line.split(": ", 1))
-            if isinstance(usual, States) and set(usual.values) == set(values):
+            if isinstance(usual, States) and set(usual.values) == set(values) and not steps:
                 text = write_line(usual).replace(f"{self._base(parts.name)}:", f"{parts.name}:")
                 usual = read_line(name, text)
                 flow = usual if isinstance(usual, States) else flow
-        parts.states = flow
+        parts.states = flow = gated(parts.name, flow, verbs=self.draft.verbs_of(parts.name))
         self._source(parts, name, span)
         self.assumed.append(f"{parts.name}.{name}: {write_line(flow)}")
 
@@ -390,6 +415,17 @@ class PartsMaker:
     def _base(self, name: str) -> str:
         known = vocabulary().resources
         return name if name in known or "_" not in name else name.rpartition("_")[2]
+
+
+def _ends(bounds: str, kind: str) -> tuple[str, str]:
+    """Return the lowest and highest value of a kind within bounds such as ``>0..9``."""
+    low, _, high = bounds.partition("..")
+    step = Decimal({"int": "1", "decimal": "0.01"}.get(kind, "0"))
+    if low.startswith(">"):
+        low = str(Decimal(low[1:]) + step)
+    if high.startswith("<"):
+        high = str(Decimal(high[1:]) - step)
+    return low, high
 
 
 def _named(line: str, name: str) -> bool:

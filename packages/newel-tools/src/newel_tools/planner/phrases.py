@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Final
 
 from newel_tools.plan.names import snake
 from newel_tools.plan.nouns import is_plural
+from newel_tools.plan.verbs import is_participle, is_verb
 from newel_tools.planner.cursor import Cursor
 from newel_tools.planner.draft import Draft
 from newel_tools.planner.lexicon import (
@@ -16,13 +18,15 @@ from newel_tools.planner.lexicon import (
     DETERMINERS,
     FEATURE_PARTS,
     FEATURES,
+    MASS_PLURALS,
+    QUALITIES,
     STATE_WORDS,
     TECHNOLOGY,
 )
-from newel_tools.planner.sentence import Span
+from newel_tools.planner.sentence import Span, Token
 from newel_tools.planner.vocabulary import vocabulary
 
-__all__ = ["MARKS", "Phrase", "is_feature", "noun_of", "read_phrase"]
+__all__ = ["MARKS", "Phrase", "head_of", "is_feature", "noun_of", "read_phrase"]
 
 MARKS: Final = frozenset({"public", "private", "personal", "shared", "moderated", "soft"})
 """Adjectives that say something of a resource; ``soft`` is short for soft deleted."""
@@ -32,7 +36,7 @@ _LONGEST: Final = 3
 _COUNTS: Final = frozenset(
     {"details", "data", "features", "functions", "info", "information", "fields"}
     | {"mondays", "tuesdays", "wednesdays", "thursdays", "fridays", "saturdays", "sundays"}
-    | {"weekdays", "weekends"}
+    | {"weekdays", "weekends", "seconds", "minutes", "hours", "days", "weeks", "months", "years"}
 )
 
 
@@ -43,6 +47,11 @@ class Phrase:
     words: tuple[str, ...]
     span: Span
     marks: tuple[tuple[str, Span], ...] = ()
+    spans: tuple[Span, ...] = ()
+
+    def named(self) -> Span:
+        """Return where the last words stand, which a name is made of; what is before is none."""
+        return self.spans[-_LONGEST].to(self.span) if len(self.words) > _LONGEST else self.span
 
 
 def read_phrase(cursor: Cursor, *, until: frozenset[str] = frozenset()) -> Phrase | None:
@@ -61,20 +70,36 @@ def read_phrase(cursor: Cursor, *, until: frozenset[str] = frozenset()) -> Phras
         token = cursor.take()
         if token.text in MARKS:
             marks.append((token.text, token.span))
-    words: list[str] = []
-    first: Span | None = None
-    while (word := cursor.word()) and word not in BREAKS | STATE_WORDS | until:
+    tokens: list[Token] = []
+    while (word := cursor.word()) and word not in BREAKS | until:
+        if word in STATE_WORDS and (tokens or not is_plural(word)):
+            break
         if cursor.length("soft deleted"):
             break
-        first = first or cursor.tokens[cursor.position].span
-        words.append(cursor.take().text)
-    if first is None:
+        tokens.append(cursor.take())
+    if not tokens:
         cursor.position = start
         return None
-    span = first.to(cursor.last_span())
-    while len(words) > 1 and words[-1] in _NAMES_OF_SERVICES:
-        words.pop()  # "private notes API" is about notes
-    return Phrase(words=tuple(words), span=span, marks=tuple(marks))
+    span = tokens[0].span.to(tokens[-1].span)
+    while len(tokens) > 1 and tokens[-1].text in _NAMES_OF_SERVICES:
+        tokens.pop()  # "private notes API" is about notes
+    return Phrase(
+        words=tuple(token.text for token in tokens),
+        span=span,
+        marks=tuple(marks),
+        spans=tuple(token.span for token in tokens),
+    )
+
+
+def head_of(cursor: Cursor, phrase: Phrase) -> Phrase:
+    """Cut ``documents synced from`` behind its plural: no name goes on in the singular."""
+    words = phrase.words
+    for at, word in enumerate(words[:-1]):
+        if is_plural(word) and word not in MASS_PLURALS and not is_plural(words[-1]):
+            spans = phrase.spans[: at + 1]
+            cursor.back_to(phrase.spans[at + 1])
+            return replace(phrase, words=words[: at + 1], span=spans[0].to(spans[-1]), spans=spans)
+    return phrase
 
 
 def is_feature(phrase: Phrase, *, alone: bool, sure: bool = False) -> bool:
@@ -91,17 +116,40 @@ def is_feature(phrase: Phrase, *, alone: bool, sure: bool = False) -> bool:
     return alone or sure or any(w in FEATURES for w in words)
 
 
+def _is_quality(word: str) -> bool:
+    """Tell whether a word says in which state something is, rather than of what kind."""
+    return is_participle(word) or word in QUALITIES or (word.endswith("ed") and len(word) > _SHORT)
+
+
+def _ends_name(word: str, after: str) -> bool:
+    """Tell whether a plural is followed by what can only be said of it."""
+    return is_plural(word) and word not in MASS_PLURALS and not is_plural(after)
+
+
+_SHORT: Final = 4  # "bed frames", "seed banks"
+
+
 def noun_of(phrase: Phrase, draft: Draft, *, singular_too: bool) -> str | None:
     """Return the resource a phrase names, in snake_case; ``None`` when it names none.
 
     The plural of any noun is one; a single thing only when ``singular_too`` and it is known.
+    ``approved documents`` are documents, where there are documents; ``users create lists`` name
+    nothing.
     """
     words = phrase.words[-_LONGEST:] if len(phrase.words) > _LONGEST else phrase.words
+    while len(words) > 1 and _is_quality(words[0]) and draft.knows("_".join(words[1:])):
+        if draft.knows("_".join(words)):
+            break
+        words = words[1:]
     noun = snake(" ".join(words))
-    if not " ".join(words).isascii() or words[-1] in _COUNTS or TECHNOLOGY & set(words):
+    if any(_ends_name(*pair) for pair in pairwise(words)):
+        return None
+    if not " ".join(words).isascii() or phrase.words[-1] in _COUNTS or TECHNOLOGY & set(words):
         return None
     if noun in {"user", "users"}:
         return "users"
+    if noun.endswith("_users") and is_verb(noun.partition("_")[0]):
+        return None  # "activate users"
     if is_plural(noun):
         return noun
     known = draft.knows(noun) or vocabulary().knows(noun)

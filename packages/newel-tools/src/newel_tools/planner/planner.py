@@ -21,9 +21,10 @@ from newel_tools.plan.plan import Plan
 from newel_tools.planner.blueprint import Blueprint
 from newel_tools.planner.cursor import Cursor
 from newel_tools.planner.draft import Draft
+from newel_tools.planner.elsewhere import set_aside
 from newel_tools.planner.errands import place
 from newel_tools.planner.header import read_header
-from newel_tools.planner.lexicon import FOREIGN
+from newel_tools.planner.lexicon import FOREIGN, SURELY_FOREIGN
 from newel_tools.planner.reading import Reading
 from newel_tools.planner.sentence import LONGEST_SENTENCE, Ledger, tokens_of
 from newel_tools.planner.statements import read_statements
@@ -78,7 +79,7 @@ def plan_sentence(sentence: str) -> Plan:
 
 def _read(sentence: str) -> Draft:
     draft = Draft(ledger=Ledger(sentence))
-    reading = Reading(Cursor(tokens_of(sentence)), draft)
+    reading = Reading(Cursor(list(set_aside(draft.ledger, tokens_of(sentence)))), draft)
     read_header(reading)
     read_statements(reading)
     return draft
@@ -113,11 +114,12 @@ def _refuse_foreign(sentence: str) -> None:
             fix='say what to keep, such as "blog with posts, comments and tags"',
             skeleton=SKELETON,
         )
-    small = {word for word in re.findall(r"[^\W\d_]+", sentence.lower()) if word in FOREIGN}
-    if len(small) >= 2:
-        words = "', '".join(sorted(small)[:3])
+    words = {word.lower() for word in re.findall(r"[^\W\d_]+", sentence) if not word.isupper()}
+    small = words & FOREIGN
+    if len(small) >= 2 or small & SURELY_FOREIGN:
+        shown = "', '".join(sorted(small)[:3])
         raise PlanError(
-            f"the sentence does not look English ('{words}')",
+            f"the sentence does not look English ('{shown}')",
             fix="say it in English, or fill in the plan below and give it as a file",
             word=min(small),
             skeleton=SKELETON,
@@ -127,12 +129,12 @@ def _refuse_foreign(sentence: str) -> None:
 def _refuse_unclear(draft: Draft) -> None:
     coverage = draft.ledger.coverage()
     missed = ", ".join(f"'{words}'" for words in draft.ledger.missed()[:4])
-    share = f"only {coverage:.0%}" if coverage else "nothing"
     if coverage < LEAST_COVERAGE:
+        share = f"only {coverage:.0%} of the sentence was understood, not {missed}"
         raise PlanError(
-            f"{share} of the sentence was understood{missed and ', not ' + missed}",
-            fix="say it as 'shop with products (name, price decimal) and orders; orders belong to "
-            "users', or fill in the plan below and give it as a file",
+            share if coverage else f"nothing of the sentence was understood: {missed}",
+            fix="name what is kept, in the plural: 'shop with products (name, price decimal) and "
+            "orders; orders belong to users', or fill in the plan below and give it as a file",
             word=missed,
             skeleton=SKELETON,
         )

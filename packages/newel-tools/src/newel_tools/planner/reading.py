@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
+from newel_tools.plan.fields import TYPE_WORDS
+from newel_tools.plan.names import snake
+from newel_tools.plan.nouns import is_plural, singular
 from newel_tools.planner.cursor import Cursor
 from newel_tools.planner.draft import Draft, DraftResource
-from newel_tools.planner.lexicon import PEOPLE
-from newel_tools.planner.mentions import Mention, read_mention
-from newel_tools.planner.phrases import Phrase, noun_of, read_phrase
+from newel_tools.planner.lexicon import FIELD_PLURALS, STATE_WORDS
+from newel_tools.planner.mentions import Mention, is_modifier, is_specification, read_mention
+from newel_tools.planner.phrases import Phrase, is_feature, read_phrase
 from newel_tools.planner.sentence import Span, split_items
+from newel_tools.planner.vocabulary import vocabulary
 
 __all__ = ["Reading"]
 
@@ -23,7 +28,8 @@ class Reading:
 
     ``describing``: what follows are fields of the last subject. ``closed``: something was said
     about the subjects, so that the next noun begins anew. ``previous``: the subjects of the clause
-    before. ``featuring``: the list one is in names what every service has.
+    before. ``actor``: who was said to do something in this clause. ``featuring``: the list one is
+    in names what every service has.
     """
 
     def __init__(self, cursor: Cursor, draft: Draft) -> None:
@@ -32,6 +38,7 @@ class Reading:
         self.subjects: list[str] = []
         self.previous: list[str] = []
         self.start: Span | None = None
+        self.actor: Phrase | None = None
         self.named_at = -1
         self.describing = False
         self.closed = False
@@ -41,7 +48,7 @@ class Reading:
         """Begin a new clause."""
         self.previous = self.subjects or self.previous
         self.subjects, self.start, self.describing, self.closed = [], None, False, False
-        self.featuring = False
+        self.actor, self.featuring = None, False
 
     def close(self, span: Span | None = None) -> None:
         """Note that something was said about the subjects, in these words."""
@@ -83,14 +90,31 @@ class Reading:
         """Tell whether a verb stands here, so that the noun before it begins something new."""
         return self.cursor.word() in _VERBS
 
-    def add_mentions(self, name: str, span: Span) -> None:
-        """Read the fields in a part of the sentence, and add them to a resource or to users."""
+    def things_follow(self) -> bool:
+        """Tell whether a list of resources begins here, rather than one of fields."""
+        here = self.cursor.position
+        phrase = None if self.cursor.word() in STATE_WORDS else read_phrase(self.cursor)
+        found = phrase is not None and self._are_things(phrase)
+        self.cursor.position = here
+        return found
+
+    def add_mentions(self, name: str, span: Span, *, whole: bool = False) -> None:
+        """Read the fields in a part of the sentence, and add them to a resource or to users.
+
+        ``whole``: it is one field. ``required`` behind a comma belongs to the field before.
+        """
         sentence = self.draft.ledger.sentence
         kept = self.draft.users if name == "users" else self.draft.resources[name].mentions
-        for item in split_items(sentence, span):
+        items = [span] if whole else split_items(sentence, span)
+        for at in range(len(items) - 1, 0, -1):
+            if is_modifier(sentence[items[at].start : items[at].end]):
+                items[at - 1 : at + 1] = [items[at - 1].to(items[at])]
+        for item in items:
             mention = read_mention(sentence[item.start : item.end])
             if mention is None:
                 continue
+            if whole and not mention.type_text and self._is_field_of_each(mention.name):
+                mention = replace(mention, name=singular(mention.name))
             kept.append((mention, item))
             self._account(mention, item)
 
@@ -103,40 +127,34 @@ class Reading:
         self.add_mentions(name, Span(start=token.span.start + 1, end=token.span.end - 1))
         return True
 
-    def objects(self) -> list[str]:
-        """Take the list of resources that a verb is about: the subjects for ``them`` or nothing."""
-        names: list[str] = []
-        cursor = self.cursor
-        if cursor.match("them|it") and self._ends():
-            self.take_up()
-            return list(self.subjects)
-        if cursor.match("everything|all") and self._ends():
-            return list(self.subjects)
-        while True:
-            here = cursor.position
-            if names and not (cursor.kind() == "comma" or cursor.word() in {"and", "or"}):
-                break
-            if names:
-                cursor.take()
-            phrase = read_phrase(cursor)
-            noun = noun_of(phrase, self.draft, singular_too=False) if phrase else None
-            if phrase is None or noun is None or (names and self._begins_anew(phrase)):
-                cursor.position = here
-                break
-            names.append("users" if noun == "users" else self.draft.add(noun, phrase.span).name)
-        return names
-
     def role(self, phrase: Phrase) -> str:
         """Return the words of a phrase, as they would name a role."""
         return "_".join(phrase.words)
 
-    def _begins_anew(self, phrase: Phrase) -> bool:
-        """Tell whether a phrase is what somebody does: ``and editors review posts``."""
-        who, *rest = phrase.words
-        return self.verb_follows() or (len(rest) > 1 and PEOPLE.fullmatch(who) is not None)
+    def _are_things(self, phrase: Phrase) -> bool:
+        cursor = self.cursor
+        last = phrase.words[-1]
+        group = cursor.token() if cursor.kind() == "group" else None
+        if cursor.kind() == "colon" and is_specification(cursor.word(1)):
+            return False
+        if is_feature(phrase, alone=False):
+            return True
+        if group is not None and is_specification(group.text):
+            return False
+        if not is_plural(last) and last != "users":
+            return group is not None and self.draft.knows(snake(" ".join(phrase.words)))
+        if group is not None or self.verb_follows():
+            return not any(word in TYPE_WORDS for word in phrase.words[1:])
+        known = vocabulary()
+        name = snake(" ".join(phrase.words))
+        is_field = self._is_field_of_each(name) or known.is_field(name)
+        return last not in FIELD_PLURALS and (known.knows(name) or not is_field)
 
-    def _ends(self) -> bool:
-        return self.cursor.kind() != "word" or self.cursor.word() in {"and", "but"}
+    def _is_field_of_each(self, name: str) -> bool:
+        """Tell whether a plural is one field of each: ``cards with due dates``."""
+        known, one = vocabulary(), singular(name)
+        kept = known.knows(name) or self.draft.knows(name)
+        return one != name and not kept and known.is_field(one) and known.line(one) != "url"
 
     def _account(self, mention: Mention, item: Span) -> None:
         """Note an item as understood, but for the words in it that mean nothing."""

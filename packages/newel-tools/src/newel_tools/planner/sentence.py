@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from newel_tools.errors import PlanError
+from newel_tools.plan.names import plain
 from newel_tools.planner.lexicon import STOP_WORDS
 
 __all__ = ["LONGEST_SENTENCE", "Kind", "Ledger", "Span", "Token", "split_items", "tokens_of"]
@@ -25,6 +26,7 @@ _TOKEN: Final = re.compile(
 _ONE_WORD: Final = re.compile(
     r"\b(?:(e)-(commerce|mails?)|(to)-(dos?\b)|(check|log|sign)-(ins?|outs?|ups?)\b)", re.IGNORECASE
 )
+_AND: Final = re.compile(r"(?<!\d)\s(?:and|&)\s|\s(?:and|&)\s(?!\d)")  # not 'between 1 and 5'
 _CONTENT: Final = re.compile(r"[^\W\d_][\w'\u2019]*")
 
 
@@ -56,6 +58,7 @@ class Ledger:
     sentence: str
     _understood: list[Span] = field(default_factory=list[Span])
     _lost: list[Span] = field(default_factory=list[Span])
+    _elsewhere: dict[Span, str] = field(default_factory=dict[Span, str])
 
     def words(self, span: Span) -> str:
         """Return a part of the sentence as it was written, on one line."""
@@ -69,13 +72,18 @@ class Ledger:
         """Note that these words, though understood, have no place in a plan."""
         self._lost.append(span)
 
+    def elsewhere(self, span: Span, *, page: str) -> None:
+        """Note that these words, though understood, are done by hand, as ``page`` shows."""
+        self._elsewhere[span] = page
+        self._understood.append(span)
+
     def coverage(self) -> float:
         """Return the share of the content words that were understood; 0 when there are none."""
         words = list(self._content())
         return sum(known for _, known in words) / len(words) if words else 0.0
 
     def missed(self) -> tuple[str, ...]:
-        """Return the words that led to nothing, neighbours together."""
+        """Return the words that led to nothing, neighbours together, and where they may lead."""
         runs: list[Span] = []
         open_run = False
         for span, known in self._content():
@@ -88,7 +96,10 @@ class Ledger:
             else:
                 runs.append(span)
             open_run = True
-        return tuple(self.words(run) for run in runs)
+        said = {run.start: self.words(run) for run in runs}
+        for span, page in self._elsewhere.items():
+            said[span.start] = f"{self.words(span)} (no line of a plan: see {page})"
+        return tuple(said[start] for start in sorted(said))
 
     def _content(self) -> Iterator[tuple[Span, bool]]:
         known = bytearray(len(self.sentence))
@@ -129,7 +140,7 @@ def split_items(sentence: str, span: Span) -> list[Span]:
     start, position = span.start, span.start
     while position < span.end:
         letter = sentence[position]
-        word = re.compile(r"\s(?:and|&)\s").match(sentence, position, span.end)
+        word = _AND.match(sentence, position, span.end)
         if letter in _OPEN:
             position = min(_closing(sentence, position), span.end - 1)
         elif letter == '"':
@@ -174,7 +185,7 @@ def _starts_line(sentence: str, position: int) -> bool:
 
 
 def _bare(word: str) -> str:
-    return re.sub(r"['\u2019]s?$", "", word.lower())
+    return plain(re.sub(r"['\u2019]s?$", "", word.lower()))
 
 
 def _closing(sentence: str, start: int) -> int:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from newel_tools.plan.names import snake
 from newel_tools.plan.nouns import is_plural, plural
 from newel_tools.planner.draft import Draft, DraftResource, Link
-from newel_tools.planner.lexicon import DETERMINERS, PREPOSITIONS
-from newel_tools.planner.phrases import noun_of, read_phrase
+from newel_tools.planner.lexicon import API_NOUNS, DETERMINERS, PREPOSITIONS
+from newel_tools.planner.phrases import is_feature, noun_of, read_phrase
 from newel_tools.planner.reading import Reading
 from newel_tools.planner.rights import mark
 from newel_tools.planner.sentence import Span
 from newel_tools.planner.vocabulary import vocabulary
 
-__all__ = ["about", "arrow", "assigned", "belongs", "many"]
+__all__ = ["about", "are_usual", "arrow", "assigned", "belongs", "many", "tie"]
 
 _MADE: str = "owned|written|created|posted|made|submitted by"
 _OWNERS: str = "user|users|creator|creators|author|authors|owner|owners"
@@ -27,8 +29,11 @@ def belongs(reading: Reading) -> bool:
         about = reading.resources() if after_comma else reading.nearest()
     else:
         relative = cursor.word() in {"that", "which"}
-        verb = cursor.match("that|which? belong|belongs|belonging to") or cursor.match(
-            f"that|which? are|is|was|were {_MADE}"
+        verb = (
+            cursor.match("that|which? belong|belongs|belonging to")
+            or cursor.match(f"that|which? are|is|was|were {_MADE}")
+            or cursor.match("can|may be part|member|members of")
+            or cursor.match("can|may be in|on")
         )
         if verb is None:
             return False
@@ -66,8 +71,17 @@ def assigned(reading: Reading) -> bool:
 def many(reading: Reading) -> bool:
     """``posts have many tags``, ``each order has many items``, ``users have many posts``."""
     cursor = reading.cursor
-    verb = cursor.match("that|which? can|may? has|have|having many|multiple|several")
-    if verb is None:
+    here = cursor.position
+    direct = here == reading.named_at and cursor.word(-1) not in API_NOUNS
+    with_them = cursor.word() == "with" and direct
+    verb = cursor.match("that|which? can|may? has|have|having|contain|contains") or cursor.match(
+        "consist|consists of" if not with_them else "with"
+    )
+    if verb is not None and _has_one(reading, verb):
+        return True
+    many_of = verb is not None and _match_many(reading)
+    if verb is None or not reading.subjects or not (many_of or reading.things_follow()):
+        cursor.position = here
         return False
     parent = reading.subjects[-1] if reading.subjects else None
     start = reading.from_subject(verb)
@@ -75,7 +89,8 @@ def many(reading: Reading) -> bool:
         here = cursor.position
         phrase = read_phrase(cursor)
         noun = noun_of(phrase, reading.draft, singular_too=False) if phrase else None
-        if phrase is None or noun is None or noun == "users" or reading.verb_follows():
+        service = phrase is not None and is_feature(phrase, alone=False)
+        if phrase is None or noun is None or noun == "users" or service or reading.verb_follows():
             cursor.position = here
             break
         child = reading.draft.add(noun, phrase.span)
@@ -84,9 +99,9 @@ def many(reading: Reading) -> bool:
         reading.group(child.name)
         if parent == "users":
             child.owner = span
-        else:
-            _tie(reading.draft, child, parent, span)
-        if not cursor.match("and") and cursor.kind() != "comma":
+        elif not (with_them and are_usual(parent, child.name)):
+            tie(reading.draft, child, parent, span)
+        if with_them or (not cursor.match("and") and cursor.kind() != "comma"):
             break
         if cursor.kind() == "comma":
             cursor.take()
@@ -126,7 +141,11 @@ def about(reading: Reading) -> bool:
     cursor.take()
     phrase = read_phrase(cursor)
     noun = noun_of(phrase, reading.draft, singular_too=True) if phrase else None
+    vague = noun is not None and cursor.position == here + 2 and not is_plural(noun)
     if phrase is None or noun is None or reading.draft.name_of(noun) == named[0].name:
+        cursor.position = here
+        return False
+    if vague and not reading.draft.knows(noun):  # "in order", "on time"
         cursor.position = here
         return False
     span = (named[0].span or phrase.span).to(phrase.span)
@@ -136,7 +155,7 @@ def about(reading: Reading) -> bool:
         return True
     target = reading.draft.add(noun, phrase.span).name
     if _is_many(named[0].name, target):
-        _tie(reading.draft, named[0], target, span)
+        tie(reading.draft, named[0], target, span)
     else:
         named[0].links.append(Link(target=target, kind="many_to_one", span=span))
     reading.group(target)
@@ -164,7 +183,10 @@ def _own(reading: Reading, about: list[DraftResource], start: Span) -> bool:
     theirs = cursor.match("their|its|his|her") is not None
     cursor.match("a|an|the|one|each|exactly|single")
     word = cursor.word()
-    plain = word in {"user", "users"} or theirs or not (word and reading.draft.knows(word))
+    others = word and (
+        reading.draft.knows(word) or any(are_usual(each.name, plural(word)) for each in about)
+    )
+    plain = word in {"user", "users"} or theirs or not others
     if not plain or not cursor.match(_OWNERS):
         cursor.position = here
         return False
@@ -176,6 +198,7 @@ def _own(reading: Reading, about: list[DraftResource], start: Span) -> bool:
 
 
 def _link(reading: Reading, about: list[DraftResource], start: Span) -> bool:
+    several = _match_many(reading)
     phrase = read_phrase(reading.cursor)
     if phrase is None or len(phrase.words) > 3 or not " ".join(phrase.words).isascii():
         return False
@@ -184,8 +207,12 @@ def _link(reading: Reading, about: list[DraftResource], start: Span) -> bool:
     reading.draft.ledger.understood(span)
     for resource in about:
         linked = any(link.target == target for link in resource.links)
+        if several and target != resource.name:
+            _untie(reading.draft, resource.name, target)
+            linked = False
         if not linked and target != resource.name:
-            resource.links.append(Link(target=target, kind="many_to_one", span=span))
+            kind = "many_to_many" if several else "many_to_one"
+            resource.links.append(Link(target=target, kind=kind, span=span))
     return True
 
 
@@ -201,7 +228,7 @@ def _target_ahead(reading: Reading) -> bool:
     return phrase is not None and not follows and not is_plural(phrase.words[-1])
 
 
-def _tie(draft: Draft, child: DraftResource, parent: str, span: Span) -> None:
+def tie(draft: Draft, child: DraftResource, parent: str, span: Span) -> None:
     """Note that ``parent`` has many of ``child``: many to many when the reverse was said too."""
     above = draft.resources[parent]
     back = [link for link in above.links if link.target == child.name]
@@ -209,15 +236,58 @@ def _tie(draft: Draft, child: DraftResource, parent: str, span: Span) -> None:
         if not any(link.target == parent for link in child.links):
             child.links.append(Link(target=parent, kind="many_to_one", span=span))
         return
-    for resource, other in ((above, child.name), (child, parent)):
-        resource.links = [link for link in resource.links if link.target != other]
+    _untie(draft, parent, child.name)
     above.links.append(Link(target=child.name, kind="many_to_many", span=span))
+
+
+def _untie(draft: Draft, one: str, other: str) -> None:
+    """Forget the links between two resources: they are many to many."""
+    for name, target in ((one, other), (other, one)):
+        resource = draft.resources[name]
+        resource.links = [link for link in resource.links if link.target != target]
+
+
+def _match_many(reading: Reading) -> bool:
+    found = reading.cursor.match("one|zero or more") or reading.cursor.match(
+        "many|multiple|several"
+    )
+    return found is not None
+
+
+def _has_one(reading: Reading, verb: Span) -> bool:
+    """Take ``exactly one teacher`` behind ``classes have``: a link, unless its fields follow."""
+    cursor = reading.cursor
+    here = cursor.position
+    phrase = read_phrase(cursor) if cursor.match("exactly? one") else None
+    noun = snake(" ".join(phrase.words)) if phrase is not None else ""
+    resources = reading.resources()[-1:]
+    if not noun or not resources or len(noun) > _LONGEST or cursor.word() in {"or", "with"}:
+        cursor.position = here
+        return False
+    span = reading.from_subject(verb).to(cursor.last_span())
+    target = reading.draft.add(noun, span).name
+    resources[0].links.append(Link(target=target, kind="many_to_one", span=span))
+    reading.close(span)
+    return True
+
+
+_LONGEST: Final = 30
+
+
+def are_usual(one: str, other: str) -> bool:
+    """Tell whether two resources are usually linked, so that the link follows unsaid."""
+    known = vocabulary()
+    return any(
+        line.partition("> ")[2].partition(" ")[0] == b
+        for a, b in ((one, other), (other, one))
+        for line in known.usual(a).links
+    )
 
 
 def _is_many(one: str, other: str) -> bool:
     """Tell whether two resources are usually linked many to many, such as posts and tags."""
     known = vocabulary()
-    return any(
+    return bool({one, other} & {"labels", "tags"}) or any(
         line.endswith(f"<-> {b}")
         for a, b in ((one, other), (other, one))
         for line in known.usual(a).links

@@ -72,6 +72,21 @@ def find_log_in(operations: Iterable[Operation], *, token_urls: Iterable[str] = 
     return _best(_forms(operations), weight)
 
 
+def find_odd_log_in(operations: Iterable[Operation]) -> tuple[Operation, dict[str, str]] | None:
+    """Return a log-in that takes a password and no known name, with words for its fields."""
+    for operation in operations:
+        required = operation.schemas.required(operation.body)
+        words = {
+            name: "{password}" if _PASSWORD.match(name) else "{username}"
+            for name in operation.fields
+            if name in required or _PASSWORD.match(name)
+        }
+        is_log_in = _LOG_IN.search(operation.path) and not _OTHER.search(operation.path)
+        if operation.method == "POST" and is_log_in and "{password}" in words.values():
+            return operation, words
+    return None
+
+
 def find_registration(operations: Iterable[Operation], *, not_this: Form | None) -> list[Form]:
     """Return the operations that may make an account, the likeliest first."""
 

@@ -10,7 +10,13 @@ from dataclasses import replace
 from typing import Any, Final, cast
 
 from newel_tools.prove.callers import Caller
-from newel_tools.prove.credentials import Form, find_log_in, find_registration, tokens_in
+from newel_tools.prove.credentials import (
+    Form,
+    find_log_in,
+    find_odd_log_in,
+    find_registration,
+    tokens_in,
+)
 from newel_tools.prove.documents import object_of
 from newel_tools.prove.operations import Operation
 from newel_tools.prove.refusals import refused_fields
@@ -19,7 +25,7 @@ from newel_tools.prove.service import Exchange, Service, Table
 from newel_tools.prove.settings import Account, Settings
 from newel_tools.prove.values import PASSWORD, Maker
 
-__all__ = ["Entrance"]
+__all__ = ["Entrance", "said_of"]
 
 _TRIES: Final = 5
 _SCHEMES: Final = ("Bearer {}", "Token {}", "JWT {}", "{}")
@@ -57,6 +63,22 @@ class Entrance:
         """What the application said when the last attempt failed."""
         return self._refusals[-1] if self._refusals else ""
 
+    @property
+    def login_line(self) -> str:
+        """The setting that describes a log-in which takes other fields than a name and a password.
+
+        Empty if there is none, or if the usual ones are taken.
+        """
+        operations = self._service.operations
+        if self._settings.login is not None or find_log_in(operations, token_urls=self._urls):
+            return ""
+        found = find_odd_log_in(operations)
+        if found is None:
+            return ""
+        fields = ", ".join(f'{name} = "{word}"' for name, word in found[1].items())
+        kind = "json" if "json" in (found[0].media or "") else "form"
+        return f'login = {{ path = "{found[0].path}", {kind} = {{ {fields} }} }}'
+
     def register(self, name: str) -> Caller | None:
         """Make an account and log in with it; ``None`` if that is not possible here."""
         forms = [self.registration] if self.registration else self._registrations()
@@ -81,7 +103,7 @@ class Entrance:
             exchange = self._service.ask(form.operation, body=body)
             if exchange.answer.is_success:
                 return Account(username=str(_at(body, form.user)), password=PASSWORD)
-            self._refusals.append(_said(exchange))
+            self._refusals.append(said_of(exchange))
             if exchange.answer.status not in (400, 409, 422) or not _mend(self._maker, exchange):
                 break
         return None
@@ -112,7 +134,7 @@ class Entrance:
         for form, request in self._requests(account):
             exchange = self._service.send(request)
             if not exchange.answer.is_success:
-                self._refusals.append(_said(exchange))
+                self._refusals.append(said_of(exchange))
                 continue
             caller = self._caller(exchange, account, name)
             if caller is not None:
@@ -313,7 +335,8 @@ def _put(body: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
     body[path[-1]] = value
 
 
-def _said(exchange: Exchange) -> str:
+def said_of(exchange: Exchange) -> str:
+    """Return a request and what it was answered, for people."""
     request, answer = exchange.request, exchange.answer
     return f"{request.method} {BASE_URL}{request.path} -> {answer.status} {answer.text[:900]}"
 

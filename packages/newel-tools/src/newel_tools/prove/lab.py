@@ -10,7 +10,7 @@ from typing import Any
 from newel_tools.prove.callers import ANONYMOUS, Caller
 from newel_tools.prove.credentials import is_entrance
 from newel_tools.prove.documents import object_of
-from newel_tools.prove.entrance import Entrance
+from newel_tools.prove.entrance import Entrance, said_of
 from newel_tools.prove.operations import Operation
 from newel_tools.prove.requests import Request
 from newel_tools.prove.resources import Resource
@@ -100,7 +100,25 @@ class Lab:
     @property
     def is_locked_out(self) -> bool:
         """Tell whether callers have to say who they are, and nobody was let in."""
-        return self.user.is_anonymous and any(op.secured for op in self.service.operations)
+        if self.callers:
+            return False
+        return any(op.secured for op in self.service.operations) or self.refusal is not None
+
+    @property
+    def refusal(self) -> Exchange | None:
+        """The last refusal, where most operations refuse whatever they are asked."""
+        answers: dict[str, set[int]] = {}
+        for exchange in self.seen:
+            answers.setdefault(exchange.request.label, set()).add(exchange.answer.status)
+        shut = {label for label, found in answers.items() if all(map(_refuses, found))}
+        if 2 * len(shut) <= len(answers):
+            return None
+        return next(e for e in reversed(self.seen) if e.request.label in shut)
+
+    @property
+    def missing(self) -> list[str]:
+        """What has to be added to the settings, so that somebody is let in; nothing if one was."""
+        return [_missing(self.entrance, self.refusal)] if self.is_locked_out else []
 
     def fresh(self) -> Caller:
         """Return a user who has done nothing yet; the usual one if no more can be registered."""
@@ -194,7 +212,7 @@ def open_lab(service: Service, settings: Settings, *, secrets: tuple[str, ...] =
     seen: list[Exchange] = []
     service.listeners.append(seen.append)
     user, other = _users(entrance, settings)
-    admin = _admin(entrance, settings) if user is not None else None
+    admin = _admin(entrance, settings) if user is not None or settings.admin else None
     lab = Lab(
         service=service,
         world=World(service, maker, settings),
@@ -206,8 +224,6 @@ def open_lab(service: Service, settings: Settings, *, secrets: tuple[str, ...] =
         secrets=secrets,
         seen=seen,
     )
-    if lab.is_locked_out:
-        lab.notes.append(_missing(entrance))
     lab.world.newcomer = lab.fresh
     lab.notes.extend(service.problems)
     if not service.operations:
@@ -235,14 +251,27 @@ def _admin(entrance: Entrance, settings: Settings) -> Caller | None:
     return entrance.promote(made) if made is not None else None
 
 
-def _missing(entrance: Entrance) -> str:
-    line = (
-        'users = [{ username = "...", password = "..." }, { username = "...", password = "..." }]'
-    )
-    way = "they exist after the set-up (see `setup`)"
-    said = f"; the last attempt was answered: {entrance.refusal}" if entrance.refusal else ""
+def _refuses(status: int) -> bool:
+    """Tell whether a status says that nobody looked at what was asked."""
+    return 300 <= status < 400 or status in (401, 403, 423, 428, 503)
+
+
+def _missing(entrance: Entrance, refusal: Exchange | None) -> str:
+    account = '{ username = "...", password = "..." }'
+    lines = [
+        f"users = [{account}, {account}] - they exist after the set-up (see `setup`)",
+        f"admin = {account} where there are administrators alone",
+    ]
+    if line := entrance.login_line:
+        lines.append(f"{line} - for it takes no name and password that are known")
+    lines.append('headers = { X-Token = "{token}" } where tokens have a header of their own')
+    said = entrance.refusal
+    if refusal is not None and not said:
+        said = said_of(refusal)
+    if refusal is not None and refusal.answer.status not in (401, 403):
+        lines.insert(0, 'setup = ["python -m ..."] - what has to be done before it answers')
+    said = f"; the last attempt was answered: {said}" if said else ""
     return (
         f"no way in was found, so only anonymous requests were tried{said}. "
-        f"Add to pyproject.toml, [tool.newel.prove]: {line} - {way}; and headers = "
-        '{ X-Token = "{token}" } where tokens have a header of their own'
+        f"Add to pyproject.toml, [tool.newel.prove]: {'; and '.join(lines)}"
     )

@@ -139,7 +139,7 @@ def prove_project(
             application=project.application.name,
             routes=tuple(op.label for op in lab.operations),
             results=tuple(results),
-            notes=(*place.notes, *lab.notes, *lab.failures),
+            notes=(*place.notes, *lab.missing, *lab.notes, *lab.failures),
             requests=lab.service.exchanges,
             seconds=time.monotonic() - started,
             callers=tuple(caller.name for caller in lab.callers),

@@ -17,7 +17,11 @@ __all__ = ["RULE"]
 def find(review: Review) -> Iterator[Finding]:
     """Find routes that write rows without a guard; without any guard at all, say it once."""
     access = Access(review)
-    writing = [route for route in review.http_routes if route.writes and _changes(review, route)]
+    writing = [
+        route
+        for route in review.http_routes
+        if route.writes and not is_public(review, route) and _changes(review, route)
+    ]
     if access.guarding_middleware:
         return
     if not access.has_authentication:
@@ -25,7 +29,7 @@ def find(review: Review) -> Iterator[Finding]:
             yield _nobody_asked(review, writing)
         return
     for route in writing:
-        if not access.is_protected(route) and not is_public(review, route):
+        if not access.is_protected(route):
             file, line = review.at(route)
             yield RULE.found(
                 f"{route.label} changes data and does not ask who is calling",

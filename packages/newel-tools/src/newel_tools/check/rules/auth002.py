@@ -28,11 +28,13 @@ def find(review: Review) -> Iterator[Finding]:
     """
     access, owners = Access(review), Owners(review)
     looked_at = _looked_at(review, owners)
+    private = _read_privately(review, owners)
     for route in review.http_routes:
         if "{" not in route.path or not access.is_protected(route):
             continue
         for owned, call in _served(review, owners, route):
-            if not looked_at.get(owned.entity.table):
+            table = owned.entity.table
+            if not looked_at.get(table) or not (route.writes or table in private):
                 continue
             if not _uses_caller(review, access, route) and not asks_role(review, route):
                 file, line = review.at(route)
@@ -52,6 +54,31 @@ def _looked_at(review: Review, owners: Owners) -> Mapping[str, bool]:
         owned.entity.table: any(owners.compared_in(f, owned) for f in review.reached)
         for owned in owners.owned
     }
+
+
+def _read_privately(review: Review, owners: Owners) -> set[str]:
+    """Return the tables whose rows are read by their owners alone.
+
+    Some read looks at the owner, and no list is of everybody's rows: who may change a post is asked
+    where everybody may read it, too.
+    """
+    reads = [
+        (route, {i for start in review.starts(route) for i in review.calls.reached(start)})
+        for route in review.http_routes
+        if "GET" in route.methods
+    ]
+    found: set[str] = set()
+    for owned in owners.owned:
+        listed = any(
+            "{" not in route.path
+            and any(e == owned.entity for function in reached for _, e in owners.reads(function))
+            and not any(owners.mentioned_in(function, owned) for function in reached)
+            and not asks_role(review, route)
+            for route, reached in reads
+        )
+        if not listed and any(owners.compared_in(f, owned) for _, r in reads for f in r):
+            found.add(owned.entity.table)
+    return found
 
 
 def _served(review: Review, owners: Owners, route: Route) -> Iterator[tuple[Owned, Call]]:
@@ -144,7 +171,7 @@ RULE = Rule(
     "404 otherwise",
     seed='003 "Security validated"; 002 passes user_id to every query',
     expected="tables without a foreign key to users; tables whose owner no route looks at "
-    "(shared); routes "
+    "(shared); reads, where a list is of everybody's rows or no read looks at the owner; routes "
     "that use the caller in any way, or ask for a role.",
     bad="""
 from typing import Annotated
@@ -267,10 +294,24 @@ def any_note(note_id: int) -> str:
         return session.get_one(Note, note_id).text
 
 
+@app.get("/articles", dependencies=[Depends(get_user)])
+def articles() -> list[int]:
+    with Session(engine) as session:
+        return list(session.scalars(select(Article.id)))
+
+
 @app.get("/articles/{article_id}", dependencies=[Depends(get_user)])
 def article(article_id: int) -> int:
     with Session(engine) as session:
         return session.get_one(Article, article_id).id
+
+
+@app.delete("/articles/{article_id}", status_code=204)
+def remove(article_id: int, user: Annotated[User, Depends(get_user)]) -> None:
+    with Session(engine) as session:
+        found = session.get_one(Article, article_id)
+        if found.author_id == user.id:
+            session.delete(found)
 """,
     find=find,
 )

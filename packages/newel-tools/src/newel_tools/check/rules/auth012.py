@@ -20,7 +20,9 @@ __all__ = ["RULE"]
 _REFRESH: Final = re.compile(r"(refresh|renew|extend)", re.IGNORECASE)
 _OTHER: Final = re.compile(r"refresh_?token|refreshtoken|cookie|grant_type", re.IGNORECASE)
 _SAID: Final = re.compile(
-    r"[\"']refresh[\"']|\.cookies|refresh_?token|token_type|jti|revoke|blacklist", re.IGNORECASE
+    r"[\"']refresh[\"']|\.cookies|refresh_?token"
+    r"|token_type(?![\"']?\s*[:=]\s*[\"']bearer)|jti|revoke|blacklist",
+    re.IGNORECASE,
 )
 
 
@@ -116,6 +118,11 @@ def me(user: Annotated[str, Depends(get_current_user)]) -> str:
 @app.post("/refresh")
 def refresh(user: Annotated[str, Depends(get_current_user)]) -> str:  # finding
     return create_access_token(user)
+
+
+@app.post("/renew")
+def renew(user: Annotated[str, Depends(get_current_user)]) -> dict[str, str]:  # finding
+    return {"access_token": create_access_token(user), "token_type": "bearer"}
 """,
     good="""
 from typing import Annotated
@@ -146,6 +153,12 @@ def me(user: Annotated[str, Depends(get_current_user)]) -> str:
 
 @app.post("/refresh")
 def refresh(user: Annotated[str, Depends(get_refreshing_user)]) -> str:
+    return create_access_token(user)
+
+
+@app.post("/typed/refresh")
+def by_type(user: Annotated[str, Depends(get_current_user)], claims: dict[str, str]) -> str:
+    assert claims["token_type"] == "refresh"
     return create_access_token(user)
 
 

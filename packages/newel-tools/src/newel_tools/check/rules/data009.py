@@ -72,8 +72,19 @@ def _loads(review: Review, function: Function, relationship: Relationship) -> bo
 
 
 def _makes_with(node: ast.AST, name: str) -> bool:
-    """Tell whether a row is made together with what it refers to: `Note(labels=[...])`."""
-    return isinstance(node, ast.Call) and any(keyword.arg == name for keyword in node.keywords)
+    """Tell whether a row is made together with what it refers to.
+
+    `Note(labels=[...])`, `note.labels.append(...)`, `note.labels = [...]`.
+    """
+    match node:
+        case ast.Call(func=ast.Attribute(value=ast.Attribute(attr=held), attr="append" | "extend")):
+            return held == name
+        case ast.Call(keywords=keywords):
+            return any(keyword.arg == name for keyword in keywords)
+        case ast.Assign(targets=[ast.Attribute(attr=held)]):
+            return held == name
+        case _:
+            return False
 
 
 def _finding(
@@ -101,8 +112,8 @@ RULE = Rule(
     fix="load it with the rows: `select(Note).options(selectinload(Note.tags))`, or "
     '`lazy="selectin"` at the relationship',
     seed="N+1, async",
-    expected="relationships that a query of the request loads, or that are refreshed; answers "
-    "that the code builds itself; synchronous sessions.",
+    expected="relationships that a query of the request loads, that are refreshed, or that the "
+    "request itself fills; answers that the code builds itself; synchronous sessions.",
     bad="""
 from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict
@@ -211,6 +222,16 @@ async def built(note_id: int) -> object:
     async with sessions() as session:
         note = await session.get_one(Note, note_id)
         return NoteRead(id=note.id, tags=[], eager=[])
+
+
+@app.post("/filled", response_model=NoteRead)
+async def filled() -> object:
+    async with sessions(expire_on_commit=False) as session:
+        note = Note(id=1)
+        note.tags.append(Note(id=2))
+        session.add(note)
+        await session.commit()
+        return note
 
 
 @app.get("/none", response_model=NoteShort)

@@ -29,6 +29,9 @@ _LOCKS: Final = (
     "requirements-lock.txt",
     "constraints.txt",
 )
+_FOR_DEVELOPERS: Final = re.compile(
+    r"[-_.](dev|development|tests?|testing|lint|docs?|ci|local|types|typing|tools?)$", re.IGNORECASE
+)
 _BOUNDED: Final = re.compile(r"[<^]|[=~]=|@ |^-|^\.|^git\+|^https?:|\*|\b(git|path|url) ?=")
 
 
@@ -48,9 +51,9 @@ def find(review: Review) -> Iterator[Finding]:
 
 
 def _unbounded(project: Project) -> Iterator[Finding]:
-    if any((folder / name).exists() for folder in _folders(project) for name in _LOCKS):
+    if any((folder / name).exists() for folder in project.around for name in _LOCKS):
         return
-    for folder in _folders(project):
+    for folder in project.around:
         declared = list(_declared(folder))
         if not declared:
             continue
@@ -66,17 +69,10 @@ def _unbounded(project: Project) -> Iterator[Finding]:
         return
 
 
-def _folders(project: Project) -> Iterator[Path]:
-    """Yield the application's folder and those above it, up to the end of the project."""
-    for folder in project.application.file.parents:
-        yield folder
-        if folder == project.boundary:
-            return
-
-
 def _declared(folder: Path) -> Iterator[tuple[Path, int, str]]:
     """Yield the dependencies that a folder declares, with where: file, line and text."""
-    requirements = sorted(folder.glob("requirements*.txt"))
+    files = sorted(folder.glob("requirements*.txt"))
+    requirements = [path for path in files if not _FOR_DEVELOPERS.search(path.stem)]
     for path in requirements:
         for number, line in enumerate((read_text(path) or "").splitlines(), start=1):
             text = line.partition("#")[0].strip()
@@ -125,8 +121,9 @@ RULE = Rule(
     fix="commit a lock with hashes: `uv lock`, or `uv pip compile --generate-hashes`, and install "
     "from it",
     seed="003 Dependencies; 004",
-    expected="any lock file of the usual tools beside the application or above it; versions with "
-    "an upper bound (`~=`, `<2`, `^1`), which let repairs in; projects that declare nothing.",
+    expected="what only developers install (`requirements-dev.txt`); any lock file of the usual "
+    "tools beside the application or above it; versions with an upper bound (`~=`, `<2`, `^1`), "
+    "which let repairs in; projects that declare nothing.",
     bad="""
 # file: requirements.txt
 fastapi==0.165.0
@@ -139,6 +136,10 @@ from fastapi import FastAPI
 app = FastAPI()
 """,
     good="""
+# file: requirements-dev.txt
+pytest
+ruff
+
 # file: requirements.txt
 # compiled, with hashes
 fastapi==0.165.0 \\

@@ -33,6 +33,8 @@ def find(review: Review) -> Iterator[Finding]:
         for handler in function.nodes:
             if isinstance(handler, ast.ExceptHandler) and _is_broad(review, function, handler):
                 for node, severity in _told(handler.body, handler.name):
+                    if _hands_over(review, function, node, handler.name):
+                        continue
                     inside = function not in reach.starts and _is_plain(node)
                     asked = isinstance(node, ast.Return) and _TESTER.match(function.node.name)
                     kept = "note" if inside or asked else severity
@@ -41,8 +43,47 @@ def find(review: Review) -> Iterator[Finding]:
         function = review.function(item.handler)
         is_broad = item.status == 500 or _BROAD.search(_short(item.exception))
         if function is not None and is_broad and len(function.arguments) > 1:
-            for node, severity in _told(function.node.body, function.arguments[1].arg):
-                yield _finding(function, node, severity, None)
+            name = function.arguments[1].arg
+            for node, severity in _told(function.node.body, name):
+                if not _hands_over(review, function, node, name):
+                    yield _finding(function, node, severity, None)
+
+
+def _hands_over(review: Review, function: Function, node: ast.AST, name: str | None) -> bool:
+    """Tell whether the exception only goes to functions of the project that say nothing of it."""
+    given = {
+        id(value): not _says(review, call.function, parameter)
+        for call in review.calls.of(function)
+        if call.function is not None
+        for parameter, value in call.given()
+    }
+    named = [part for part in ast.walk(node) if isinstance(part, ast.Name) and part.id == name]
+    return bool(named) and all(given.get(id(part), False) for part in named)
+
+
+def _says(review: Review, function: Function, name: str, *, depth: int = 3) -> bool:
+    """Tell whether a function makes a text of a parameter, or gives it to one that does."""
+    for node in function.nodes:
+        match node:
+            case ast.FormattedValue(value=ast.Name(id=found)) if found == name:
+                return True
+            case ast.Attribute(value=ast.Name(id=found), attr=attribute) if found == name:
+                if attribute not in _HARMLESS:
+                    return True
+            case ast.Call(func=ast.Name(id="str" | "repr" | "format"), args=[ast.Name(id=found)]):
+                if found == name:
+                    return True
+            case ast.Attribute(attr=attribute) if attribute in _TRACES:
+                return True
+            case _:
+                pass
+    return depth > 0 and any(
+        _says(review, call.function, parameter, depth=depth - 1)
+        for call in review.calls.of(function)
+        if call.function is not None
+        for parameter, value in call.given()
+        if isinstance(value, ast.Name) and value.id == name
+    )
 
 
 def _is_plain(node: ast.AST) -> bool:
@@ -151,8 +192,9 @@ RULE = Rule(
     "exceptions reach the handler for all of them",
     seed='003 "Expose internal errors to API"',
     expected="exceptions of the project's own, ValueError and the like, whose text is meant for "
-    "the client; what is only sent in development. With a status below 500 it is a note, and so is "
-    "what a helper returns, or a route that tests or validates what the client names.",
+    "the client; what is only sent in development; exceptions given to a function that says "
+    "nothing of them. With a status below 500 it is a note, and so is what a helper returns, or a "
+    "route that tests or validates what the client names.",
     bad="""
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse
@@ -204,6 +246,22 @@ def noted() -> int:
 @app.exception_handler(Exception)
 async def unexpected(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": repr(error)}, status_code=500)  # finding
+
+
+def shown(error: Exception) -> dict[str, str]:
+    return {"error": f"{error}"}
+
+
+def passed_on(error: Exception) -> dict[str, str]:
+    return shown(error)
+
+
+@app.get("/handed-over")
+def handed_over() -> object:
+    try:
+        return work()
+    except Exception as error:
+        return JSONResponse(passed_on(error), status_code=500)  # finding
 """,
     good="""
 import logging
@@ -255,6 +313,18 @@ def logged() -> object:
         if MODE == Mode.TESTING:
             raise HTTPException(500, str(error)) from error
         raise HTTPException(500, f"failed: {type(error).__name__}") from error
+
+
+def sentence(error: Exception) -> dict[str, str]:
+    return {"error": "not found" if isinstance(error, KeyError) else "something went wrong"}
+
+
+@app.get("/translated")
+def translated() -> object:
+    try:
+        return work()
+    except Exception as error:
+        return JSONResponse(sentence(error), status_code=500)
 
 
 @app.exception_handler(NoteLocked)

@@ -11,7 +11,8 @@ from newel_tools.check.finding import Finding
 from newel_tools.check.review import Review
 from newel_tools.check.rows import Rows
 from newel_tools.check.rule import Rule
-from newel_tools.check.sizes import is_offset, is_size
+from newel_tools.check.sizes import is_offset, is_size, query_params
+from newel_tools.facts.entities import Entity
 from newel_tools.facts.routes import Route
 from newel_tools.facts.shapes import Shape
 from newel_tools.facts.source import Function
@@ -40,10 +41,12 @@ def find(review: Review) -> Iterator[Finding]:
         function = review.function(route.endpoint)
         if function is None or "GET" not in route.methods or not _lists(review, route):
             continue
-        if any(is_size(p) or is_offset(p) or _PARAMETERS.search(p.name) for p in route.params):
+        params = [*route.params, *query_params(review, route)]
+        if any(is_size(p) or is_offset(p) or _PARAMETERS.search(p.name) for p in params):
             continue
         reached = list(review.calls.reached(function))
-        whole = _reads_whole(rows, reached)
+        sent = _sent(review, route)
+        whole = _reads_whole(rows, reached if sent else [function], sent)
         named = [part for part in route.path.split("/") if part and "{" not in part]
         small = _SMALL.search(named[-1]) if named else None
         if whole and not small and not any(_bounds(inner) for inner in reached):
@@ -66,19 +69,47 @@ def _lists(review: Review, route: Route) -> bool:
     return _is_list(shape) or (len(inner) <= _ENVELOPE and any(map(_is_list, inner)))
 
 
+def _sent(review: Review, route: Route) -> frozenset[str]:
+    """Return the fields of what the list holds; none if nobody said them."""
+    shape = route.response.model
+    pending = [shape] if shape is not None else []
+    while pending:
+        shape = pending.pop()
+        if _is_list(shape) and shape.item is not None and not shape.item.models:
+            pending.append(shape.item)  # a list of lists, or of what has no model
+            continue
+        inner = shape.item if _is_list(shape) and shape.item is not None else shape
+        model = review.facts.models.get(inner.models[0]) if inner.models else None
+        if model is not None and inner is shape:
+            pending += [field.shape for field in model.fields if _is_list(field.shape)]
+        elif model is not None:
+            return frozenset(field.name for field in model.fields)
+    return frozenset()
+
+
 def _is_list(shape: Shape) -> bool:
     return not _LISTS.isdisjoint(shape.types) and shape.item is not None
 
 
-def _reads_whole(rows: Rows, functions: list[Function]) -> str | None:
-    """Return the table that one of the functions reads all matching rows of."""
+def _reads_whole(rows: Rows, functions: list[Function], sent: frozenset[str]) -> str | None:
+    """Return the table that one of the functions reads all matching rows of, to send them.
+
+    What is read on the way, to check something, has not got the fields that are sent.
+    """
     for function in functions:
         for node in function.nodes:
             if isinstance(node, ast.Call) and _collects(node):
                 row = rows.of(node, function)
-                if row is not None and row.many:
+                if row is not None and row.many and _is_of(row.entity, sent):
                     return row.entity.table
     return None
+
+
+def _is_of(entity: Entity, sent: frozenset[str]) -> bool:
+    """Tell whether rows of an entity may be what has these fields: it has half of them."""
+    held = {column.attribute for column in entity.columns}
+    held |= {relationship.name for relationship in entity.relationships}
+    return not sent or 2 * len(sent & held) >= len(sent)
 
 
 def _collects(call: ast.Call) -> bool:
@@ -101,7 +132,8 @@ RULE = Rule(
     "order the rows",
     seed='003 "Always paginate list endpoints"',
     expected="lists that are small by nature (roles, countries, categories, tags, settings, a "
-    "user's sessions), pages of any library, anything that mentions a limit.",
+    "user's sessions), pages of any library, anything that mentions a limit; rows that are read to "
+    "check something: less than half of what is sent is theirs.",
     bad="""
 from fastapi import FastAPI
 from pydantic import BaseModel
@@ -184,6 +216,23 @@ def categories() -> object:
 @app.get("/fixed", response_model=list[NoteRead])
 def fixed() -> object:
     return [{"id": 1}]
+
+
+class Picture(BaseModel):
+    url: str
+    width: int
+
+
+class Export(BaseModel):
+    title: str
+    pictures: list[Picture]
+
+
+@app.get("/notes/{note_id}/export", response_model=Export)
+def export(note_id: int) -> object:
+    with Session(engine) as session:
+        notes = session.scalars(select(Note)).all()
+        return {"title": str(notes[note_id].id), "pictures": []}
 
 
 @app.get("/notes/{note_id}", response_model=NoteRead)

@@ -9,7 +9,7 @@ from typing import Final
 from newel_tools.check.finding import Finding
 from newel_tools.check.review import Review
 from newel_tools.check.rule import Rule
-from newel_tools.check.sizes import bound_in_code, is_page_size
+from newel_tools.check.sizes import bound_in_code, declared_at, is_page_size, query_params
 from newel_tools.facts.routes import Route
 from newel_tools.facts.shapes import Field
 
@@ -23,8 +23,9 @@ def find(review: Review) -> Iterator[Finding]:
     for route in review.http_routes:
         if "GET" not in route.methods:
             continue
-        for param in route.params:
-            unbounded = is_page_size(route, param) and not _is_bounded(param) and _lists(route)
+        params = list(query_params(review, route))
+        for param in params:
+            unbounded = is_page_size(param, params) and not _is_bounded(param) and _lists(route)
             if unbounded and not bound_in_code(review, route, param):
                 yield _finding(review, route, param)
 
@@ -40,7 +41,7 @@ def _lists(route: Route) -> bool:
 
 
 def _finding(review: Review, route: Route, param: Field) -> Finding:
-    file, line = review.at(route)
+    file, line = declared_at(review, route, param)
     return RULE.found(
         f"`{param.alias}` has no upper bound: `?{param.alias}=1000000` is served",
         file=file,
@@ -61,7 +62,10 @@ RULE = Rule(
     expected="sizes that the code clamps with `min(...)` or refuses in an `if`, closed choices, "
     "routes that read no table.",
     bad="""
-from fastapi import FastAPI
+from typing import Annotated
+
+from fastapi import FastAPI, Query
+from pydantic import BaseModel, Field
 from sqlalchemy import create_engine, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -82,11 +86,23 @@ class Note(Base):
 def notes(skip: int = 0, limit: int = 100) -> list[int]:  # finding
     with Session(engine) as session:
         return list(session.scalars(select(Note.id).offset(skip).limit(limit)))
+
+
+class Page(BaseModel):
+    skip: int = Field(0, ge=0)
+    limit: int = Field(100, ge=1)  # finding
+
+
+@app.get("/pages")
+def pages(page: Annotated[Page, Query()]) -> list[int]:
+    with Session(engine) as session:
+        return list(session.scalars(select(Note.id).offset(page.skip).limit(page.limit)))
 """,
     good="""
 from typing import Annotated
 
 from fastapi import FastAPI, Query
+from pydantic import BaseModel, Field
 from sqlalchemy import create_engine, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -107,6 +123,19 @@ class Note(Base):
 def notes(limit: Annotated[int, Query(ge=1, le=100)] = 20) -> list[int]:
     with Session(engine) as session:
         return list(session.scalars(select(Note.id).limit(limit)))
+
+
+class Page(BaseModel):
+    limit: int = Field(100, ge=1, le=100)
+    size: int = 20
+
+
+@app.get("/pages")
+def pages(page: Annotated[Page, Query()]) -> list[int]:
+    if page.size > 100:
+        raise ValueError(page.size)
+    with Session(engine) as session:
+        return list(session.scalars(select(Note.id).limit(page.limit)))
 
 
 @app.get("/tiers")

@@ -7,7 +7,13 @@ from collections.abc import Iterator
 from newel_tools.check.finding import Finding
 from newel_tools.check.review import Review
 from newel_tools.check.rule import Rule
-from newel_tools.check.sizes import bound_in_code, declared_at, is_offset, is_page_size
+from newel_tools.check.sizes import (
+    bound_in_code,
+    declared_at,
+    is_offset,
+    is_page_size,
+    query_params,
+)
 from newel_tools.facts.shapes import Field
 
 __all__ = ["RULE"]
@@ -16,8 +22,9 @@ __all__ = ["RULE"]
 def find(review: Review) -> Iterator[Finding]:
     """Find offsets and page sizes without `ge` or `gt` that reach a query."""
     for route in review.http_routes:
-        for param in route.params:
-            is_page = is_offset(param) or is_page_size(route, param)
+        params = list(query_params(review, route))
+        for param in params:
+            is_page = is_offset(param) or is_page_size(param, params)
             if not is_page or _is_bounded(param):
                 continue
             if not bound_in_code(review, route, param, side="lower"):
@@ -78,7 +85,8 @@ def notes(limit: Annotated[int, Depends(size)], skip: int = 0) -> list[int]:  # 
     good="""
 from typing import Annotated
 
-from fastapi import FastAPI, Query
+from fastapi import Depends, FastAPI, Query
+from pydantic import BaseModel, Field
 from sqlalchemy import create_engine, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -116,6 +124,20 @@ def tiers(
 def clamped(page: int = 1) -> list[int]:
     with Session(engine) as session:
         return list(session.scalars(select(Note.id).offset((max(page, 1) - 1) * 20).limit(20)))
+
+
+class Page(BaseModel):
+    number: int = Field(ge=1)
+
+
+def page(page: int = 1) -> Page:
+    return Page(number=page)
+
+
+@app.get("/modelled")
+def modelled(found: Annotated[Page, Depends(page)]) -> list[int]:
+    with Session(engine) as session:
+        return list(session.scalars(select(Note.id).offset(found.number * 20).limit(20)))
 
 
 @app.get("/numbers")

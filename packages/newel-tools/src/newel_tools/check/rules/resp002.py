@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from newel_tools.check.answers import is_constant, is_response, returned
+from newel_tools.check.answers import is_constant, is_rendered, is_response, returned
 from newel_tools.check.finding import Finding
 from newel_tools.check.review import Review
 from newel_tools.check.rule import Rule
@@ -53,6 +53,8 @@ def _is_silent(review: Review, route: Route) -> bool:
     if status in _EMPTY or 300 <= status < 400 or said.get("model"):
         return False
     function = review.function(route.endpoint)
+    if function is not None and is_rendered(function):
+        return False
     values = list(returned(function)) if function is not None else []
     return bool(values) and not any(
         function is None or is_constant(value) or is_response(review, value, function)
@@ -69,9 +71,9 @@ RULE = Rule(
     "of the answer goes unnoticed.",
     fix="annotate what the function returns, or set `response_model=`",
     seed='"OpenAPI docs complete", 003 "exclude sensitive"',
-    expected="responses of their own (files, streams, redirects, HTML, JSONResponse), answers "
-    "without a body, constants such as a health check's, hidden routes. If no route has one, it is "
-    "one finding.",
+    expected="responses of their own (files, streams, redirects, HTML, JSONResponse), decorators "
+    "that render a template, answers without a body, constants such as a health check's, hidden "
+    "routes. If no route has one, it is one finding.",
     bad="""
 from fastapi import FastAPI
 
@@ -90,6 +92,7 @@ def typed() -> dict[str, int]:
 """,
     good="""
 from enum import IntEnum
+from functools import wraps
 
 from fastapi import FastAPI, Request, Response, status
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, StreamingResponse
@@ -139,6 +142,17 @@ def alive():
 @app.get("/page", response_class=HTMLResponse)
 def page():
     return "<p>" + "hello"
+
+
+def template(name: str):
+    return lambda function: wraps(function)(lambda: HTMLResponse(name + str(function())))
+
+
+@app.get("/rendered")
+@template("rendered.html")
+def rendered():
+    found = {"title": "hello"}
+    return found
 
 
 @app.get("/moved")

@@ -9,6 +9,7 @@ from newel_tools.check.finding import Finding
 from newel_tools.check.review import Review
 from newel_tools.check.rows import Rows
 from newel_tools.check.rule import Rule
+from newel_tools.check.secret import is_sent_nowhere
 from newel_tools.facts.routes import Route
 
 __all__ = ["RULE"]
@@ -29,11 +30,15 @@ def _unfiltered(review: Review, rows: Rows, route: Route) -> Iterator[Finding]:
     for value in returned(function) if function is not None else ():
         row = rows.of(value, function) if function is not None else None
         if row is not None and function is not None:
+            names = (column.attribute for column in row.entity.columns)
+            secret = next(filter(is_sent_nowhere, names), None)
             yield RULE.found(
-                f"every column of `{row.entity.table}` is sent",
+                f"every column of `{row.entity.table}` is sent"
+                + (f", `{secret}` among them" if secret else ""),
                 file=function.file,
                 line=value.lineno,
                 route=route.label,
+                severity="block" if secret else None,
             )
 
 
@@ -59,7 +64,7 @@ RULE = Rule(
     fix="declare a model with the fields that clients may see, `response_model=NoteRead`",
     seed='003 "exclude sensitive"',
     expected="answers with a response model; rows that the code turns into something else. An "
-    "SQLModel table as the response model is a note.",
+    "SQLModel table as the response model is a note; a row with a password or its hash blocks.",
     bad="""
 from fastapi import FastAPI
 from sqlalchemy import create_engine, select

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from newel_tools.check.access import Access
+from newel_tools.check.access import Access, is_public
 from newel_tools.check.finding import Finding
 from newel_tools.check.review import Review
 from newel_tools.check.rule import Rule
@@ -19,7 +19,11 @@ _LISTED: Final = 20
 def find(review: Review) -> Iterator[Finding]:
     """Find protected routes whose tests expect no 401 or 403; if no test does, say it once."""
     access, suite = Access(review), Suite(review)
-    protected = [route for route in review.http_routes if access.is_protected(route)]
+    protected = [
+        route
+        for route in review.http_routes
+        if access.is_protected(route) and not is_public(review, route)
+    ]
     if not suite.exists or suite.is_whole or not protected:
         return
     open_ = [route for route in protected if suite.requests(route) and not suite.refuses(route)]

@@ -20,6 +20,9 @@ __all__ = ["write"]
 
 _FORMAT = 1
 _MESSAGE_CHARACTERS = 300
+_MISSING = ("missing", "value_error.missing")  # of pydantic 2 and of pydantic 1
+# Loaded before an application is, in servers.
+_SERVERS_HAVE = ("logging.config", "logging.handlers")
 
 
 def write(request: dict[str, Any]) -> None:
@@ -92,6 +95,8 @@ class _Probe:
     _stage = "import"
 
     def _import(self) -> Any:
+        for name in _SERVERS_HAVE:
+            importlib.import_module(name)
         module = importlib.import_module(self._request["module"])
         application: Any = module
         for name in self._request["attribute"].split("."):
@@ -171,7 +176,8 @@ def _missing(error: BaseException) -> list[str]:
         return []
     try:
         listed: Any = found()
-        return [".".join(map(str, item["loc"])) for item in listed if item["type"] == "missing"]
+        missing = (item["loc"] for item in listed if item["type"] in _MISSING)
+        return [".".join(map(str, loc)) for loc in missing]
     except Exception:  # noqa: BLE001 - an `errors` of somebody else's
         return []
 

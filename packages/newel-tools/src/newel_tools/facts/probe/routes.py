@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import re
 from collections.abc import Iterable, Iterator
@@ -14,6 +15,7 @@ from .shapes import Shapes
 __all__ = ["Routes"]
 
 _PERMISSIONS = re.compile("permission|role|scope|right", re.IGNORECASE)
+_RANKS = re.compile("^(is_)?(super_?user|admin|staff)$", re.IGNORECASE)
 _SOURCES = ("path", "query", "header", "cookie", "body")
 _OPTIONS = (
     "response_model_include",
@@ -163,18 +165,32 @@ def _scopes(dependant: Any) -> list[str]:
 def _values(call: Any) -> dict[str, Any]:
     """Return the permissions that a callable was made with; what else it holds may be a key."""
     made = unwrapped(call)
-    held = dict(getattr(made, "__dict__", None) or {})
+    held = _enclosed(made)
+    held.update(getattr(made, "__dict__", None) or {})
     held["__newel_access__"] = getattr(made, "__newel_access__", None)
     found: dict[str, Any] = {}
     for name, value in held.items():
-        if name != "__newel_access__" and not _PERMISSIONS.search(name):
+        if value is True and _RANKS.search(name):
+            found[name] = True
+        elif name != "__newel_access__" and not _PERMISSIONS.search(name):
             continue
-        if isinstance(value, str):
+        elif isinstance(value, str):
             found[name] = value
         elif isinstance(value, (list, tuple, set, frozenset)):
             several = list(cast("Iterable[Any]", value))
             if all(isinstance(one, str) for one in several):
                 found[name] = sorted(several)
+    return found
+
+
+def _enclosed(made: Any) -> dict[str, Any]:
+    """Return what a function that another one made knows of that one's variables."""
+    inner = getattr(made, "__func_impl__", made)  # makefun, by which FastAPI Users makes its guards
+    names = getattr(getattr(inner, "__code__", None), "co_freevars", ())
+    found: dict[str, Any] = {}
+    for name, cell in zip(names, getattr(inner, "__closure__", None) or ()):
+        with contextlib.suppress(ValueError):  # not bound yet
+            found[name] = cell.cell_contents
     return found
 
 

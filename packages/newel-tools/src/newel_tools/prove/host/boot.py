@@ -27,6 +27,8 @@ __all__ = [
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 5.0
+# Loaded before an application is, in servers.
+_SERVERS_HAVE = ("logging.config", "logging.handlers")
 # What Starlette, python-decouple and environs say of a variable that is not set.
 _ASKED = re.compile(
     r"Config '(\w+)' is missing|^(\w+) not found\. Declare|Environment variable \"(\w+)\" not set"
@@ -77,6 +79,8 @@ def _settings_at_fault(error: BaseException) -> list[dict[str, str]]:
 def load(target: str, places: Places) -> Any:
     """Import ``module:attribute``; what is no ASGI application yet is called to make one."""
     module_name, _, attributes = target.partition(":")
+    for name in _SERVERS_HAVE:
+        importlib.import_module(name)
     try:
         found: Any = importlib.import_module(module_name)
         for name in attributes.split("."):
@@ -147,8 +151,8 @@ def mark_background() -> None:
 
 def note_errors(places: Places) -> None:
     """Let errors that the application's own handlers answer be seen, with their lines."""
-    module: Any = importlib.import_module("starlette._exception_handler")
-    found = module._lookup_exception_handler  # noqa: SLF001 - where every handled error passes
+    holder = _holder_of_lookup()
+    found = holder._lookup_exception_handler  # noqa: SLF001 - where every handled error passes
     original = getattr(found, "original", found)  # noted by another host of this process
 
     def lookup(handlers: Any, error: Exception) -> Any:
@@ -159,7 +163,14 @@ def note_errors(places: Places) -> None:
         return handler
 
     setattr(lookup, "original", original)  # noqa: B010 - functions have no such attribute
-    module._lookup_exception_handler = lookup  # noqa: SLF001 - as above
+    holder._lookup_exception_handler = lookup  # noqa: SLF001 - as above
+
+
+def _holder_of_lookup() -> Any:
+    try:
+        return importlib.import_module("starlette._exception_handler")
+    except ModuleNotFoundError:  # before Starlette 0.28 it is a method of the middleware
+        return importlib.import_module("starlette.middleware.exceptions").ExceptionMiddleware
 
 
 def _is_refusal(error: Exception) -> bool:
