@@ -11,10 +11,10 @@ PACKAGES := packages/newel packages/newel-tools
 # A warm run only looks at this file's time stamp.
 READY := $(VENV)/.ready
 
-.PHONY: help demo test bench stress check format lock upgrade clean
+.PHONY: help demo test bench stress stress-crash check format lock upgrade clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 demo: $(READY)  ## one sentence to a running service on http://127.0.0.1:8000 (PORT=8001 for another)
 	@$(BIN)/python scripts/demo.py
@@ -27,6 +27,9 @@ bench: $(READY)  ## what a request costs, beside other ways to write the service
 
 stress: $(READY)  ## kill a running service at any moment and check its promises (ARGS="--kills 20"; half an hour)
 	@$(BIN)/python -m stress crash $(ARGS)
+
+stress-crash: $(READY)  ## the short run of it: 65 kills on SQLite, 65 on PostgreSQL (quarter of an hour)
+	@$(BIN)/python -m stress crash --kills 45 --syscalls 20 $(ARGS)
 
 check: $(READY)  ## format, lint, types, layers, sizes, locks: what `make test` does without running the code
 	@$(BIN)/pytest -q -m check $(ARGS)

@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,8 @@ from benchmarks.service import newel_service
 VARIANT = {variant.name: variant for variant in VARIANTS}
 NEWEL = "newel-web"
 """With ROLE=web: what runs by the clock is no part of a request."""
+
+BARE = replace(VARIANT[NEWEL], name="newel-web, no middleware", module="variants.bare")
 
 ALLOWED = 1.03
 """How much more a request may take than the committed figure."""
@@ -103,9 +106,10 @@ def measure_all() -> str:
     """Return the table of all variants; the libraries as a group, see benchmarks.performance."""
     ensure_peers()
     counted: dict[str, dict[str, int]] = {}
-    for name in ("floor", "hand", "hand+", NEWEL, *LIBRARIES):
-        print(f"{name} ...", file=sys.stderr)
-        counted[name] = measure(VARIANT[name])
+    variants = [VARIANT[name] for name in ("floor", "hand", "hand+", NEWEL, *LIBRARIES)]
+    for variant in (*variants, BARE):
+        print(f"{variant.name} ...", file=sys.stderr)
+        counted[variant.name] = measure(variant)
     return table(counted)
 
 

@@ -1,6 +1,6 @@
 """How many jobs a second two worker processes do, and what finished rows cost.
 
-    python -m benchmarks.jobs            # both databases, about two minutes
+    python -m benchmarks.jobs            # both databases, into docs/performance.md; two minutes
     python -m benchmarks.jobs --quick    # a fifth of the jobs, one round
 
 The producer is this process: it enqueues no-op jobs, fifty and then one a transaction, while the
@@ -35,10 +35,11 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import func, select, text
 
+from benchmarks.report import markdown, write_section
 from newel.db import Database
 from newel.embedded import embedded_postgres
 from newel.events import OUTBOX
-from newel.job_queue import JobQueue, Outcome
+from newel.job_queue import PURGE_ROWS, JobQueue, Outcome
 from newel.job_rows import JOBS, STEPS
 from newel.jobs import JobRun, job
 from newel.testing import PostgresDatabases
@@ -54,6 +55,7 @@ GOALS: dict[tuple[str, Backend], float] = {
     ("started twice, of 3,000 by 3 workers", "sqlite"): 0.0,
 }
 FINISHED_ROWS = 1_000_000
+HEAD = ("", "database", "figure", "range, or the two", "goal")
 
 
 @job()
@@ -260,6 +262,7 @@ async def measure(
     name = "started twice, of 3,000 by 3 workers"
     figures.append(Figure(name=name, backend=backend, value=twice))
     figures.append(await claiming(backend, empty, full, rows=FINISHED_ROWS // (5 if quick else 1)))
+    figures.append(await removing(backend, full))
     for one in (database, empty, full):
         await one.close()
     return figures
@@ -283,13 +286,31 @@ async def claiming(backend: Backend, empty: Database, full: Database, *, rows: i
     )
 
 
-def show(figures: Sequence[Figure]) -> None:
-    table = Table("", "database", "figure", "", "goal", title="Jobs")
+async def removing(backend: Backend, full: Database) -> Figure:
+    """Have old rows removed as a worker does, a thousand at a time."""
+    queue, times = JobQueue(full, worker="benchmark"), list[float]()
+    for _ in range(20):
+        began = time.perf_counter()
+        removed = await queue.purge("done", days=-1)
+        times.append((time.perf_counter() - began) * 1000)
+        if removed != PURGE_ROWS:
+            raise SystemExit(f"{removed} rows were removed at once, not {PURGE_ROWS:,}")
+    return Figure(
+        name=f"ms in which {PURGE_ROWS:,} of the finished rows are removed",
+        backend=backend,
+        value=statistics.median(times),
+        spread=f"{min(times):.0f} to {max(times):.0f}",
+    )
+
+
+def rows(figures: Sequence[Figure]) -> list[list[str]]:
+    """Return the rows of the table under ``HEAD``."""
+    found: list[list[str]] = []
     for figure in figures:
         goal = "" if figure.goal is None else f"{figure.goal:,g}{' missed' * figure.missed}"
         value = f"{figure.value:,.2f}" if "/" in figure.name else f"{figure.value:,.0f}"
-        table.add_row(figure.name, figure.backend, value, figure.spread, goal)
-    Console(width=120).print(table)
+        found.append([figure.name, figure.backend, value, figure.spread, goal])
+    return found
 
 
 def main() -> int:
@@ -308,7 +329,12 @@ def main() -> int:
         databases = PostgresDatabases(server.url())
         urls = [databases.create() for _ in range(3)]
         figures += uvloop.run(measure("postgresql", urls, server=server.pid, quick=chosen.quick))
-    show(figures)
+    table = Table(*HEAD, title="Jobs")
+    for row in rows(figures):
+        table.add_row(*row)
+    Console(width=120).print(table)
+    if not chosen.quick:
+        write_section("jobs", markdown(HEAD, rows(figures)))
     return int(any(figure.missed for figure in figures))
 
 

@@ -137,7 +137,7 @@ class Member:
         return time.monotonic() - self._started_at - self.waited_seconds()
 
     async def _is_ready(self) -> bool:
-        return '"event": "working"' in self.said()
+        return '"event":"working"' in self.said()
 
     def _last_line(self) -> str:
         lines = self.said().strip().splitlines()

@@ -19,7 +19,7 @@ from stress.figures import Figure
 from stress.fleet import Member
 from stress.load import Load
 from stress.machine import Clock
-from stress.outages import ANSWER_SECONDS, idle, kept, slowest_answer, wrong_answers
+from stress.outages import ANSWER_SECONDS, kept, slowest_answer, wrong_answers
 from stress.site import LEASE_SECONDS, Site
 
 __all__ = ["HAZARDS", "Hazard", "jumping", "start"]
@@ -174,7 +174,6 @@ async def _at_work(site: Site) -> Member | None:
 
 async def _promises(site: Site, load: Load, *, since: float) -> list[Figure]:
     async with load.held():
-        await idle(site)
         return [wrong_answers(load.since(since)), *await kept(site, load)]
 
 

@@ -89,6 +89,7 @@ def invariants(
         "acknowledged and lost": _lost(found, acknowledged),
         "keys with more than one row": _twice(found),
         "jobs that did not finish": _unfinished(found),
+        "effects of no order": _of_nothing(found),
         "jobs without one effect": _effects(found, "labelled", "packed"),
         "events without one effect": _effects(found, "told"),
         "events never delivered": _never_delivered(found),
@@ -121,6 +122,16 @@ def _twice(found: Found) -> list[str]:
 def _unfinished(found: Found) -> list[str]:
     jobs = [f"{job.name} {job.id} is {job.state}" for job in found.jobs if job.state != "done"]
     return [*jobs, *["an event was not handed over"] * found.unpublished]
+
+
+def _of_nothing(found: Found) -> list[str]:
+    """What was done for an order that there is not: somebody was told of it before its commit."""
+    orders = {order.id for order in found.orders}
+    return [
+        f"{row.kind} for order {row.order_id}"
+        for row in found.effects
+        if row.order_id not in orders
+    ]
 
 
 def _effects(found: Found, *kinds: str) -> list[str]:

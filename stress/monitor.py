@@ -56,8 +56,9 @@ class Monitor:
         async with self._database.engine.connect() as connection:
             now = utc_now()
             ended = (await connection.scalars(leases)).all()
+            # The events first: what they are handed over to is among the jobs that are seen then.
             counts = [
-                (await connection.execute(one)).scalar_one() for one in (unfinished, unpublished)
+                (await connection.execute(one)).scalar_one() for one in (unpublished, unfinished)
             ]
         self.open = sum(counts)
         self.looks += 1

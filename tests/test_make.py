@@ -68,7 +68,10 @@ def test_with_an_old_python_it_says_which_one_it_found(tools: Path) -> None:
     assert line.endswith("found: Python 3.10.13")
 
 
-TARGETS = ("demo", "test", "bench", "check", "format", "lock", "upgrade", "clean")
+TARGETS = (
+    *("demo", "test", "bench", "stress", "stress-crash"),
+    *("check", "format", "lock", "upgrade", "clean"),
+)
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -26,6 +26,7 @@ from newel.errors import NotFound
 from newel.events import Event
 from newel.handlers import on
 from newel.idempotency import key_required
+from newel.ids import uuid7
 from newel.jobs import Backoff, JobRun, job
 from newel.mail import MailTemplate, send_mail
 from newel.modules import Module
@@ -163,23 +164,28 @@ class Shop:
         self.work = work
         self.tasks = tasks
 
-    async def place(self, data: OrderCreate) -> Order:
-        """Place an order; it is confirmed, told and packed after the commit."""
+    async def place(self, data: OrderCreate, *, id: UUID) -> Order:
+        """Place the order ``id``; it is confirmed, told and packed after the commit."""
         counted = update(Customer).where(Customer.id == data.customer_id)
         counted = counted.values(orders=Customer.orders + 1).returning(Customer.orders)
         number = (await self.work.session.execute(counted)).scalar_one_or_none()
         if number is None:
             raise NotFound("customer", data.customer_id)
         order = Order(reference=data.reference, customer_id=data.customer_id, number=number)
+        order.id = id
         self.work.session.add(order)
-        placed = OrderPlaced(id=data.customer_id, order_id=order.id, number=number)
-        self.work.publish(placed)
+        self.tell_later(order)
         self.pack_later(order)
         mail = CONFIRMATION.fill(
             to="customer@example.com", reference=data.reference, number=str(number)
         )
         self.work.enqueue(send_mail, mail)
         return order
+
+    def tell_later(self, order: Order) -> None:
+        """Have others told of an order after the commit."""
+        number = order.number
+        self.work.publish(OrderPlaced(id=order.customer_id, order_id=order.id, number=number))
 
     def pack_later(self, order: Order) -> None:
         """Have an order packed after the commit."""
@@ -214,7 +220,7 @@ ShopDep = Annotated[Shop, Depends(open_shop)]
 @router.post("/orders", status_code=201)
 async def place_order(data: OrderCreate, shop: ShopDep) -> dict[str, str | int]:
     """Order something; answers the order's id and number."""
-    order = await shop.place(data)
+    order = await shop.place(data, id=uuid7())
     return {"id": str(order.id), "number": order.number}
 
 

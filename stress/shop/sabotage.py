@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
+from uuid import UUID
 
 from fastapi import FastAPI
 from sqlalchemy import select, update
@@ -27,8 +28,11 @@ from newel.job_queue import JobQueue, Outcome
 from newel.job_rows import JOBS, from_now
 from stress.shop.orders import (
     CARRIER_SECONDS,
+    Customer,
     Effect,
     Order,
+    OrderCreate,
+    OrderPlaced,
     Shop,
     Transfer,
     TransferCreate,
@@ -102,6 +106,22 @@ class _InBackground(Shop):
         await asyncio.sleep(CARRIER_SECONDS)
         async with database.write(None) as work:
             work.session.add(Effect(kind="packed", order_id=order.id))
+
+
+class _Hasty(Shop):
+    """Tells of an order first, in a transaction of its own, and places it then."""
+
+    async def place(self, data: OrderCreate, *, id: UUID) -> Order:
+        database = self.work.database
+        customer = select(Customer.orders).where(Customer.id == data.customer_id)
+        async with database.write(None) as first:
+            number = (await first.session.execute(customer)).scalar_one() + 1
+            first.publish(OrderPlaced(id=data.customer_id, order_id=id, number=number))
+        await asyncio.sleep(_WINDOW_SECONDS)
+        return await super().place(data, id=id)
+
+    def tell_later(self, order: Order) -> None:
+        """It has been told."""
 
 
 class _Torn(Shop):
@@ -230,6 +250,7 @@ SABOTAGES: Final[Mapping[str, Sabotage]] = {
     "late-key": Sabotage(plant=_late_key, found_by="keys with more than one row"),
     "answer-before-commit": Sabotage(plant=_answer_before_commit, found_by="acknowledged and lost"),
     "background-tasks": Sabotage(plant=_instead(_InBackground), found_by="jobs without one effect"),
+    "told-first": Sabotage(plant=_instead(_Hasty), found_by="effects of no order"),
     "torn-transfer": Sabotage(plant=_instead(_Torn), found_by="purses that do not add up"),
     "no-fence": Sabotage(plant=_no_fence, found_by="jobs without one effect"),
     "no-reaper": Sabotage(plant=_no_reaper, found_by="jobs that did not finish"),
