@@ -27,9 +27,11 @@ _SENDS: Final = frozenset(
 def find(review: Review) -> Iterator[Finding]:
     """Find statements, and calls of functions that send some, in the bodies of loops."""
     for function, reach in review.reached.items():
-        looped = {id(node) for loop in _loops(function) for node in _body(loop)}
-        for call in review.calls.of(function) if looped else ():
-            if id(call.node) in looped and _queries(review, call):
+        asking = [call for call in review.calls.of(function) if _queries(review, call)]
+        loops = _loops(function) if asking else ()
+        looped = {id(node) for loop in loops for node in _body(loop)}
+        for call in asking:
+            if id(call.node) in looped:
                 yield RULE.found(
                     f"`{ast.unparse(call.node.func)}` asks the database once for each row",
                     file=function.file,
