@@ -80,3 +80,39 @@ def test_help_lists_every_target(tools: Path, target: str) -> None:
 
     assert done.returncode == 0
     assert f"  make {target} " in done.stdout
+
+
+def run_ci(folder: Path, *, first: int, second: int) -> subprocess.CompletedProcess[str]:
+    """Run `.ci/run` with commands that end so, in a folder of its own."""
+    for name, code in (("bin/make", first), (".venv/bin/pytest", second)):
+        command = folder / name
+        command.parent.mkdir(parents=True, exist_ok=True)
+        command.write_text(f'#!/bin/sh\necho "ran {command.name} $*"\nexit {code}\n')
+        command.chmod(0o755)
+    (folder / ".ci").mkdir()
+    shutil.copy(ROOT / ".ci" / "run", folder / ".ci")
+    path = f"{folder / 'bin'}:{os.environ['PATH']}"
+    return subprocess.run(
+        ["bash", ".ci/run"],
+        cwd=folder,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_ci_runs_the_readmes_command(tmp_path: Path) -> None:
+    done = run_ci(tmp_path, first=0, second=1)
+
+    assert (done.returncode, done.stdout) == (0, "ran make test\n")
+
+
+@pytest.mark.parametrize("second", [0, 1])
+def test_ci_runs_what_failed_once_more_and_says_so(tmp_path: Path, second: int) -> None:
+    done = run_ci(tmp_path, first=2, second=second)
+
+    assert done.returncode == second
+    assert "What failed runs once more" in done.stdout
+    assert "ran pytest" in done.stdout
+    assert "--last-failed-no-failures none" in done.stdout

@@ -19,6 +19,7 @@ from sample_valkey import Valkey
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
+from newel import engines
 from newel.db import Database
 from newel.testing import Databases, open_databases
 
@@ -33,6 +34,9 @@ KNOWING = re.compile(
     "|job_queue|job_rows|kernel_tables|outbox|pool|publisher|repository|revisions|rows|schedules"
     "|testing)"
 )
+
+# A service gives a connect up after a second and a half. A machine that runs tests stalls for that long.
+engines.CONNECT_SECONDS = 20.0
 
 collect_ignore = ["sample"]  # a service; test_testing.py runs its tests
 

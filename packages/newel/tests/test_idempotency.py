@@ -228,12 +228,6 @@ async def open_world(database_url: str, directory: Path, **settings: Any) -> Asy
             yield World(app, user, await log_in(app, user))
 
 
-@pytest.fixture(autouse=True)
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Twenty connections made at once take their time on a busy machine."""
-    monkeypatch.setattr("newel.engines.CONNECT_SECONDS", 20.0)
-
-
 @pytest.fixture
 async def world(database_url: str, tmp_path: Path) -> AsyncGenerator[World]:
     async with open_world(database_url, tmp_path) as world:

@@ -145,7 +145,8 @@ class Server(uvicorn.Server):
 @contextmanager
 def served(app: FastAPI) -> Iterator[http.client.HTTPConnection]:
     """Serve ``app`` with uvicorn on a free port; give one connection that stays open."""
-    server = Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical"))
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, access_log=False)
+    server = Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
     server.is_up.wait()

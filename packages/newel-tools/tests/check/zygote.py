@@ -9,6 +9,7 @@ Reads requests of the probe as JSON lines, with `answer`, a path for the documen
 prints a line for each that is done.
 """
 
+import gc
 import importlib.util
 import json
 import os
@@ -53,6 +54,7 @@ def main():
     document = load_probe(sys.argv[1])
     for name in (*PRELOADED, *sys.argv[2:]):
         importlib.import_module(name)
+    gc.freeze()  # a child neither looks through what is here nor copies it
     for line in sys.stdin:
         describe(document, json.loads(line))
         sys.stdout.write("done\n")

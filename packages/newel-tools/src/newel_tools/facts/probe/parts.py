@@ -116,7 +116,7 @@ def versions() -> dict[str, str]:
     """Return the installed packages with their versions, by normalised name."""
     found: dict[str, str] = {}
     for distribution in importlib.metadata.distributions():
-        name = distribution.metadata["Name"]
-        if name:
-            found.setdefault(name.lower().replace("_", "-"), distribution.version)
+        said = distribution.metadata  # read and parsed each time that it is asked for
+        if said["Name"]:
+            found.setdefault(said["Name"].lower().replace("_", "-"), said["Version"])
     return found
