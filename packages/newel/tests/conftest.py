@@ -35,7 +35,7 @@ KNOWING = re.compile(
     "|testing)"
 )
 
-# A service gives a connect up after a second and a half. A machine that runs tests stalls for that long.
+# A service gives a connect up after 1.5 s. A machine that runs tests may stall for that long.
 engines.CONNECT_SECONDS = 20.0
 
 collect_ignore = ["sample"]  # a service; test_testing.py runs its tests
