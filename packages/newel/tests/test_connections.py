@@ -18,7 +18,7 @@ import uvicorn
 from sample_runs import wait_until
 from starlette.types import Receive, Scope, Send
 
-from newel.connections import ConnectionConfig
+from newel.connections import WIRE, ConnectionConfig
 
 HEADER_SECONDS = 0.4
 MOST = 400
@@ -495,3 +495,38 @@ def test_negative_control_to_uvicorn_it_is_one(
     unguarded: Served, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert len(refused(unguarded, caplog)) == 1
+
+
+def test_a_wire_is_written_to_only_while_somebody_reads_an_open_websocket() -> None:
+    taken: dict[str, bool] = {}
+
+    async def speak(scope: Scope, receive: Receive, send: Send) -> None:
+        wire = scope["extensions"][WIRE]
+        await receive()
+        taken["before it is accepted"] = wire.write("no")
+        await send({"type": "websocket.accept"})
+        taken["open"] = wire.write("yes")
+        while wire.write("x" * 20_000):  # nobody reads
+            pass
+        taken["unread"] = wire.write("no")
+        await receive()  # it has read all of it
+        taken["read again"] = wire.write("yes")
+        await send({"type": "websocket.close", "code": 1000, "reason": ""})
+        taken["closing"] = wire.write("no")
+
+    config = ConnectionConfig(speak, header_seconds=600, **options())
+    with serving(config) as one, websocket(one, receive_bytes=4096) as client:
+        assert skip(client, 5) == 5
+        [connection] = one.server.server_state.connections
+        wait_until(lambda: unsent(connection) > 0)
+        while unsent(connection):
+            client.recv(4096)
+        client.sendall(frame(b"go on", opcode=TEXT, fin=True))
+        wait_until(lambda: "closing" in taken)
+    assert taken == {
+        "before it is accepted": False,
+        "open": True,
+        "unread": False,
+        "read again": True,
+        "closing": False,
+    }

@@ -209,26 +209,24 @@ def test_an_allowance_comes_back_with_time() -> None:
     assert [allowance.take() for _ in range(4)] == [True, True, True, False]
 
 
-async def test_those_that_share_a_turn_are_called_in_the_next_one_by_one_callback(
+async def test_those_that_share_a_turn_are_sent_to_in_the_next_one_by_one_callback(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    loop, scheduled, called = asyncio.get_running_loop(), [], []
+    loop, scheduled = asyncio.get_running_loop(), []
     call_soon = loop.call_soon
     monkeypatch.setattr(
         loop,
         "call_soon",
         lambda then, *args, **more: (scheduled.append(then), call_soon(then, *args, **more))[1],
     )
-    turn = Turn()
-
-    def again() -> None:
-        called.append("first")
-        turn.call(lambda: called.append("later"))
-
-    turn.call(again)
-    turn.call(lambda: called.append("second"))
-    assert (called, scheduled) == ([], [turn._run])
+    turn, ann, bob = Turn(), Client(), Client()
+    ann.takes = bob.takes = 2
+    first, second = (RoomConnection("x", one.send, wire=one, turn=turn) for one in (ann, bob))
+    first.put("1")
+    second.put("1")
+    assert (ann.written + bob.written, scheduled) == ([], [turn._run])
     await asyncio.sleep(0)
-    assert called == ["first", "second"], "what they ask for comes in the turn after"
+    assert (ann.written, bob.written) == (["1"], ["1"])
+    first.put("2")
     await asyncio.sleep(0)
-    assert called == ["first", "second", "later"]
+    assert (ann.written, bob.written) == (["1", "2"], ["1"]), "each turn has its own"

@@ -16,7 +16,6 @@ from typing import Any, Final, cast
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.protocol import OPEN
 
 __all__ = ["WIRE", "ConnectionConfig", "HttpConnection", "WebsocketConnection"]
 
@@ -159,6 +158,7 @@ class WebsocketConnection(WebSocketsSansIOProtocol):
     The application finds it under ``WIRE``, for what ASGI has no word for.
     """
 
+    _is_held_up = True  # until it is accepted, and while its client does not read
     _pong_bytes = 0
     """Of answers to pings that wait behind what its client has not read."""
 
@@ -168,10 +168,11 @@ class WebsocketConnection(WebSocketsSansIOProtocol):
         A frame of a server is its length and the text: the library's way there takes a third of
         what a message to many costs.
         """
-        # Whether a frame is compressed is its own affair (RFC 7692): none of these is.
-        if not self.writable.is_set() or self.conn.state is not OPEN or self.transport.is_closing():
+        transport = self.transport
+        if self._is_held_up or self.close_sent or transport.is_closing():
             return False
-        self.transport.write(_text_frame(text))
+        # Whether a frame is compressed is its own affair (RFC 7692): none of these is.
+        transport.write(_text_frame(text))
         return True
 
     def abort(self) -> None:
@@ -190,6 +191,8 @@ class WebsocketConnection(WebSocketsSansIOProtocol):
     async def send(self, message: Any) -> None:
         """Send ``message``; a handshake that was answered with a refusal is over, and no error."""
         await super().send(message)
+        if message["type"] == "websocket.accept":
+            self._is_held_up = False
         if self.close_sent:
             self.handshake_complete = True
 
@@ -216,8 +219,14 @@ class WebsocketConnection(WebSocketsSansIOProtocol):
             if self._pong_bytes > _MOST_UNREAD_PONG_BYTES:
                 self.transport.abort()
 
+    def pause_writing(self) -> None:
+        """Hold on: the client does not read."""
+        self._is_held_up = True
+        super().pause_writing()
+
     def resume_writing(self) -> None:
         """Go on: the client has read most of what waited."""
+        self._is_held_up = False
         self._pong_bytes = 0
         super().resume_writing()
 

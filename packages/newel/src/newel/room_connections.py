@@ -87,7 +87,15 @@ class Allowance:
 
 
 class RoomQueue:
-    """What waits for one connection; a ``Receiver``. ``closed`` ends with why it was closed."""
+    """What waits for one connection; a ``Receiver``. ``closed`` ends with why it was closed.
+
+    Slots, here and below: a message to a thousand touches each of them, and what lies together is
+    there at once.
+    """
+
+    __slots__ = (
+        "_frames", "_has_space", "_limit_bytes", "awake", "closed", "id", "user", "waiting_bytes"
+    )  # fmt: skip
 
     def __init__(self, user: str) -> None:
         self.id: str = secrets.token_hex(8)
@@ -101,12 +109,11 @@ class RoomQueue:
 
     def put(self, frame: str) -> None:
         """See ``Receiver``; too much closes the connection, and is forgotten at once."""
-        if self.closed.done():
-            return
-        self.waiting_bytes += utf8_bytes(frame)
-        if self.waiting_bytes > self._limit_bytes:
+        waiting = self.waiting_bytes + utf8_bytes(frame)
+        if waiting > self._limit_bytes:
             self.close(4008, "too slow")
             return
+        self.waiting_bytes = waiting
         self._frames.append(frame)
         self.wake()
 
@@ -136,13 +143,14 @@ class RoomQueue:
             self.closed.set_result(Closed(code, reason))
             self._frames.clear()
             self.waiting_bytes = 0
+            self._limit_bytes = -1
 
     def take(self) -> list[str]:
         """Return what waits, as much as one frame holds, and forget it."""
         frames = self._frames
         if self.waiting_bytes <= _FRAME_BYTES:
             self._frames, self.waiting_bytes = [], 0
-            self._limit_bytes = QUEUE_BYTES
+            self._limit_bytes = min(self._limit_bytes, QUEUE_BYTES)
             return frames
         count = taken = 0
         for frame in frames:
@@ -158,24 +166,24 @@ class RoomQueue:
 
 
 class Turn:
-    """Calls in the next turn of the event loop all that asked for it in this one.
+    """Flushes in the next turn of the event loop all connections that asked for it in this one.
 
     One callback of the loop for a room of a thousand: a thousand take as long as half their sends.
     """
 
     def __init__(self) -> None:
-        self._due: list[Callable[[], None]] = []
+        self._due: list[RoomConnection] = []
 
-    def call(self, then: Callable[[], None]) -> None:
-        """Call ``then``, which does not raise, in the next turn."""
+    def ask(self, connection: RoomConnection) -> None:
+        """Flush ``connection`` in the next turn."""
         if not self._due:
             asyncio.get_running_loop().call_soon(self._run)
-        self._due.append(then)
+        self._due.append(connection)
 
     def _run(self) -> None:
         due, self._due = self._due, []
-        for then in due:
-            then()
+        for connection in due:
+            connection.flush()
 
 
 class RoomConnection(RoomQueue):
@@ -184,6 +192,8 @@ class RoomConnection(RoomQueue):
     ``turn`` is shared by the connections that hear the same.
     """
 
+    __slots__ = ("_is_busy", "_send", "_turn", "_wire")
+
     def __init__(
         self, user: str, send: Send, *, wire: Wire | None = None, turn: Turn | None = None
     ) -> None:
@@ -191,29 +201,34 @@ class RoomConnection(RoomQueue):
         self._send = send
         self._wire = wire
         self._turn = turn or Turn()
-        self._is_due = False
-        self._is_writing = False
+        self._is_busy = False
 
     def wake(self) -> None:
         """Send with the next turn of the loop, for what else is put in this one."""
-        if not self._is_due and not self._is_writing:
-            self._is_due = True
-            self._turn.call(self._flush)
+        if not self._is_busy:
+            self._is_busy = True
+            self._turn.ask(self)
 
-    def _flush(self) -> None:
-        self._is_due = False
-        if self._is_writing or self.closed.done():
-            return
-        if self._wire is not None:
-            while self._frames:
-                frames = self.take()
-                if not self._wire.write(_joined(frames)):
-                    self._put_back(frames)
-                    break
-            else:
+    def flush(self) -> None:
+        """Write what takes no waiting; the rest is for ``write``."""
+        wire, frames = self._wire, self._frames
+        if wire is None:
+            self.awake.set()
+        elif len(frames) == 1 and wire.write(frames[0]):  # nearly always: nothing to join or split
+            frames.clear()
+            self.waiting_bytes, self._limit_bytes = 0, QUEUE_BYTES
+            self._is_busy = False
+        else:
+            self._flush_many(wire)
+
+    def _flush_many(self, wire: Wire) -> None:
+        while self._frames:
+            frames = self.take()
+            if not wire.write(_joined(frames)):
+                self._put_back(frames)
+                self.awake.set()
                 return
-        self._is_writing = True
-        self.awake.set()
+        self._is_busy = False
 
     async def write(self) -> None:
         """Send what cannot be sent at once; raises ``Closed`` when a send takes too long."""
@@ -227,7 +242,7 @@ class RoomConnection(RoomQueue):
                         await self._send({"type": "websocket.send", "text": text})
                 except TimeoutError:
                     raise Closed(4008, "too slow") from None
-            self._is_writing = False
+            self._is_busy = False
 
     async def end(self, why: Closed) -> None:
         """Say why it is over, if that can still be said."""

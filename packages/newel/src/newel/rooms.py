@@ -15,6 +15,7 @@ from collections import Counter, deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from types import UnionType
 from typing import Annotated, Any, Final, TypeVar, Union, get_origin
 from uuid import UUID
@@ -96,7 +97,7 @@ class Room:
 
     def values_of(self, name: str) -> dict[str, str] | None:
         """Return what ``name`` has in the places of the pattern; ``None``: another kind of room."""
-        found = re.fullmatch(_regex(self.pattern), name)
+        found = _regex(self.pattern).fullmatch(name)
         return None if found is None else found.groupdict()
 
     async def admits(self, caller: Principal, visit: Visit) -> bool:
@@ -160,14 +161,15 @@ def _by_type(messages: Any) -> Any:
     return messages
 
 
-def _regex(pattern: str) -> str:
+@cache  # as many as a service declares; asked for each room of each connection every 4 s
+def _regex(pattern: str) -> re.Pattern[str]:
     """Return the regular expression of a pattern."""
     literal = re.split(r"\{[a-z_][a-z0-9_]*\}", pattern)
     names = _PART.findall(pattern)
     parts = [re.escape(literal[0])]
     for name, text in zip(names, literal[1:], strict=True):
         parts.append(f"(?P<{name}>{_VALUE}){re.escape(text)}")
-    return "".join(parts)
+    return re.compile("".join(parts))
 
 
 def _openness(pattern: str) -> list[tuple[bool, int]]:
