@@ -368,3 +368,79 @@ def refresh({parameters}) -> str:
 {body}
 """
     assert bool(reviewed(text, rules=[RULES["AUTH012"]]).findings) is found
+
+
+def test_a_library_that_a_class_of_the_project_inherits_says_what_is_written(reviewed):
+    text = """
+from typing import Annotated
+
+from fastapi import Depends, FastAPI
+from fastapi.security import OAuth2PasswordBearer
+from sqlalchemy.orm import Session
+
+bearer = OAuth2PasswordBearer(tokenUrl="login")
+app = FastAPI()
+
+class Rows(Session):
+    pass
+
+class Basket(set[str]):
+    pass
+
+@app.get("/mine")
+def mine(token: Annotated[str, Depends(bearer)]) -> str:
+    return token
+
+@app.post("/notes")
+def create(text: str) -> None:
+    rows = Rows()
+    rows.add(text)
+
+@app.post("/baskets")
+def fill(text: str) -> None:
+    basket = Basket()
+    basket.add(text)
+"""
+    assert [item.what for item in reviewed(text, rules=[RULES["AUTH001"]]).findings] == [
+        "POST /notes changes data and does not ask who is calling"
+    ]
+
+
+def test_a_client_of_others_and_what_finds_users_are_no_guards(reviewed):
+    text = """
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI
+from sqlalchemy import create_engine
+from sqlalchemy.orm import Session
+
+class ClientSession:
+    pass
+
+app = FastAPI()
+
+async def get_http_session() -> ClientSession:
+    return ClientSession()
+
+def get_user_context_resolver() -> object:
+    return object()
+
+@app.get("/pictures")
+def pictures(
+    http: Annotated[Any, Depends(get_http_session)],
+    users: Annotated[object, Depends(get_user_context_resolver)],
+) -> None:
+    print(http, users)
+
+@app.post("/notes")
+def create(text: str) -> None:
+    with Session(create_engine("sqlite://")) as session:
+        session.add(text)
+"""
+    assert [item.what for item in reviewed(text, rules=[RULES["AUTH001"]]).findings] == [
+        "no route asks who is calling, and 1 of them change data"
+    ]
+    asking = text.replace("get_http_session", "get_current_user")
+    assert [item.what for item in reviewed(asking, rules=[RULES["AUTH001"]]).findings] == [
+        "POST /notes changes data and does not ask who is calling"
+    ]

@@ -241,3 +241,67 @@ def test_the_body_of_an_inner_function_is_its_own(read: Read):
 
     assert targets(source, "main.run") == ["now"]
     assert targets(source, "main.run.<locals>.inner") == ["deep"]
+
+
+MODELS = """
+from library.models import Model
+
+class Base(Model): ...
+
+class Note(Base):
+    def own(self): ...
+"""
+
+
+def test_an_inherited_method_is_named_by_the_library_that_has_it(read: Read):
+    source = read(
+        models=MODELS,
+        main="from models import Note\ndef run(note: Note):\n    Note.create()\n    note.save()\n"
+        "    note.own()\n",
+    )
+
+    assert targets(source, "main.run") == [
+        "library.models.Model.create",
+        "library.models.Model.save",
+        "models.Note.own",
+    ]
+
+
+PORTS = """
+from abc import ABC, abstractmethod
+import time
+
+class Notes(ABC):
+    @abstractmethod
+    def all(self): ...
+
+class Stored(Notes):
+    def all(self):
+        time.sleep(1)
+
+class Partly(Notes): ...
+
+class Reader:
+    def __init__(self, notes: Notes):
+        self.notes = notes
+
+    def read(self):
+        return self.notes.all()
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "reached"),
+    [
+        ("", ["ports.Reader.read", "ports.Stored.all"]),
+        (  # nobody can say which of them it is
+            "\nclass Cached(Notes):\n    def all(self): ...\n",
+            ["ports.Notes.all", "ports.Reader.read"],
+        ),
+    ],
+)
+def test_a_call_of_a_port_leads_to_its_only_adapter(read: Read, more: str, reached: list[str]):
+    source = read(ports=PORTS + more)
+
+    found = Calls(source).reached(source.functions["ports.Reader.read"])
+    assert sorted(function.full_name for function in found) == reached

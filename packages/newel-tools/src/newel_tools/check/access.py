@@ -48,9 +48,9 @@ _CLASSES: Final = re.compile(
     re.IGNORECASE,
 )
 _OPENERS: Final = re.compile(
-    r"(service|repo|repository|crud|db|database|store|manager|client|settings)$"
+    r"(service|repo|repository|crud|db|database|store|manager|client|settings|resolver|factory)$"
 )
-_SESSIONS: Final = re.compile(r"\b(Async)?Session\b")
+_SESSIONS: Final = re.compile(r"\b(Async|Client)?Session\b")  # a database's, aiohttp's
 _MIDDLEWARE: Final = re.compile(
     r"(auth(?!or)|session_?guard|token|jwt|api_?key|login|oidc|saml|iap)", re.IGNORECASE
 )

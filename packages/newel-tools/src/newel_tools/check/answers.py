@@ -18,7 +18,9 @@ _MEMBER: Final = re.compile(
 _PAGES: Final = re.compile(
     r"^\w*(template|render|jinja|htmx|chameleon|html|page)\w*(\.\w+)*(\(|$)", re.IGNORECASE
 )
-_RESPONSE: Final = re.compile(r"(Response|Redirect|Template|EventSource)\w*$")
+_RESPONSE: Final = re.compile(
+    r"(Response|Redirect|Template|EventSource)\w*$|get_(swagger_ui|redoc)\w*_html$"
+)
 
 
 def is_rendered(function: Function) -> bool:

@@ -92,12 +92,30 @@ def bound_in_code(review: Review, route: Route, param: Field, *, side: Side = "u
 
     Any comparison of order counts, and so does a validator: what it decides cannot be read.
     """
-    if param.shape.validated or not reads_rows(review, route):
+    if param.shape.validated or not reads_rows(review, route) or _is_echoed(review, route, param):
         return True
     return any(
         is_compared(function, param.name, side=side) or _by_model(review, function, param, side)
         for start in review.starts(route)
         for function in review.calls.reached(start)
+    )
+
+
+def _is_echoed(review: Review, route: Route, param: Field) -> bool:
+    """Tell whether an endpoint's parameter does nothing, or is only repeated in the answer."""
+    function = review.function(route.endpoint)
+    if function is None or param.name not in {item.arg for item in function.arguments}:
+        return False
+    shape = route.response.model
+    answers = {model.full_name for model in review.models_in(shape)} if shape else set[str]()
+    repeated: set[int] = set()
+    for call in review.calls.of(function):
+        if call.target in answers:
+            repeated |= {id(item.value) for item in call.node.keywords}
+    return all(
+        id(node) in repeated
+        for node in function.nodes
+        if isinstance(node, ast.Name) and node.id == param.name
     )
 
 

@@ -86,7 +86,8 @@ class Calls:
         cls = self.source.classes.get(target)
         if cls is not None:
             return self.source.method(cls, "__init__")
-        return self.source.functions.get(target)
+        function = self.source.functions.get(target)
+        return None if function is None else self.source.implementation(function)
 
     def mentions(self, function: Function) -> tuple[Function, ...]:
         """Return the project's functions that are named without being called: callbacks.

@@ -44,11 +44,16 @@ _SETTING: Final = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 _REFERENCE: Final = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}|\$(\w+)")
-_PLACEHOLDER: Final = re.compile(r"^<.*>$|^\[.*\]$|^\.\.\.$")
+# `[a key of yours]`, but not a list: `["*"]`, `[]`, `[1, 2]`.
+_PLACEHOLDER: Final = re.compile(r"^<.*>$|^\[\s*[A-Za-z].*\]$|^\.\.\.$")
 # Long and random enough for every check of strength that an application makes on import; Fernet
 # takes it for a key.
 _OPAQUE: Final = "X6Fra_IcVxzrhAdbzXsiMIWCQwpUEpe6V8MdzedVNrE="
 _PREFIX: Final = re.compile(r"env_prefix\s*[=:]\s*[\"'](\w+)[\"']")
+_DEFAULTED: Final = re.compile(
+    r"^[ \t]+(\w+)[ \t]*:[^=\n]+=[ \t]*(?!Field\((?:default=)?\.\.\.|\.\.\.|[\"']{2}\s*$)",
+    re.MULTILINE,
+)
 _KEPT: Final = ("PATH", "LANG", "LC_ALL", "TZ", "SYSTEMROOT")
 _ASKED: Final = re.compile(
     r"URL|URI|DSN|DATABASE|POSTGRES|SQL|SECRET|KEY|TOKEN|HOST|PORT|USER|PASS|DB"
@@ -63,21 +68,26 @@ def environment_of(
     """Return the variables for an application: what examples say, then what its code asks for.
 
     Examples are looked for in ``root`` and the folders above it up to ``boundary``. What tests ask
-    for is theirs.
+    for is theirs. What an example leaves empty stays unset if a settings class has a default.
     """
     values = _examples(root, boundary)
     asynchronous = False
+    asked: set[str] = set()
+    defaulted: set[str] = set()
     for path in files:
         is_ours = path.is_relative_to(boundary) and not is_test(path.relative_to(boundary))
         text = read_text(path) if is_ours else None
         if text is None:
             continue
         asynchronous = asynchronous or uses_async_engine(text)
+        if "BaseSettings" in text:
+            defaulted.update(name.upper() for name in _DEFAULTED.findall(text))
         if "environ" in text or "getenv" in text:
-            for name in _asked(text):
-                values.setdefault(name, "")
-    for name, value in list(values.items()):
-        if not value:
+            asked.update(_asked(text))
+    for name, value in [*values.items(), *((name, "") for name in asked - values.keys())]:
+        if not value and name.upper() in defaulted - asked:
+            del values[name]
+        elif not value:
             values[name] = dummy(name, packages=packages, asynchronous=asynchronous)
     return values
 
@@ -96,14 +106,22 @@ def base_environment(scratch: Path) -> dict[str, str]:
 
 
 def dummies_for(
-    names: Iterable[str], texts: Iterable[str], *, packages: frozenset[str], asynchronous: bool
+    names: Iterable[str],
+    texts: Iterable[str],
+    *,
+    packages: frozenset[str],
+    asynchronous: bool,
+    allowed: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """Return values for settings that a failed import said are missing, under each known prefix."""
+    """Return values for settings that a failed import said are missing, under each known prefix.
+
+    ``allowed`` are values that it said it takes.
+    """
     read = list(texts)
     prefixes = {prefix for text in read for prefix in _PREFIX.findall(text)}
     found: dict[str, str] = {}
     for name in names:
-        value = _of_kind(name, read)
+        value = (allowed or {}).get(name) or _of_kind(name, read)
         if value is None:
             value = dummy(name, packages=packages, asynchronous=asynchronous)
         found[name.upper()] = value
@@ -144,6 +162,7 @@ def dummy(name: str, *, packages: frozenset[str], asynchronous: bool) -> str:
         (r"REDIS.*UR[LI]|BROKER|CELERY", "redis://127.0.0.1:6379/0"),
         (r"MONGO.*UR[LI]", "mongodb://127.0.0.1:27017/app"),
         (r"ORIGIN", '["http://localhost:3000"]'),
+        (r"API_(V\d+|VERSION)\w*$|(API|UR[LI]|ROUTER?|PATH)_PREFIX$|ROOT_PATH$", "/api"),
         (r"SENTRY|DSN", ""),
         (r"UR[LI]$|_ENDPOINT$|WEBHOOK", "http://127.0.0.1:9"),
         (r"E?MAIL|SUPERUSER$|_FROM$", "somebody@example.com"),
@@ -151,8 +170,9 @@ def dummy(name: str, *, packages: frozenset[str], asynchronous: bool) -> str:
         (r"HOST(NAME)?$|SERVER$", "127.0.0.1"),
         (r"ALGORITHM$", "HS256"),
         (r"CREDENTIALS$", "user:password"),
-        (r"MINUTES|SECONDS|HOURS|DAYS|TTL|EXPIRE|TIMEOUT|SIZE|COUNT|LIMIT|MAX|MIN|RETRIES", "30"),
-        (r"DEBUG|ENABLE|DISABLE|USE_|IS_", "false"),
+        (r"MINUTES|SECONDS|HOURS|DAYS|TTL|EXPIRE|TIMEOUT|SIZE|LIMIT|RETRIES", "30"),
+        (r"(^|_)(COUNT|MAX|MIN)(_|$)", "30"),  # but no ACCOUNT, no ADMIN
+        (r"DEBUG|ENABLE|DISABLE|(^|_)(USE|IS)_", "false"),
         (r"LOG_?LEVEL", "INFO"),
         (r"ENV(IRONMENT)?$", "local"),
         (r"PATH$|DIR(ECTORY)?$|FOLDER$", "data"),

@@ -22,6 +22,7 @@ __all__ = ["Facts", "Failure", "Handler", "Limiter", "Middleware", "load_facts"]
 _NAMED: Final = re.compile(
     r"\b[A-Z][A-Z0-9]*_[A-Z0-9_]+\b"
     r"|\b[A-Z]{3,}\b(?= (?:is|was|must be) (?:not set|missing|required|set)\b)"
+    r"|(?<=error parsing value for field \")\w+"  # of pydantic-settings: it wants JSON
 )
 _TRIES: Final = 4  # each names the next setting that is missing
 
@@ -41,7 +42,8 @@ class Failure(Fact):
 
     def __str__(self) -> str:
         where = f" at {self.file}:{self.line}" if self.file else ""
-        return f"{self.stage}{where}: {self.class_}: {self.message}"
+        message = f": {self.message}" if self.message else ""
+        return f"{self.stage}{where}: {self.class_}{message}"
 
 
 class Middleware(Place):
@@ -126,7 +128,11 @@ def load_facts(project: Project, *, timeout_seconds: float = 30.0) -> Facts:
     document = run_probe(project, timeout_seconds=timeout_seconds)
     for _ in range(_TRIES - 1):
         missing = [name for failure in document["failures"] for name in _missing(failure)]
-        dummies = _dummies(project, missing) if "application" not in document else {}
+        allowed = {
+            k: v for item in document["failures"] for k, v in item.get("allowed", {}).items()
+        }
+        named = [*missing, *allowed]
+        dummies = _dummies(project, named, allowed) if "application" not in document else {}
         if dummies.items() <= project.environment.items():
             break
         project = project.using(environment=dummies)
@@ -139,7 +145,7 @@ def _missing(failure: dict[str, Any]) -> list[str]:
     return [*failure.get("missing", ()), *_NAMED.findall(failure["message"])]
 
 
-def _dummies(project: Project, missing: list[str]) -> dict[str, str]:
+def _dummies(project: Project, missing: list[str], allowed: dict[str, str]) -> dict[str, str]:
     if not missing:
         return {}
     texts = [text for path in project.files if (text := read_text(path)) is not None]
@@ -148,4 +154,5 @@ def _dummies(project: Project, missing: list[str]) -> dict[str, str]:
         texts,
         packages=installed_packages(project.python),
         asynchronous=any(uses_async_engine(text) for text in texts),
+        allowed=allowed,
     )

@@ -23,6 +23,7 @@ _YIELDED: Final = frozenset(
     for module in ("typing", "collections.abc")
     for name in ("AsyncGenerator", "AsyncIterator", "Generator", "Iterator", "AsyncIterable")
 )
+_PLAIN: Final = ("abc.", "enum.", "typing.", "typing_extensions.")  # bases that do nothing
 _DEPENDS: Final = frozenset(
     {
         "fastapi.Depends",
@@ -70,16 +71,15 @@ class Inference:
     def target_of(self, call: ast.Call, function: Function) -> str | None:
         """Return the full name of what a call calls.
 
-        A method is named by the class of its object, `sqlalchemy.orm.Session.execute`; a class by
-        itself. `None` if it is not written down what is called.
+        A method is named by the class that it is written in, `sqlalchemy.orm.Session.execute`, also
+        of a project's class that inherits it; a class by itself. `None` if it is not written down
+        what is called.
         """
         callee = call.func
         if isinstance(callee, ast.Attribute):
             owner = self.type_of(callee.value, function)
             if owner is not None:
-                cls = self._source.classes.get(owner)
-                method = self._source.method(cls, callee.attr) if cls is not None else None
-                return method.full_name if method is not None else f"{owner}.{callee.attr}"
+                return self._member(owner, callee.attr)
             if _is_super(callee.value) and function.owner is not None:
                 return self._inherited(function.owner, callee.attr)
             if _root(callee) in self.local_types(function):
@@ -89,7 +89,28 @@ class Inference:
         nested = isinstance(callee, ast.Name) and f"{function.full_name}.<locals>.{callee.id}"
         if nested and nested in self._source.functions:
             return nested
-        return self._source.name_of(function.module, callee)
+        name = self._source.name_of(function.module, callee)
+        owner, _, last = (name or "").rpartition(".")
+        return self._member(owner, last) if owner in self._source.classes else name
+
+    def _member(self, owner: str, name: str) -> str:
+        """Return the full name of a class's method; of a library's if the project inherits it."""
+        cls = self._source.classes.get(owner)
+        method = self._source.method(cls, name) if cls is not None else None
+        if method is not None:
+            return method.full_name
+        return f"{self._library(cls) if cls is not None else owner}.{name}"
+
+    def _library(self, cls: Class) -> str:
+        """Return the nearest base that is a library's; the class itself if there is none."""
+        for owner in self._source.bases(cls):
+            for node in owner.node.bases:
+                inner = node.value if isinstance(node, ast.Subscript) else node
+                name = self._source.name_of(owner.module, inner) or ""
+                known = name in self._source.classes or name.startswith(_PLAIN)
+                if "." in name and not known:
+                    return name
+        return cls.full_name
 
     def local_types(self, function: Function) -> Mapping[str, str | None]:
         """Return the classes of a function's parameters and local names; `None`: not known."""

@@ -242,6 +242,27 @@ class Source:
         """Return a method, inherited ones too."""
         return next((c.methods[name] for c in self.bases(cls) if name in c.methods), None)
 
+    def implementation(self, function: Function) -> Function:
+        """Return what runs where an abstract method is called: the only one that there is."""
+        if function.owner is None or not _is_abstract(function):
+            return function
+        found = [
+            cls.methods[function.node.name]
+            for cls in self._inheriting.get(function.owner.full_name, ())
+            if function.node.name in cls.methods and not cls.module.is_test
+        ]
+        real = [method for method in found if not _is_abstract(method)]
+        return real[0] if len(real) == 1 else function
+
+    @cached_property
+    def _inheriting(self) -> dict[str, list[Class]]:
+        """The classes of the project by each base that is the project's, too."""
+        found: dict[str, list[Class]] = {}
+        for cls in self.classes.values():
+            for base in self.bases(cls) if cls.node.bases else ():
+                found.setdefault(base.full_name, []).append(cls)
+        return found
+
     def _follow(self, name: str) -> str:
         for _ in range(_HOPS):
             found = self._one_hop(name)
@@ -283,6 +304,12 @@ class Source:
         for line in {node.lineno, *(item.lineno for item in node.decorator_list)}:
             self._by_place.setdefault((module.file, line), function)
         self._define(module, node.body, prefix=f"{function.name}.<locals>.", owner=None)
+
+
+def _is_abstract(function: Function) -> bool:
+    return any(
+        ast.unparse(node).endswith("abstractmethod") for node in function.node.decorator_list
+    )
 
 
 def _below(node: ast.expr) -> ast.expr:

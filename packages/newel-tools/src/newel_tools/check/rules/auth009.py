@@ -124,7 +124,8 @@ def _broken(review: Review, places: list[tuple[str, int]]) -> Iterator[Finding]:
         and int(version.partition(".")[0] or 0) >= _BCRYPT
         and "passlib" in review.facts.versions
     ):
-        (file, line), *others = places
+        served = {function.file for function in review.served}
+        (file, line), *others = sorted(places, key=lambda place: place[0] not in served)
         yield RULE.found(
             f"`CryptContext` cannot hash with the installed bcrypt {version}: every log-in and "
             "sign-up fails",

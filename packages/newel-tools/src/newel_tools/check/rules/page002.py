@@ -60,7 +60,7 @@ RULE = Rule(
     fix="bound it where it is declared: `Query(ge=1, le=100)`",
     seed='003 "Default: 20 items, max: 100"',
     expected="sizes that the code clamps with `min(...)` or refuses in an `if`, closed choices, "
-    "routes that read no table.",
+    "routes that read no table, sizes that are only repeated in the answer.",
     bad="""
 from typing import Annotated
 
@@ -145,6 +145,17 @@ def tiers(
     with Session(engine) as session:
         found = select(Note.id).filter_by(id=limit).limit(page_size)
         return list(session.scalars(found))
+
+
+class Echo(BaseModel):
+    ids: list[int]
+    limit: int
+
+
+@app.get("/repeated", response_model=Echo)
+def repeated(limit: int = 20) -> object:
+    with Session(engine) as session:
+        return Echo(ids=list(session.scalars(select(Note.id).limit(20))), limit=limit)
 
 
 @app.get("/clamped")

@@ -52,7 +52,7 @@ RULE = Rule(
     fix="bound it where it is declared: `Query(ge=1, le=100)`, `Query(ge=0)` for an offset",
     seed='003 "Pagination"',
     expected="parameters that the code clamps or refuses, closed choices, routes that read no "
-    "table.",
+    "table, numbers that are only repeated in the answer.",
     bad="""
 from typing import Annotated
 
@@ -138,6 +138,17 @@ def page(page: int = 1) -> Page:
 def modelled(found: Annotated[Page, Depends(page)]) -> list[int]:
     with Session(engine) as session:
         return list(session.scalars(select(Note.id).offset(found.number * 20).limit(20)))
+
+
+class Echo(BaseModel):
+    ids: list[int]
+    offset: int
+
+
+@app.get("/repeated", response_model=Echo)
+def repeated(offset: int = 0) -> object:
+    with Session(engine) as session:
+        return Echo(ids=list(session.scalars(select(Note.id).limit(20))), offset=offset)
 
 
 @app.get("/numbers")

@@ -95,6 +95,7 @@ from enum import IntEnum
 from functools import wraps
 
 from fastapi import FastAPI, Request, Response, status
+from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, StreamingResponse
 from pydantic import BaseModel
 
@@ -153,6 +154,11 @@ def template(name: str):
 def rendered():
     found = {"title": "hello"}
     return found
+
+
+@app.get("/manual")
+def manual():
+    return get_swagger_ui_html(openapi_url="/openapi.json", title="manual")
 
 
 @app.get("/moved")

@@ -7,6 +7,7 @@ import importlib
 import json
 import os
 import platform
+import re
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -21,6 +22,7 @@ __all__ = ["write"]
 _FORMAT = 1
 _MESSAGE_CHARACTERS = 300
 _MISSING = ("missing", "value_error.missing")  # of pydantic 2 and of pydantic 1
+_OTHER_KIND = ("_parsing", "_type")  # `bool_parsing`
 # Loaded before an application is, in servers.
 _SERVERS_HAVE = ("logging.config", "logging.handlers")
 
@@ -154,6 +156,7 @@ class _Probe:
             "file": file,
             "line": line,
             "missing": _missing(error),
+            "allowed": _allowed(error),
         }
 
 
@@ -168,16 +171,38 @@ def _text(error: BaseException) -> str:
 
 
 def _missing(error: BaseException) -> list[str]:
-    """Return the names of settings that a validation error, or a KeyError, says are missing."""
+    """Return the names of settings that a validation error, or a KeyError, says are missing.
+
+    So are those with a value of another kind: nobody could say of which they are by their name.
+    """
     if isinstance(error, KeyError) and error.args and isinstance(error.args[0], str):
         return [error.args[0]]
+    return [
+        name for name, kind, _ in _errors(error) if kind in _MISSING or kind.endswith(_OTHER_KIND)
+    ]
+
+
+def _allowed(error: BaseException) -> dict[str, str]:
+    """Return a value that a setting takes, where a validation error lists all of them."""
+    expected = ((name, re.match(r"'([^']*)'", words)) for name, _, words in _errors(error))
+    return {name: found[1] for name, found in expected if found is not None}
+
+
+def _errors(error: BaseException) -> list[tuple[str, str, str]]:
+    """Return the errors of a validation: where, of which kind, and what was expected."""
     found = getattr(error, "errors", None)
     if not callable(found):
         return []
     try:
         listed: Any = found()
-        missing = (item["loc"] for item in listed if item["type"] in _MISSING)
-        return [".".join(map(str, loc)) for loc in missing]
+        return [
+            (
+                ".".join(map(str, item["loc"])),
+                item["type"],
+                str(item.get("ctx", {}).get("expected")),
+            )
+            for item in listed
+        ]
     except Exception:  # noqa: BLE001 - an `errors` of somebody else's
         return []
 
