@@ -14,6 +14,7 @@ from sample_valkey import Valkey
 
 from newel import chat, room_routes
 from newel.app import create_app
+from newel.errors import Conflict
 from newel.modules import Module
 from newel.principal import Principal
 from newel.rooms import Visit
@@ -124,6 +125,38 @@ async def test_the_rule_who_may_join_is_replaced(server: Served) -> None:
         other, none = await client.join("private:8"), await client.join("nothing")
         assert (other["error"], other["detail"]) == (none["error"], none["detail"])
         assert other["error"] == "not_found"
+
+
+class Kept:
+    """What was said, as ``on_message`` keeps it; ``refused`` is not kept."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[str, str]] = []
+
+    async def keep(
+        self, caller: Principal, visit: Visit, message: chat.ChatMessage
+    ) -> chat.ChatMessage:
+        if message.content == "refused":
+            raise Conflict("This is not kept.")
+        self.said.append((visit.values["id"], message.content))
+        return message
+
+
+async def test_what_is_said_is_kept_before_it_is_heard(tmp_path: Path) -> None:
+    people, kept = People(), Kept()
+    ann_id, ben_id = people.add(), people.add()
+    async with (
+        served(tmp_path, people, chat.module(on_message=kept.keep)) as server,
+        connected(server, ann_id) as ann,
+        connected(server, ben_id) as ben,
+    ):
+        await ann.join("chat:1")
+        await ben.join("chat:1")
+        assert await heard(ann) == ("joined", ben_id)
+        assert (await say(ben, "chat:1", "refused"))["data"]["error"] == "conflict"
+        assert (await say(ben, "chat:1", "hello"))["type"] == "sent"
+        assert await heard(ann) == ("hello", ben_id), "and nothing of what was refused"
+    assert kept.said == [("1", "hello")]
 
 
 async def test_a_user_is_one_over_two_processes(tmp_path: Path, valkey: Valkey) -> None:

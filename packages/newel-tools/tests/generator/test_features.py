@@ -63,6 +63,7 @@ SENTENCES = [
         "inventory API: products (name, sku unique, price decimal, stock int) and warehouses, "
         "stock movements event to kafka, nightly report job"
     ),
+    "team chat with file uploads",
 ]
 
 
@@ -81,14 +82,16 @@ def resource(name: str, singular: str, *lines: str, **options: object) -> Resour
     return Resource.model_validate({**fields, **options})
 
 
-def plan_of(*resources: Resource, users: Users | None = None, webhooks: bool = False) -> Plan:
+def plan_of(*resources: Resource, users: Users | None = None, full: bool = False) -> Plan:
     return Plan(
         service="sample_service",
         title="A sample",
         users=users or Users(),
         resources=resources,
-        webhooks=webhooks,
-        roles=usual_roles(resources, webhooks=webhooks),
+        webhooks=full,
+        chat="live" if full else None,
+        files=full,
+        roles=usual_roles(resources, webhooks=full, files=full),
     )
 
 
@@ -155,7 +158,7 @@ def everything() -> Plan:
         users=Users(
             fields=(field,), jobs=(Job(name="greet", event="registered"), Job(name="purge"))
         ),
-        webhooks=True,
+        full=True,
     )  # fmt: skip
 
 

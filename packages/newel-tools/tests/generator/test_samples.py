@@ -18,7 +18,9 @@ from newel_tools.plan.fields import read_line
 from newel_tools.plan.plan import Field
 
 NAMES = {
-    name: getattr(importlib.import_module(module), name) for name, module in KNOWN.items() if module
+    name: getattr(importlib.import_module(module), name)
+    for name, module in KNOWN.items()
+    if module not in {"", "newel"}  # those are modules
 }
 
 LINES = [

@@ -321,6 +321,47 @@ def test_webhooks_are_mounted_and_installed(layout: Layout) -> None:
     assert extras == ["newel[redis,outgoing]>=0.4.2,<0.5"]
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_chats_and_files_are_mounted_and_installed(layout: Layout) -> None:
+    files = render(PLAN.model_copy(update={"chat": "live", "files": True}), layout)
+
+    text = files["src/book_shop/application.py"].text
+    assert "from newel import accounts, chat, file_routes, room_routes\n" in text
+    assert "chat.module(),\n        room_routes.module(),\n        file_routes.module(),\n" in text
+    extras = tomllib.loads(files["pyproject.toml"].text)["project"]["dependencies"]
+    assert extras == ["newel[redis,files,objects]>=0.4.2,<0.5"]
+
+
+def test_without_chats_and_files_there_is_no_word_of_them(files: dict[str, File]) -> None:
+    for path, file in files.items():
+        if path not in {"README.md", ".gitignore"}:  # all settings; what is ignored
+            assert not re.search(r"chat|STORAGE_URL|file_routes|storage_url", file.text), path
+    assert "## Chats" not in files["README.md"].text
+    assert "## Files" not in files["README.md"].text
+
+
+def test_every_process_sees_the_same_files() -> None:
+    files = render(PLAN.model_copy(update={"files": True}))
+    services = compose(files)["services"]
+
+    seen = {name for name, one in services.items() if "files:/srv/files" in one.get("volumes", [])}
+    assert seen == {"web-1", "web-2", "worker"}
+    assert {services[name]["environment"]["STORAGE_URL"] for name in seen} == {"file:///srv/files"}
+    assert "files" in compose(files)["volumes"]
+    owned = "install --directory --owner=service /srv/files"
+    assert owned in files["Dockerfile"].text, "a new volume is as the image has the folder"
+    settings = yaml.safe_load(files["deploy/kubernetes/settings.yaml"].text)["data"]
+    assert settings["STORAGE_URL"].startswith("s3://book-shop-files?")
+
+
+def test_the_readme_says_how_to_chat_and_where_files_lie() -> None:
+    readme = render(PLAN.model_copy(update={"chat": "live", "files": True}))["README.md"].text
+
+    assert '"room": "chat:lobby"' in readme
+    assert "nothing that is said is kept" in readme
+    assert "`STORAGE_URL`, which" in readme
+
+
 def test_the_texts_say_who_works_on_what() -> None:
     books = PLAN.resources[0].model_copy(
         update={

@@ -3,9 +3,10 @@
 import pytest
 
 from newel_tools.errors import PlanError
+from newel_tools.plan.events import moment
 from newel_tools.plan.fields import read_line
 from newel_tools.plan.jobs import read_argument, read_job, write_job
-from newel_tools.plan.plan import Argument, Job, States, moment
+from newel_tools.plan.plan import Argument, Job, States
 from newel_tools.plan.text import read_plan
 
 LINES = {

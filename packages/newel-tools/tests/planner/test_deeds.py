@@ -237,4 +237,7 @@ def test_things_that_are_registered_are_kept():
 
 
 def test_who_uploads_is_told_where_the_files_go():
-    assert "docs/file_routes.md" in str(plan_sentence("gallery; users upload zorks").assumed)
+    plan = plan_sentence("gallery; users upload zorks")
+
+    assert (plan.files, plan.provenance["files"]) == (True, "users upload zorks")
+    assert "the files of zorks are uploaded to /files" in plan.assumed

@@ -41,6 +41,10 @@ def outline(plan: Plan) -> str:
     lines += [f"users job {job.name}: {write_job(job)}" for job in plan.users.jobs]
     if plan.broker is not None:
         lines.append(f"broker {plan.broker}")
+    if plan.chat is not None:
+        lines.append(f"chat {plan.chat}")
+    if plan.files:
+        lines.append("files")
     for resource in plan.resources:
         lines += lines_of(resource)
     for role in plan.roles:

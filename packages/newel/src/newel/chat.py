@@ -2,8 +2,7 @@
 
     app = create_app(Settings(), users, chat.module(may_join=is_member), room_routes.module())
 
-Nothing is kept but what ``rooms`` keeps for those who come back. A chat whose messages are rows is
-a ``room`` of one's own, whose ``on_message`` adds them.
+Nothing is kept but what ``rooms`` keeps for those who come back, unless ``on_message`` adds a row.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from pydantic import BaseModel, Field
 
 from newel.modules import Module
 from newel.principal import Principal
-from newel.rooms import MayJoin, Visit, anyone, room
+from newel.rooms import MayJoin, OnMessage, Visit, anyone, room
 from newel.schemas import InputModel, Text
 
 __all__ = ["ChatMessage", "ChatNotice", "module"]
@@ -37,26 +36,32 @@ class ChatNotice(BaseModel):
     user_id: UUID
 
 
-def module(*, pattern: str = "chat:{id}", may_join: MayJoin | str = anyone) -> Module:
+async def _say(_caller: Principal, _visit: Visit, message: ChatMessage) -> ChatMessage:
+    return message
+
+
+def module(
+    *,
+    pattern: str = "chat:{id}",
+    may_join: MayJoin | str = anyone,
+    on_message: OnMessage = _say,
+) -> Module:
     """Return the module of the chats that ``pattern`` names.
 
     ``may_join`` says who may: a function of the caller and the visit (``visit.values["id"]`` is the
-    chat), or a permission. Without it, everybody who is logged in.
+    chat), or a permission. Without it, everybody who is logged in. ``on_message`` gets what is said
+    and returns what the others hear: the place to keep it, as they hear it after the commit.
     """
     chats = room(
         pattern,
         ChatMessage,
         may_join=may_join,
-        on_message=_say,
+        on_message=on_message,
         on_join=_come,
         on_leave=_go,
         exclude_sender=True,
     )
     return Module("chat", description="What people say to each other", rooms=[chats])
-
-
-async def _say(_caller: Principal, _visit: Visit, message: ChatMessage) -> ChatMessage:
-    return message
 
 
 async def _come(caller: Principal, _visit: Visit) -> ChatNotice:

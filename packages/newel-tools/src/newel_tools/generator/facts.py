@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from newel_tools.generator.attributes import FieldView
 from newel_tools.generator.naming import camel
 from newel_tools.generator.samples import PYTHON
-from newel_tools.plan.plan import Resource, moment, usual_events
+from newel_tools.plan.events import moment
+from newel_tools.plan.plan import Resource, usual_events
 from newel_tools.plan.verbs import action_of
 
 __all__ = ["FactView", "view_facts"]

@@ -16,6 +16,7 @@ from typing import Any, Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from newel_tools.generator.cases import cases_of
+from newel_tools.generator.chat import ChatView, view_chat
 from newel_tools.generator.files import File
 from newel_tools.generator.imports import with_imports
 from newel_tools.generator.jobs import JobView
@@ -39,13 +40,17 @@ def render_features(plan: Plan, layout: Layout) -> list[File]:
     """
     places = Places(plan.service, layout)
     views = {resource.name: view_resource(plan, resource) for resource in plan.resources}
-    writing = _Writing(places, views)
+    writing = _Writing(places, views, view_chat(plan, views))
     files = [*writing.users(view_users(plan))]
     for view in views.values():
         files += writing.resource(view)
     if plan.webhooks:
         files += writing.webhooks()
-    return [*files, writing.guards(), *_packages(files, plan.service)]
+    if plan.chat is not None:
+        files += writing.chats()
+    if plan.files:
+        files.append(writing.test("files", {}))
+    return [*files, writing.guards(plan), *_packages(files, plan.service)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,7 @@ class _Writing:
 
     places: Places
     views: Mapping[str, ResourceView]
+    chat: ChatView | None
 
     def users(self, view: UsersView) -> Iterator[File]:
         listed: dict[str, Any] = {"u": view, "cls": "User", "words": "users", "is_listed": False}
@@ -75,6 +81,7 @@ class _Writing:
         own = self._names(feature, view.cls, choices, jobs=view.jobs)
         for target, cls in view.repositories:
             own |= self._names(self._feature(target), cls, ())
+        chat = self.chat if self.chat and self.chat.kept is view else None
         values: dict[str, Any] = {
             "r": view,
             "t": cases_of(view, self.views),
@@ -86,7 +93,10 @@ class _Writing:
             "jobs": view.jobs,
             "status_changed": f"{view.states.field}_changed" if view.states else None,
             "router": self.places.module("router", feature),
+            "chat": chat,
         }
+        if chat is not None:
+            own["ChatMessage"] = "newel.chat"
         roles: tuple[Role, ...] = ("models", "schemas", "repository", "service", "router", "tests")
         for role in roles:
             yield from self._file(role, feature, role, values, own)
@@ -112,24 +122,48 @@ class _Writing:
         own: dict[str, str] = {}
         for view in owned:
             own |= self._names(view.feature, view.cls, ())
-        path = f"src/{self.places.webhooks.replace('.', '/')}.py"
-        text = _templates().get_template("webhooks.py.j2").render(told=told)
-        yield File(path, with_imports(text, own=own, package=self.places.package))
+        yield self._beside("webhooks", {"told": told}, own)
         for view in [view for view in owned if _is_made_alone(view)][:1]:
-            test = _templates().get_template("webhooks_tests.py.j2")
-            text = test.render(r=view, type=f"{snake(view.cls)}.created")
-            path = "tests/test_webhooks.py"
-            yield File(path, with_imports(text, own={}, package=self.places.package))
+            yield self.test("webhooks", {"r": view, "type": f"{snake(view.cls)}.created"})
 
-    def guards(self) -> File:
+    def chats(self) -> Iterator[File]:
+        """Yield what keeps the words of chats, if something does, and the tests of chats."""
+        values: dict[str, Any] = {"kept": None}
+        if self.chat is not None:
+            kept, place = self.chat.kept, self.chat.place
+            values = {name: getattr(self.chat, name) for name in ("kept", "place", "link", "text")}
+            values["t"] = cases_of(kept, self.views)
+            own = {"chat": "newel", "ChatMessage": "newel.chat", "Visit": "newel.rooms"}
+            for view in (kept, place):
+                names = self._names(view.feature, view.cls, ())
+                own |= {cls: names[cls] for cls in (f"{view.cls}Create", f"{view.cls}Service")}
+            yield self._beside("chat", values, own)
+        yield self.test("chat", values, {"json": ""})
+
+    def guards(self, plan: Plan) -> File:
+        """Return the tests of what every operation refuses."""
         public = [
             f"GET /api/v1/{view.name}{end}"
             for view in self.views.values()
             if view.public
             for end in ("", f"/{{{view.var}_id}}")
         ]
-        text = _templates().get_template("guards.py.j2").render(public=public)
-        return File("tests/test_guards.py", with_imports(text, own={}, package=self.places.package))
+        public += ["GET /api/v1/files/shared/{signed}"] if plan.files else []
+        return self.test("guards", {"public": public, "chat": plan.chat})
+
+    def test(
+        self, name: str, values: Mapping[str, Any], own: Mapping[str, str] | None = None
+    ) -> File:
+        """Return the tests of what is of no resource."""
+        text = _templates().get_template(f"{name}_tests.py.j2").render(values)
+        code = with_imports(text, own=own or {}, package=self.places.package)
+        return File(f"tests/test_{name}.py", code)
+
+    def _beside(self, name: str, values: Mapping[str, Any], own: Mapping[str, str]) -> File:
+        """Return a module that is of no feature."""
+        text = _templates().get_template(f"{name}.py.j2").render(values)
+        path = f"src/{self.places.root.replace('.', '/')}/{name}.py"
+        return File(path, with_imports(text, own=own, package=self.places.package))
 
     def _file(
         self,

@@ -20,7 +20,8 @@ class UnknownName(LookupError):
 
 
 _MODULES: Final = {
-    "collections.abc": "Callable Iterable Mapping Sequence",
+    "collections.abc": "AsyncGenerator Callable Iterable Mapping Sequence",
+    "contextlib": "asynccontextmanager suppress",
     "dataclasses": "dataclass replace",
     "datetime": "UTC date datetime",
     "decimal": "Decimal",
@@ -35,7 +36,7 @@ _MODULES: Final = {
     "newel.db": "CurrentWork Database Work",
     "newel.directory": "UserRegistered refuse_lockout",
     "newel.entity": "Entity Owned SoftDeleted unique",
-    "newel.errors": "Conflict FieldError Invalid Unavailable",
+    "newel.errors": "Conflict FieldError Forbidden Invalid NotFound Unavailable",
     "newel.events": "Event OutboxEvent",
     "newel.handlers": "on",
     "newel.identity": "Account Email",
@@ -48,6 +49,7 @@ _MODULES: Final = {
     "newel.schedules": "schedule tick",
     "newel.schemas": "EntityRead InputModel Int32 Int64 JsonArray JsonObject Text omittable",
     "newel.testing": "commits_fail run_jobs",
+    "newel.uploads": "FileRules",
     "newel.webhooks": "WebhookDelivery WebhookEndpoint set_secret",
     "pydantic": "AfterValidator AwareDatetime Field HttpUrl PlainSerializer UrlConstraints",
     "sqlalchemy": (

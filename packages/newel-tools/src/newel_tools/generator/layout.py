@@ -74,9 +74,9 @@ class Places:
         return f"{self.package}.{inside}"
 
     @property
-    def webhooks(self) -> str:
-        """The dotted name of the module that tells users' systems what happens."""
-        return f"{self.package}.{'core.' if self.layout == 'layered' else ''}webhooks"
+    def root(self) -> str:
+        """The dotted name of the package of what is of no feature, such as webhooks and chats."""
+        return f"{self.package}.core" if self.layout == "layered" else self.package
 
     @property
     def application(self) -> str:

@@ -25,6 +25,7 @@ from newel_tools.generator.brokers import BROKERS
 from newel_tools.generator.files import File
 from newel_tools.generator.layout import Feature, Layout, Places, Role
 from newel_tools.generator.variables import VARIABLES
+from newel_tools.plan.chat import LIVE, kept_in
 from newel_tools.plan.plan import Plan, Resource, Users, Visibility
 
 __all__ = ["ROUTES", "Kernel", "render_shell", "with_routes"]
@@ -175,7 +176,12 @@ def _values(plan: Plan, layout: Layout, *, directory: Path, kernel: Kernel) -> d
         "broker_password": secrets.token_hex(24),
         "broker": None if plan.broker is None else BROKERS[plan.broker],
         "extras": _extras(plan),
-        "webhooks": places.webhooks.rpartition(".")[0] if plan.webhooks else None,
+        "root": places.root,
+        "chat": plan.chat,
+        "chat_of": _chat_of(plan),
+        "chat_module": f"{places.root.replace('.', '/')}/chat.py",
+        "files": plan.files,
+        "webhooks": plan.webhooks,
         "background": list(_background(plan)),
         "unwritten": [
             f"`POST /{resource.name}/{{{resource.singular}_id}}/{action.name}`"
@@ -214,9 +220,17 @@ _READERS: Final[dict[Visibility, str]] = {
 
 
 def _extras(plan: Plan) -> list[str]:
-    """Return the extras of newel that the service needs: compose.yaml has a cache."""
+    """Return the extras of newel that the service needs, a cache and a bucket where it runs."""
     broker = [] if plan.broker is None else [BROKERS[plan.broker].extra]
-    return ["redis", *broker, *(["outgoing"] if plan.webhooks else [])]
+    files = ["files", "objects"] if plan.files else []
+    return ["redis", *broker, *files, *(["outgoing"] if plan.webhooks else [])]
+
+
+def _chat_of(plan: Plan) -> str | None:
+    """Return the resource whose rows have chats, if there are chats that keep their words."""
+    if plan.chat in {None, LIVE}:
+        return None
+    return kept_in(str(plan.chat), plan.resources)[1].target
 
 
 def _background(plan: Plan) -> Iterator[tuple[str, str]]:

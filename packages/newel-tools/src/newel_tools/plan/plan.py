@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator, mod
 
 from newel_tools.errors import PlanError
 from newel_tools.plan.bounds import Default, FieldType, Number, check_value, complete
+from newel_tools.plan.chat import check_chat
 from newel_tools.plan.names import (
     check_field,
     check_resource,
@@ -43,7 +44,6 @@ __all__ = [
     "Transition",
     "Users",
     "Visibility",
-    "moment",
     "usual_events",
     "usual_roles",
 ]
@@ -337,6 +337,10 @@ class Plan(_Part):
     """What events leave by; None: they stay in the service."""
     webhooks: bool = False
     """Whether users have webhooks, which are told what happens to their own rows."""
+    chat: _Word | None = None
+    """What keeps the words of chats over websockets, a resource; ``live``: nothing does."""
+    files: bool = False
+    """Whether users upload files."""
     assumed: tuple[_Line, ...] = ()
     """What was decided without being asked for, one sentence each."""
     not_understood: tuple[_Line, ...] = ()
@@ -360,7 +364,9 @@ class Plan(_Part):
                 fix="say 'owner: users' of a resource, or remove the webhooks",
                 word="webhooks",
             )
-        known = [*names, "webhooks"] if self.webhooks else names
+        if self.chat is not None:
+            check_chat(self.chat, self.resources)
+        known = [*names, *_of_kernel(webhooks=self.webhooks, files=self.files)]
         for resource in self.resources:
             for relation in resource.relations:
                 _refuse_unknown(relation.target, names, where=f"{resource.name}.{relation.name}")
@@ -404,23 +410,9 @@ def usual_events(states: States | None) -> tuple[str, ...]:
     return ("created", "updated", "deleted", *changed)
 
 
-def moment(event: str, states: States | None, fields: Iterable[str]) -> str | None:
-    """Return what makes an event of a resource true: its state or field of that name, else None.
-
-    ``paid`` is said when a row comes into the state, ``price_changed`` when the field is another.
-    """
-    if states is not None and event in {step.after for step in states.transitions}:
-        return event
-    names = [name for name in fields if event.startswith(f"{name}_")]
-    happened = {event.removeprefix(f"{name}_"): name for name in names}
-    return next((name for word, name in happened.items() if word in _CHANGES), None)
-
-
-_CHANGES: Final = frozenset({"adjusted", "changed", "edited", "moved", "set", "updated"})
-"""What is said of a field that has another value than before."""
-
-
-def usual_roles(resources: Iterable[Resource], *, webhooks: bool = False) -> tuple[Role, ...]:
+def usual_roles(
+    resources: Iterable[Resource], *, webhooks: bool = False, files: bool = False
+) -> tuple[Role, ...]:
     """Return user (reads all, writes their own), reader (reads) and admin (everything).
 
     Transitions that need a permission of their own bring a role that has it: ``moderator`` for
@@ -429,7 +421,8 @@ def usual_roles(resources: Iterable[Resource], *, webhooks: bool = False) -> tup
     kept = tuple(resources)
     reads = tuple(f"{r.name}:read" for r in kept)
     writes = tuple(f"{r.name}:write" for r in kept if r.owner is not None)
-    writes += ("webhooks:read", "webhooks:write") if webhooks else ()
+    for name in _of_kernel(webhooks=webhooks, files=files):
+        writes += (f"{name}:read", f"{name}:write")
     special: dict[str, list[str]] = {}
     for resource in kept:
         for transition in resource.states.transitions if resource.states else ():
@@ -447,6 +440,11 @@ def usual_roles(resources: Iterable[Resource], *, webhooks: bool = False) -> tup
         ),
         Role(name="admin", permissions=("*",)),
     )
+
+
+def _of_kernel(**there: bool) -> list[str]:
+    """Return what users have besides resources: rows that the kernel keeps for them."""
+    return [name for name, is_there in there.items() if is_there]
 
 
 def _parents(resource: Resource) -> set[str]:

@@ -73,6 +73,10 @@ def _head(plan: Plan) -> _Lines:
         lines.append((f"broker: {plan.broker}", plan.provenance.get("broker")))
     if plan.webhooks:
         lines.append(("webhooks: true", plan.provenance.get("webhooks")))
+    if plan.chat is not None:
+        lines.append((f"chat: {plan.chat}", plan.provenance.get("chat")))
+    if plan.files:
+        lines.append(("files: true", plan.provenance.get("files")))
     return lines
 
 
@@ -270,7 +274,7 @@ class _PlanReader:
             self.at[key] = node.start_mark.line + 1
             if key in {"assumed", "not_understood"}:
                 values[key] = tuple(self.text.scalar(n) for n in self.text.items(node))
-            elif key in {"service", "title", "sentence", "coverage", "broker", "webhooks"}:
+            elif key in _SCALARS:
                 values[key] = self.text.scalar(node)
                 self.text.source(key, node)
             elif key == "users":
@@ -292,10 +296,8 @@ class _PlanReader:
             )
         name = str(values["service"]).replace("_", " ")
         values.setdefault("title", f"{name[:1].upper()}{name[1:]} API")
-        values.setdefault(
-            "roles",
-            usual_roles(values.get("resources", ()), webhooks=values.get("webhooks") == "true"),
-        )
+        has = {key: values.get(key) == "true" for key in ("webhooks", "files")}
+        values.setdefault("roles", usual_roles(values.get("resources", ()), **has))
         values["provenance"] = self.text.provenance
         try:
             return Plan(**values)
@@ -430,9 +432,11 @@ class _PlanReader:
         )
 
 
+_SCALARS: Final = (
+    "service", "title", "sentence", "broker", "webhooks", "chat", "files", "coverage"
+)  # fmt: skip
 _KEYS: Final = (
-    "service", "title", "sentence", "broker", "webhooks", "users", "resources", "roles", "assumed",
-    "not_understood", "coverage",
+    *_SCALARS[:-1], "users", "resources", "roles", "assumed", "not_understood", "coverage"
 )  # fmt: skip
 _RESOURCE_KEYS: Final = (
     "singular", "owner", "read", "soft_delete", "fields", "actions", "events", "jobs"

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from newel_tools.errors import PlanError
+from newel_tools.plan.chat import LIVE, LONGEST, kept_in
+from newel_tools.plan.events import moment
 from newel_tools.plan.names import resource_conflict, service_conflict, snake
 from newel_tools.plan.nouns import singular
 from newel_tools.plan.plan import (
     ASSUMED,
     Action,
     Broker,
+    Field,
     Job,
     Plan,
     Resource,
     Role,
     Users,
     Visibility,
-    moment,
     usual_events,
     usual_roles,
 )
@@ -42,7 +45,7 @@ class Blueprint:
         service = self.service()
         users = parts.users()
         resources = tuple(self.resource(r, parts.of(r)) for r in self.draft.resources.values())
-        webhooks = self.webhooks(resources)
+        webhooks, files = self.webhooks(resources), self.files()
         ledger = self.draft.ledger
         return Plan(
             service=service,
@@ -50,9 +53,11 @@ class Blueprint:
             sentence=ledger.sentence,
             broker=self.broker(),
             webhooks=webhooks,
+            chat=self.chat(resources),
+            files=files,
             users=Users(fields=users, jobs=self.jobs("users", self.draft.jobs_of_users)),
             resources=resources,
-            roles=self.roles(resources, webhooks=webhooks),
+            roles=self.roles(usual_roles(resources, webhooks=webhooks, files=files)),
             assumed=tuple(note[:500] for note in self.assumed),
             not_understood=tuple(words[:500] for words in ledger.missed()),
             coverage=round(ledger.coverage(), 2),
@@ -98,7 +103,7 @@ class Blueprint:
         return Resource(
             name=name,
             singular=singular(name),
-            fields=parts.fields,
+            fields=self.fields(draft, parts),
             relations=parts.relations,
             states=parts.states,
             owner="users" if owner else None,
@@ -129,6 +134,40 @@ class Blueprint:
         self.source("webhooks", span)
         self.assumed.append(f"webhooks tell users of their own {', '.join(owned)}")
         return True
+
+    def chat(self, resources: tuple[Resource, ...]) -> str | None:
+        """Tell what keeps the words of chats, if there are chats: messages, where they can."""
+        if self.draft.chat is None:
+            return None
+        self.source("chat", self.draft.chat)
+        for name in (r.name for r in resources if r.name.endswith("messages")):
+            try:
+                _, link = kept_in(name, resources)
+            except PlanError as error:
+                self.assumed.append(error.message)
+            else:
+                self.assumed.append(f"what is said in the chat of {link.target} is kept as {name}")
+                return name
+        self.assumed.append("chats are live: nothing that is said in them is kept")
+        return LIVE
+
+    def files(self) -> bool:
+        """Tell whether users upload files."""
+        if self.draft.files is None:
+            return False
+        self.source("files", self.draft.files)
+        self.assumed.append("files belong to the user who uploads them, and are found by them only")
+        return True
+
+    def fields(self, draft: DraftResource, parts: Parts) -> tuple[Field, ...]:
+        """Return the fields of a resource; messages can be made of what is said in a chat."""
+        if self.draft.chat is None or not draft.name.endswith("messages"):
+            return parts.fields
+        fields = tuple(_said(field) for field in parts.fields)
+        if fields != parts.fields:
+            note = f"{draft.name} are said: texts have at most {LONGEST} characters, times are now"
+            self.assumed.append(note)
+        return fields
 
     def jobs(self, owner: str, said: list[tuple[Job, Span]]) -> tuple[Job, ...]:
         """Return the jobs of one resource, or of the users."""
@@ -191,9 +230,9 @@ class Blueprint:
             )
         return "signed_in"
 
-    def roles(self, resources: tuple[Resource, ...], *, webhooks: bool) -> tuple[Role, ...]:
+    def roles(self, usual: tuple[Role, ...]) -> tuple[Role, ...]:
         """Return the usual roles, and those the sentence names."""
-        roles = {role.name: role for role in usual_roles(resources, webhooks=webhooks)}
+        roles = {role.name: role for role in usual}
         said: dict[str, list[Grant]] = {}
         for grant in self.draft.grants:
             said.setdefault(grant.role, []).append(grant)
@@ -229,3 +268,12 @@ class Blueprint:
     def source(self, key: str, span: Span | None) -> None:
         """Note the words a line came from."""
         self.provenance[key] = ASSUMED if span is None else self.draft.ledger.words(span)
+
+
+def _said(field: Field) -> Field:
+    """Return a field of messages so that it is as long as what is said, and its time is now."""
+    if field.type == "text" and (field.maximum or 0) > LONGEST:
+        return field.model_copy(update={"maximum": LONGEST})
+    if field.type == "datetime" and field.default is None and not field.optional:
+        return field.model_copy(update={"default": "now"})
+    return field

@@ -119,6 +119,8 @@ class Draft:
     jobs_of_users: list[tuple[Job, Span]] = field(default_factory=list[tuple[Job, Span]])
     broker: tuple[Broker, Span] | None = None
     webhooks: Span | None = None
+    chat: Span | None = None
+    files: Span | None = None
     only_admins: list[tuple[str, Span]] = field(default_factory=list[tuple[str, Span]])
     all_public: Span | None = None
     all_soft: Span | None = None
@@ -171,9 +173,13 @@ class Draft:
         longer = [name for name in self.resources if name.endswith(f"_{many}")]
         if len(longer) == 1:
             return longer[0], None
-        if (reason := resource_conflict(many)) is None:
-            return many, None
         topic = snake(self.topic.lower())
+        reason = resource_conflict(many)
+        if many == "rooms" and self.chat is not None:
+            reason = "the kernel's rooms carry the chats"
+            topic = "chat" if "chat" in topic.split("_") or not topic else topic
+        if reason is None:
+            return many, None
         name = f"{topic}_{many}"
         if plural(topic) == many or resource_conflict(name) is not None:
             name = f"{many[:20].rstrip('_')}_entries"

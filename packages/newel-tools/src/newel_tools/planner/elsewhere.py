@@ -1,7 +1,7 @@
-"""Wishes that a plan has no words for although newel fulfils them: they are listed with their page.
+"""Wishes for what newel brings: chats and files, and what a plan has no words for.
 
 They are taken out before anything is read, so that ``file uploads`` are no table and
-``multi-tenant`` is no part of a name.
+``multi-tenant`` is no part of a name. Those without words are listed with the page that shows how.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from newel_tools.planner.sentence import Ledger, Span, Token
+from newel_tools.planner.draft import Draft
+from newel_tools.planner.lexicon import ADJECTIVES, DETERMINERS, LEADS
+from newel_tools.planner.sentence import Span, Token
 
 __all__ = ["set_aside"]
 
@@ -22,19 +24,23 @@ _PAGES: Final = {
         r"tenant isolation",
         rf"(?:each|every)\s+\w+\s+{_OWN}",
     ),
-    "file_routes": (
-        rf"(?:(?:and|with)\s+)?(?:multiple\s+)?{_FILE}s?\s+uploads?",
+    "files": (
+        rf"(?:(?:and|with)\s+)?(?:multiple\s+)?{_FILE}s?\s+(?:uploads?|attachments?)",
         rf"uploads(?:\s+of\s+{_FILE}s)?",
-        r"upload(?:ing)?\s+files?",
+        r"(?:upload|attach|shar)(?:e|ing)?\s+files?",
+        r"file\s+sharing",
     ),
     "images": (r"thumbnails", r"image\s+(?:resizing|processing)"),
     "chat": (
-        r"(?:live|group|web-?socket)\s+chats?",
-        r"chat\s+(?:rooms?|messages|over\s+web-?sockets?)",
+        r"(?:live|group|web-?socket|real-?\s?time)\s+(?P<chat>chats?)",
+        r"(?P<chat>chats?)\s+(?:messages|over\s+web-?sockets?)",
+        r"chat\s+rooms?",
+        r"real-?\s?time\s+messaging",
+        r"(?:live|real-?\s?time)(?=\s+messages)",
     ),
     "rooms": (
-        r"web-?sockets?",
-        r"real-?\s?time(?:\s+(?:updates|notifications|messages|messaging))?",
+        r"(?:(?:over|via|using|with|by|through)\s+)?web-?sockets?",
+        r"real-?\s?time(?:\s+(?:updates|notifications))?",
         r"server-sent\s+events",
         r"live\s+(?:updates|notifications)",
         r"push\s+notifications",
@@ -55,15 +61,47 @@ _WISHES: Final = tuple(
 )
 
 
-def set_aside(ledger: Ledger, tokens: Sequence[Token]) -> Iterator[Token]:
-    """Yield the tokens that are left to read; note what stands elsewhere, and on which page."""
-    taken: list[Span] = []
-    for pattern, page in _WISHES:
-        for found in pattern.finditer(ledger.sentence):
-            span = Span(start=found.start(), end=found.end())
+_SOCKETS: Final = re.compile(r".*web-?sockets?", re.IGNORECASE)
+_TALK: Final = re.compile(r"\b(?:chats?|messages|messaging)\b", re.IGNORECASE)
+_MESSAGES: Final = re.compile(r"\bmessages\b", re.IGNORECASE)
+
+
+def set_aside(draft: Draft, tokens: Sequence[Token]) -> Iterator[Token]:
+    """Yield the tokens that are left to read; note who wishes for what newel brings."""
+    sentence, taken = draft.ledger.sentence, list[Span]()
+    for pattern, wish in _WISHES:
+        for found in pattern.finditer(sentence):
+            span = _span_of(found)
             if not any(other.start < span.end and span.start < other.end for other in taken):
-                taken.append(span)
-                ledger.elsewhere(span, page=f"docs/{page}.md")
+                _note(draft, span, wish)
+                if not _is_kept(found[0], sentence):
+                    taken.append(span)
     for token in tokens:
         if not any(span.start <= token.span.start < span.end for span in taken):
             yield token
+
+
+def _span_of(found: re.Match[str]) -> Span:
+    """Return what is taken: of ``a live chat API`` the ``live`` alone, as the rest is the topic."""
+    start, end = found.span()
+    before = re.findall(r"\w+", found.string[:start].lower())
+    if found.groupdict().get("chat") and set(before) <= LEADS | DETERMINERS | ADJECTIVES:
+        first, last = found.span("chat")
+        start, end = (start, first) if first > start else (last, end)
+    return Span(start=start, end=end)
+
+
+def _is_kept(words: str, sentence: str) -> bool:
+    """Tell whether ``chat rooms`` are kept, too: where there are messages to be in them."""
+    return "room" in words.lower() and bool(_MESSAGES.search(sentence))
+
+
+def _note(draft: Draft, span: Span, wish: str) -> None:
+    words = draft.ledger.words(span)
+    if wish == "chat" or (_SOCKETS.fullmatch(words) and _TALK.search(draft.ledger.sentence)):
+        draft.chat = draft.chat or span
+    elif wish == "files":
+        draft.files = draft.files or span
+    else:
+        draft.ledger.elsewhere(span, page=f"docs/{wish}.md")
+    draft.ledger.understood(span)

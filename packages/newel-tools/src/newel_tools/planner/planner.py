@@ -79,7 +79,7 @@ def plan_sentence(sentence: str) -> Plan:
 
 def _read(sentence: str) -> Draft:
     draft = Draft(ledger=Ledger(sentence))
-    reading = Reading(Cursor(list(set_aside(draft.ledger, tokens_of(sentence)))), draft)
+    reading = Reading(Cursor(list(set_aside(draft, tokens_of(sentence)))), draft)
     read_header(reading)
     read_statements(reading)
     return draft

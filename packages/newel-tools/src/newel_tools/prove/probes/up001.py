@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final, cast
 
 from newel_tools.prove.lab import Lab
 from newel_tools.prove.operations import Operation
@@ -37,12 +37,21 @@ def _huge(lab: Lab, operation: Operation) -> Result:
     exchange = lab.send(
         huge.with_headers({"Content-Length": str(size)}).with_options(seconds=_SECONDS), caller
     )
-    if not exchange.answer.is_success:
+    if not exchange.answer.is_success or _is_refused(exchange.answer.json):
         return PROBE.kept(operation.label)
     grown = (lab.service.host.ask("memory")["peak_bytes"] - before) // 1024**2
     said = f"a file of {_FILL_BYTES // 1024**2} MiB was taken"
     details = [f"the process grew by {grown} MiB meanwhile"]
     return PROBE.broke(operation.label, said, exchange, details=details)
+
+
+def _is_refused(answer: Any) -> bool:
+    """Tell whether each of several files was refused: then each outcome has an error."""
+    outcomes = cast("list[Any]", answer) if isinstance(answer, list) else []
+    return bool(outcomes) and all(
+        isinstance(outcome, dict) and cast("dict[str, Any]", outcome).get("error")
+        for outcome in outcomes
+    )
 
 
 _BAD = """
@@ -59,6 +68,11 @@ async def upload(file: UploadFile) -> dict[str, int]:
     if (file.size or 0) > LIMIT_BYTES:
         raise HTTPException(413)
     return {"bytes": file.size or 0}
+
+
+@app.post("/files/batch")
+async def upload_several(files: list[UploadFile]) -> list[dict[str, str | None]]:
+    return [{"error": "too large" if (one.size or 0) > LIMIT_BYTES else None} for one in files]
 """
 PROBE = Probe(
     id="UP001",
