@@ -407,7 +407,7 @@ def test_a_sound_application_is_approved(tmp_path: Path) -> None:
             "[tool.newel.prove] user:",
             "known are app,",
         ),
-        ([], {"main.py": "import nothing_such\n" + SOUND}, "import failed", "mend it"),
+        ([], {"main.py": "import nothing_such\n" + SOUND}, "import failed", "install the"),
     ],
 )
 def test_what_cannot_be_tried_is_two_lines(
@@ -570,6 +570,156 @@ def test_what_refuses_everything_is_not_approved_and_the_lines_are_said(tmp_path
     assert 'setup = ["python -m ..."]' in plain
     fields = '{ password = "{password}", code = "{username}" }'
     assert f'login = {{ path = "/session/login", json = {fields} }}' in plain
+
+
+TOKENS_OF_ITS_OWN = """
+from typing import Annotated
+
+from fastapi import FastAPI, Header, HTTPException
+from pydantic import BaseModel
+
+app = FastAPI()
+
+
+class Credentials(BaseModel):
+    username: str
+    password: str
+
+
+@app.post("/login")
+def login(body: Credentials) -> dict[str, str]:
+    if (body.username, body.password) != ("ann", "a-long-password"):
+        raise HTTPException(401)
+    return {"access_token": "of-ann-0123456789"}
+
+
+@app.get("/notes")
+def notes(x_token: Annotated[str, Header()]) -> list[str]:
+    if x_token != "of-ann-0123456789":
+        raise HTTPException(401)
+    return ["water the plants"]
+"""
+ANN = """
+[tool.newel.prove]
+admin = { username = "ann", password = "a-long-password" }
+headers = { X-Token = "{token}" }
+"""
+
+
+def test_a_header_with_a_token_is_sent_by_those_who_have_one(tmp_path: Path) -> None:
+    written(tmp_path, {"main.py": TOKENS_OF_ITS_OWN, "pyproject.toml": ANN})
+
+    done = newel("--json", "--only", "ERR001", folder=tmp_path)
+
+    said = json.loads(done.stdout)
+    assert said["callers"] == ["administrator"]
+
+
+MAILS = """
+import socket
+
+from fastapi import BackgroundTasks, FastAPI, HTTPException
+from pydantic import BaseModel
+
+app = FastAPI()
+
+
+class Account(BaseModel):
+    username: str
+    password: str
+
+
+def welcome() -> None:
+    socket.create_connection(("smtp.example.com", 587))
+
+
+@app.post("/register", status_code=201)
+def register(body: Account, after: BackgroundTasks) -> None:
+    after.add_task(welcome)
+
+
+@app.post("/login")
+def login(body: Account) -> None:
+    raise HTTPException(401)
+
+
+@app.get("/notes")
+def notes() -> list[str]:
+    raise HTTPException(401)
+"""
+
+
+def test_what_kept_a_registration_from_being_one_is_said(tmp_path: Path) -> None:
+    written(tmp_path, {"main.py": MAILS})
+
+    done = newel("--only", "ERR001", folder=tmp_path)
+
+    plain = " ".join(done.stdout.split())
+    assert "before that it needed what is not here: [Errno -4] newel prove looks up no" in plain
+    assert "env = { ... } with what lets it do without that" in plain
+
+
+def test_a_pyproject_that_is_none_is_two_lines(tmp_path: Path) -> None:
+    written(tmp_path, {"main.py": HEADED, "pyproject.toml": "[tool.newel.prove"})
+
+    done = newel(folder=tmp_path)
+
+    assert done.returncode == 3
+    assert "pyproject.toml: Expected" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 2
+
+
+TAKEN = """
+from fastapi import FastAPI
+from pydantic import BaseModel
+from sqlalchemy import create_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+engine = create_engine("sqlite:///./app.db")
+app = FastAPI()
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Note(Base):
+    __tablename__ = "notes"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+
+
+class NoteIn(BaseModel):
+    name: str
+
+
+def keep(note: Note) -> int:
+    with Session(engine) as session:
+        kept = session.merge(note)
+        session.commit()
+        return kept.id
+
+
+@app.post("/notes", status_code=201)
+def create_note(body: NoteIn) -> dict[str, int]:
+    return {"id": keep(Note(name=body.name))}
+
+
+@app.put("/notes/{note_id}")
+def replace_note(note_id: int, body: NoteIn) -> dict[str, int]:
+    if not 0 < note_id < 1_000:
+        return {"id": 0}
+    return {"id": keep(Note(id=note_id, name=body.name))}
+"""
+
+
+def test_a_text_that_is_taken_is_not_what_a_long_one_breaks(tmp_path: Path) -> None:
+    written(tmp_path, {"main.py": TAKEN})
+
+    done = newel("--json", "--only", "DATA002", folder=tmp_path)
+
+    said = json.loads(done.stdout)
+    assert {item["state"] for item in said["results"]} == {"kept"}, said["findings"]
 
 
 def test_a_header_of_ones_own_is_a_way_in(tmp_path: Path) -> None:

@@ -229,7 +229,8 @@ def refusal(folder: Path, code: str, start: Start, **settings: object) -> ProveE
         ("import not_there", "import failed (main.py:3 in <module>): ModuleNotFoundError"),
         ("raise SystemExit(3)", "import failed (main.py:3 in <module>): SystemExit: 3"),
         ("input()", "EOFError"),
-        ("import os; os._exit(1)", "ended while it started"),
+        ("import os; os._exit(1)", "ended with code 1 while it started"),
+        ("import ctypes; ctypes.string_at(0)", "ended by SIGSEGV while it started"),
         ("del app", "AttributeError"),
     ],
 )

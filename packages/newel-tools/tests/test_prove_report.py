@@ -20,6 +20,7 @@ from rich.console import Console
 from newel_tools.check.finding import Finding, Severity
 from newel_tools.prove.page import page, write_page
 from newel_tools.prove.probe import Evidence, Result, load_probes
+from newel_tools.prove.requests import Request, curl
 from newel_tools.prove.run import Report
 from newel_tools.prove.text import explain, progress, show_report
 
@@ -347,3 +348,21 @@ def test_the_page_works_in_a_browser(tmp_path: Path) -> None:
 
     with chromium(tmp_path) as port:
         asyncio.run(look(port))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"name": "' + "x" * 100_000 + '"}',
+        json.dumps({"a": "y" * 600, "b": "it's 100 % \\n", "c": "0" * 200_000}),
+    ],
+)
+def test_a_long_text_is_written_as_what_makes_it(body: str) -> None:
+    request = Request(method="POST", path="/notes", label="POST /notes", body=body.encode())
+
+    line = curl(request)
+
+    assert len(line) < 500
+    shown = line.replace("curl -sS -i", "cat #")  # what curl would read
+    done = subprocess.run(["sh", "-c", shown], check=True, capture_output=True, text=True)
+    assert done.stdout == body

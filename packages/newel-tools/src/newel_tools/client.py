@@ -21,7 +21,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from newel_tools.application import AppName, ProjectFolder, document_of, read_application
+from newel_tools.application import AppName, AppPython, ProjectFolder, document_of, read_application
 from newel_tools.openapi.document import DocumentError
 from newel_tools.refusal import refused
 
@@ -59,11 +59,12 @@ def ts(
     project: ProjectFolder = Path(),
     *,
     app: AppName = None,
+    python: AppPython = None,
     check: Check = False,
 ) -> None:
     """Write the API's types for TypeScript (openapi-typescript)."""
     with refused(as_json=False):
-        document = document_of(read_application(project, name=app))
+        document = document_of(read_application(project, name=app, python=python))
         if check:
             _answer(staleness_of(out, document), again=f"newel client ts {out}")
             return
@@ -77,11 +78,12 @@ def py(
     project: ProjectFolder = Path(),
     *,
     app: AppName = None,
+    python: AppPython = None,
     check: Check = False,
 ) -> None:
     """Write a client package for Python (openapi-python-client)."""
     with refused(as_json=False):
-        document = document_of(read_application(project, name=app))
+        document = document_of(read_application(project, name=app, python=python))
         if check:
             _answer(staleness_of(out, document), again=f"newel client py {out}")
             return

@@ -205,7 +205,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
         "sum.py": "nested more than 100 deep",
     }
     assert "broken.py:1 could not be read: invalid syntax" in report.notes
-    assert report.notes[-1].startswith("not reviewed: 2 of the files are no Python 3.")
+    assert report.notes[-1].startswith("not reviewed: 2 of the files cannot be read as Python 3.")
 
 
 def test_of_many_files_that_cannot_be_read_some_are_named(tmp_path, zygote):

@@ -16,6 +16,7 @@ from newel_tools.check.review import Review
 from newel_tools.check.rule import Rule, load_rules
 from newel_tools.check.silence import Allowance, allowances, apart, silenced
 from newel_tools.facts.facts import Facts, load_facts
+from newel_tools.facts.interpreter import interpreter_advice
 from newel_tools.facts.project import Project
 from newel_tools.facts.source import Source, Unread, read_source
 from newel_tools.facts.source_routes import source_routes
@@ -117,7 +118,7 @@ def review_facts(
         findings=tuple(sorted(new, key=lambda finding: finding.order)),
         known=tuple(known),
         allowed=tuple(allowed),
-        notes=(*faults, *_notes(facts, source, chosen)),
+        notes=(*faults, *_notes(review, chosen)),
         unread=source.unread,
         seconds=time.monotonic() - began,
     )
@@ -176,14 +177,15 @@ def _unreasoned(comments: Iterable[Allowance]) -> Iterable[Finding]:
             )
 
 
-def _notes(facts: Facts, source: Source, rules: Iterable[Rule]) -> Iterable[str]:
+def _notes(review: Review, rules: Iterable[Rule]) -> Iterable[str]:
+    facts, source = review.facts, review.source
     for failure in facts.failures:
         yield str(failure)
     if not facts.is_imported:
         skipped = sum(rule.how == "import" for rule in rules)
         yield (
             f"not approved: without an import {skipped} rules that need the application did not "
-            f"run; {_to_import(facts)}"
+            f"run; {_to_import(review)}"
         )
     elif not facts.entities:
         yield "no mapped tables were found: the rules about the database have nothing to go by"
@@ -194,17 +196,19 @@ def _notes(facts: Facts, source: Source, rules: Iterable[Rule]) -> Iterable[str]
     if unparsed := sum(unread.line > 0 for unread in source.unread):
         own = ".".join(map(str, sys.version_info[:2]))
         yield (
-            f"not reviewed: {unparsed} of the files are no Python {own}, which newel runs on; if "
+            f"not reviewed: {unparsed} of the files cannot be read as Python {own}, which newel "
+            "runs on; if "
             "the project is for a newer one, install newel-tools with that"
         )
 
 
-def _to_import(facts: Facts) -> str:
+def _to_import(review: Review) -> str:
     """Say how the import is made to succeed: what is not installed is mended otherwise."""
-    not_installed = ("ImportError", "ModuleNotFoundError")
-    if any(item.class_.endswith(not_installed) for item in facts.failures):
-        return "install the project into its .venv, or name its interpreter with --python"
-    return (
+    advice = (
+        interpreter_advice(review.project, error=item.class_) for item in review.facts.failures
+    )
+    return next(
+        (line for line in advice if line is not None),
         "mend the failure above: a review imports without programs, network and files outside "
-        "the project, with the values of .env.example; what needs more belongs in the lifespan"
+        "the project, with the values of .env.example; what needs more belongs in the lifespan",
     )

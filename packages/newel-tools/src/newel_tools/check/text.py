@@ -87,7 +87,8 @@ def _show_verdict(console: Console, report: Report) -> None:
     rest = [(len(report.known), "in the baseline"), (len(report.allowed), "allowed by a comment")]
     counts += [f"{number} {said}" for number, said in rest if number]
     console.print(Text(report.verdict, _VERDICTS[report.verdict]), end="")
-    console.print(f": {', '.join(counts) or 'nothing found'}", highlight=False)
+    nothing = "nothing found" if report.facts.is_imported else "nothing found without an import"
+    console.print(f": {', '.join(counts) or nothing}", highlight=False)
     routes = sum(route.kind in ("http", "websocket") for route in report.facts.routes)
     console.print(
         f"{report.project.application.name}: {routes} routes, {report.source.lines:,} lines, "

@@ -10,7 +10,14 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from newel_tools.application import AppName, AsJson, ProjectFolder, document_of, read_application
+from newel_tools.application import (
+    AppName,
+    AppPython,
+    AsJson,
+    ProjectFolder,
+    document_of,
+    read_application,
+)
 from newel_tools.consult.access import access_of
 from newel_tools.consult.login import Login, login_of
 from newel_tools.consult.operation import Described, describe, find_operation
@@ -25,11 +32,15 @@ __all__ = ["auth", "auth_of", "routes", "schema", "schema_of"]
 
 
 def routes(
-    project: ProjectFolder = Path(), *, app: AppName = None, as_json: AsJson = False
+    project: ProjectFolder = Path(),
+    *,
+    app: AppName = None,
+    python: AppPython = None,
+    as_json: AsJson = False,
 ) -> None:
     """List every route and what it asks of its callers."""
     with refused(as_json=as_json):
-        rows = routes_of(read_application(project, name=app))
+        rows = routes_of(read_application(project, name=app, python=python))
         if as_json:
             typer.echo(json.dumps([row.as_json() for row in rows], indent=2))
         else:
@@ -42,21 +53,28 @@ def schema(
     project: ProjectFolder = Path(),
     *,
     app: AppName = None,
+    python: AppPython = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what one operation takes and answers, with examples."""
     with refused(as_json=as_json):
-        found = schema_of(read_application(project, name=app), method, path)
+        found = schema_of(read_application(project, name=app, python=python), method, path)
         if as_json:
             typer.echo(json.dumps(found.as_json(), indent=2))
         else:
             show_operation(Console(soft_wrap=True), found)
 
 
-def auth(project: ProjectFolder = Path(), *, app: AppName = None, as_json: AsJson = False) -> None:
+def auth(
+    project: ProjectFolder = Path(),
+    *,
+    app: AppName = None,
+    python: AppPython = None,
+    as_json: AsJson = False,
+) -> None:
     """Explain how clients log in, and what the routes ask for."""
     with refused(as_json=as_json):
-        found = auth_of(read_application(project, name=app))
+        found = auth_of(read_application(project, name=app, python=python))
         if as_json:
             typer.echo(json.dumps(found.as_json(), indent=2))
         else:

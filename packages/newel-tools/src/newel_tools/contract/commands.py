@@ -12,7 +12,14 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from newel_tools.application import AppName, AsJson, ProjectFolder, document_of, read_application
+from newel_tools.application import (
+    AppName,
+    AppPython,
+    AsJson,
+    ProjectFolder,
+    document_of,
+    read_application,
+)
 from newel_tools.contract.agreement import FILE, Agreement, place_of, read_agreement
 from newel_tools.contract.baseline import (
     FOLDER,
@@ -74,12 +81,12 @@ class Standing:
         }
 
 
-def standing_of(project: Path, *, app: str | None = None) -> Standing:
+def standing_of(project: Path, *, app: str | None = None, python: Path | None = None) -> Standing:
     """Compare the application in ``project`` with its baseline; nothing is written.
 
     Raises ``ProjectError`` and ``DocumentError``.
     """
-    facts = read_application(project, name=app)
+    facts = read_application(project, name=app, python=python)
     content = {**document_of(facts), ROUTES: hidden_facts(facts)}
     present = by_version(content)
     folder = (project if project.is_dir() else project.parent) / FOLDER
@@ -98,10 +105,16 @@ def standing_of(project: Path, *, app: str | None = None) -> Standing:
 
 
 @contract.command("check")
-def check(project: ProjectFolder = Path(), *, app: AppName = None, as_json: AsJson = False) -> None:
+def check(
+    project: ProjectFolder = Path(),
+    *,
+    app: AppName = None,
+    python: AppPython = None,
+    as_json: AsJson = False,
+) -> None:
     """Fail when the API breaks a client and nobody agreed on that."""
     with refused(as_json=as_json):
-        standing = standing_of(project, app=app)
+        standing = standing_of(project, app=app, python=python)
         if not standing.baseline:
             raise DocumentError(
                 f"there is no contract in {standing.folder}",
@@ -123,13 +136,14 @@ def accept(
     project: ProjectFolder = Path(),
     *,
     app: AppName = None,
+    python: AppPython = None,
     reason: Annotated[
         str | None, typer.Option("--reason", help="Why clients are broken on purpose.")
     ] = None,
 ) -> None:
     """Make the present API the contract; breaks need a reason, which is kept."""
     with refused(as_json=False):
-        standing = standing_of(project, app=app)
+        standing = standing_of(project, app=app, python=python)
         if standing.breaks and not (reason or "").strip():
             show_groups(Console(soft_wrap=True), standing.breaks, agreement=standing.agreement)
             raise DocumentError(

@@ -18,7 +18,7 @@ from newel_tools.facts.files import project_files
 from newel_tools.facts.project import Project
 from newel_tools.facts.scratch import scratch_folder
 
-__all__ = ["copied", "request_for", "run_probe"]
+__all__ = ["copied", "ended_by", "request_for", "run_probe"]
 
 _PROBE: Final = Path(__file__).with_name("probe")
 _COPIED_BYTES: Final = 1024 * 1024  # larger files are linked: they are data
@@ -41,9 +41,16 @@ def run_probe(project: Project, *, timeout_seconds: float) -> dict[str, Any]:
         data = answer.read()
     with suppress(ValueError):
         return json.loads(data)
-    said = f"the process ended with code {code}" if code is not None else _hung(timeout_seconds)
+    said = _hung(timeout_seconds) if code is None else f"the process ended {ended_by(code)}"
     failure = {"stage": "import", "class": "ProcessEnded", "message": said, "file": None, "line": 0}
     return {"failures": [failure]}
+
+
+def ended_by(code: int) -> str:
+    """Say how a process ended, by its code as `subprocess` has it."""
+    if code >= 0:
+        return f"with code {code}"
+    return f"by {signal.Signals(-code).name}"
 
 
 def _hung(seconds: float) -> str:

@@ -108,6 +108,15 @@ class Answer:
         """The project's line behind the first error, if one was seen."""
         return next((error.where for error in self.errors if error.where), None)
 
+    @property
+    def raised(self) -> str | None:
+        """The exception behind a failure, in one line: `KeyError: 'name'`."""
+        if not self.errors or not self.is_fault:
+            return None
+        first = next((error for error in self.errors if error.where), self.errors[0])
+        said = next(iter(first.text.splitlines()), "")
+        return f"{first.type}: {said}"[:200]
+
     @classmethod
     def read(cls, said: Mapping[str, Any]) -> Answer:
         """Return the answer that the host sent."""

@@ -23,7 +23,7 @@ class ProveError(Exception):
     """An application that cannot be proved: ``message`` says what, ``fix`` how, a line each.
 
     ``details`` are further lines, such as the end of the application's log; ``settings``
-    are those that the application asked for.
+    are those that the application asked for; ``error`` is the class of the exception behind it.
     """
 
     def __init__(
@@ -33,11 +33,13 @@ class ProveError(Exception):
         fix: str,
         details: tuple[str, ...] = (),
         settings: tuple[Setting, ...] = (),
+        error: str = "",
     ) -> None:
         self.message = message
         self.fix = fix
         self.details = details
         self.settings = settings
+        self.error = error
         super().__init__(message)
 
     def __str__(self) -> str:

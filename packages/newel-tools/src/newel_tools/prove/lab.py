@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from newel_tools.prove.callers import ANONYMOUS, Caller
 from newel_tools.prove.credentials import is_entrance
@@ -26,6 +26,8 @@ _OWN_ACCOUNT = re.compile(
     re.IGNORECASE,
 )
 _PEOPLE = re.compile(r"/(users?|accounts?|members?|customers?|profiles?)/\{[^}]*\}", re.IGNORECASE)
+
+_AWAY_CHARACTERS: Final = 300
 
 
 @dataclass(slots=True)
@@ -118,7 +120,11 @@ class Lab:
     @property
     def missing(self) -> list[str]:
         """What has to be added to the settings, so that somebody is let in; nothing if one was."""
-        return [_missing(self.entrance, self.refusal)] if self.is_locked_out else []
+        if not self.is_locked_out:
+            return []
+        errors = (error.text for exchange in self.seen for error in exchange.answer.errors)
+        away = next((text for text in errors if "newel prove" in text), "")
+        return [_missing(self.entrance, self.refusal, away=away[:_AWAY_CHARACTERS])]
 
     def fresh(self) -> Caller:
         """Return a user who has done nothing yet; the usual one if no more can be registered."""
@@ -238,7 +244,7 @@ def _users(entrance: Entrance, settings: Settings) -> tuple[Caller | None, Calle
             for account, name in zip(settings.users, ("user", "other"), strict=False)
         ]
         return found[0], found[1] if len(found) > 1 else None
-    if settings.headers and settings.login is None:
+    if settings.headers and not any("{token}" in value for value in settings.headers.values()):
         return Caller(name="user", headers=settings.headers), None
     first = entrance.register("user")
     return first, entrance.register("other") if first is not None else None
@@ -256,7 +262,7 @@ def _refuses(status: int) -> bool:
     return 300 <= status < 400 or status in (401, 403, 423, 428, 503)
 
 
-def _missing(entrance: Entrance, refusal: Exchange | None) -> str:
+def _missing(entrance: Entrance, refusal: Exchange | None, *, away: str) -> str:
     account = '{ username = "...", password = "..." }'
     lines = [
         f"users = [{account}, {account}] - they exist after the set-up (see `setup`)",
@@ -271,6 +277,9 @@ def _missing(entrance: Entrance, refusal: Exchange | None) -> str:
     if refusal is not None and refusal.answer.status not in (401, 403):
         lines.insert(0, 'setup = ["python -m ..."] - what has to be done before it answers')
     said = f"; the last attempt was answered: {said}" if said else ""
+    if away:
+        lines.insert(0, "env = { ... } with what lets it do without that")
+        said += f"; before that it needed what is not here: {away}"
     return (
         f"no way in was found, so only anonymous requests were tried{said}. "
         f"Add to pyproject.toml, [tool.newel.prove]: {'; and '.join(lines)}"

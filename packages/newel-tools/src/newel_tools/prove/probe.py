@@ -121,7 +121,7 @@ class Probe:
         evidence = Evidence(
             curl=(*(exchange.curl for exchange in exchanges), *commands),
             answer=answer,
-            details=tuple(details),
+            details=(*([last.raised] if last and last.raised else []), *details),
         )
         return Result(
             probe=self.id,

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
+from newel_tools.facts.process import ended_by
 from newel_tools.prove.client import HostClient, HostEnded
 from newel_tools.prove.errors import ProveError, Setting
 
@@ -68,7 +69,11 @@ class HostProcess(HostClient):
             self._interrupt()
             raise ProveError(message, fix=fix, details=self.log_end()) from None
         except HostEnded:
-            message = "the application's process ended while it started"
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(0.5)
+            self.kill()
+            how = ended_by(self._process.returncode)
+            message = f"the application's process ended {how} while it started"
             fix = "start it by hand and see why: the end of its log is above"
             raise ProveError(message, fix=fix, details=self.log_end()) from None
         if "failed" in said:
@@ -84,7 +89,7 @@ class HostProcess(HostClient):
             fix = f"add to pyproject.toml, [tool.newel.prove]: env = {{ {names} }}"
             return ProveError(message, fix=fix, settings=tuple(wanted))
         fix = "mend it, or add what it needs to pyproject.toml, [tool.newel.prove] env = { ... }"
-        return ProveError(message, fix=fix, details=self.log_end())
+        return ProveError(message, fix=fix, details=self.log_end(), error=said["type"])
 
     def log_end(self) -> tuple[str, ...]:
         """Return the last lines that the application printed, or where it was interrupted."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ BASE_URL: Final = "http://127.0.0.1:8000"
 _BOUNDARY: Final = "newel-prove-7d1f"
 _START: Final = b"--newel-prove-"
 _CURL_BODY: Final = 2_000
+_RUN: Final = re.compile(r"([!-~])\1{499,}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +137,8 @@ def curl(request: Request, *, secrets: Mapping[str, str] | None = None) -> str:
         return _with_files(request, words)
     if request.body:
         text = request.body.decode("utf-8", "backslashreplace")
+        if _RUN.search(text):
+            return f"{_piped(text)} | {' '.join(words)} --data-binary @-"
         if len(text) > _CURL_BODY:
             text = f"{text[:_CURL_BODY]}... ({len(text)} characters)"
         words += ["--data-binary", _quoted(text)]
@@ -146,6 +150,18 @@ def _header(name: str, value: str, secrets: Mapping[str, str]) -> str:
         if secret in value:
             return f'"{name}: {value.replace(secret, word)}"'
     return shlex.quote(f"{name}: {value}")
+
+
+def _piped(text: str) -> str:
+    """Return shell commands that print a text; a character that is repeated often is counted."""
+    parts: list[str] = []
+    end = 0
+    for run in _RUN.finditer(text):
+        parts.append(f"printf %s {_quoted(text[end : run.start()])}")
+        parts.append(f"head -c {run.end() - run.start()} /dev/zero | tr '\\0' {_quoted(run[1])}")
+        end = run.end()
+    parts.append(f"printf %s {_quoted(text[end:])}")
+    return f"{{ {'; '.join(parts)}; }}"
 
 
 def _quoted(text: str) -> str:

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from newel_tools.facts.environment import base_environment, dummies_for, installed_packages
-from newel_tools.facts.files import is_test, read_text
+from newel_tools.facts.files import is_test, project_files, read_text
+from newel_tools.facts.interpreter import interpreter_advice
 from newel_tools.facts.process import copied
 from newel_tools.facts.project import Project
 from newel_tools.prove.errors import ProveError, Setting
@@ -75,10 +76,17 @@ class Sandbox:
                         or self._lend_aiosqlite(error)
                     )
                     if not left or not mended:
-                        raise
+                        raise self._advised(error) from error.__cause__
                     continue
                 yield process
                 return
+
+    def _advised(self, error: ProveError) -> ProveError:
+        """Say what is wrong with the interpreter, if that is why nothing starts."""
+        advice = interpreter_advice(self.project, error=error.error)
+        if advice is None:
+            return error
+        return ProveError(error.message, fix=advice, details=error.details)
 
     @property
     def target(self) -> str:
@@ -258,10 +266,15 @@ def _wants_postgres(project: Project, settings: Settings, environment: Mapping[s
         return True
     if _DRIVERS.isdisjoint(installed_packages(project.python)):
         return False
-    texts = (
-        read_text(path) for path in project.files if not is_test(path.relative_to(project.root))
-    )
+    own = (path for path in project.files if not is_test(path.relative_to(project.root)))
+    beside = (folder / name for folder, names in project_files(project.root) for name in names)
+    texts = (read_text(path) for path in (*own, *filter(_is_settings, beside)))
     return any("postgres" in text.lower() for text in texts if text is not None)
+
+
+def _is_settings(path: Path) -> bool:
+    """Tell whether a file may say which database the project is for."""
+    return path.suffix in (".env", ".ini", ".toml") or path.name.startswith(".env")
 
 
 def _without_secrets(copy: Path) -> dict[str, str]:

@@ -87,8 +87,10 @@ def read_settings(folders: tuple[Path, ...]) -> Settings:
 def _table(path: Path) -> Mapping[str, Any] | None:
     try:
         data: Any = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except OSError:
         return None
+    except ValueError as error:
+        raise ProveError(f"{path}: {error}", fix="mend the file: it may say how to start") from None
     for name in ("tool", "newel", "prove"):
         data = cast("dict[str, Any]", data).get(name)
         if not isinstance(data, dict):

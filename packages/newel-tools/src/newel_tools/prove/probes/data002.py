@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -27,17 +28,20 @@ def _run(lab: Lab) -> Iterator[Result]:
 def _body_changes(operation: Operation) -> Iterator[Change]:
     for name, schema in operation.fields.items():
         for part in operation.schemas.alternatives(schema):
-            for value, said, cause in _extremes(part):
+            # Its own text for each field of each operation: a name that is taken is a 500, too.
+            own = hashlib.sha256(f"{operation.label} {name}".encode()).hexdigest()[:8]
+            for value, said, cause in _extremes(part, own=own):
                 yield Change(said=f"{said} for {name}", body={name: value}, cause=cause)
 
 
-def _extremes(schema: Schema) -> Iterator[tuple[Any, str, str | None]]:
+def _extremes(schema: Schema, *, own: str) -> Iterator[tuple[Any, str, str | None]]:
     """Yield what the schema allows and few think of; what it forbids has to be refused, too."""
     kind = schema.get("type")
     if kind == "string" and not schema.get("enum") and not schema.get("format"):
-        yield "a\0b", "NUL", _NUL
-        if "maxLength" not in schema:
-            yield "x" * _LONG, f"{_LONG:,} characters", None
+        longest = schema.get("maxLength", _LONG)
+        yield f"a\0{own}"[:longest], "NUL", _NUL
+        if longest == _LONG:
+            yield own + "x" * (_LONG - len(own)), f"{_LONG:,} characters", None
     elif kind == "integer":
         for value in _INTEGERS:
             yield value, f"the integer {value}", None
