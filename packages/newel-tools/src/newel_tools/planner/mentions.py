@@ -68,6 +68,10 @@ UNITS: Final = frozenset(
 """``time in minutes`` is called so."""
 
 _IN: Final = re.compile(rf"\s+in\s+(?=(?:{'|'.join(sorted(UNITS))})\b)")
+_FLOW: Final = re.compile(
+    r"(status|state|stage)\s*:?\s+(?:from\s+)?(\w[\w ]*(?:->|\bto\b|\bthen\b).*)"
+)
+_NEXT: Final = re.compile(r"\s*->\s*|\s+(?:to|then)\s+")
 _BRACKET: Final = re.compile(r"[(\[]([^()\[\]]*)[)\]]$")
 _LONGEST_NAME: Final = 4
 """Words; a longer run of them is prose and no name."""
@@ -105,6 +109,8 @@ def read_mention(text: str) -> Mention | None:
     """Read one mention; ``None`` when it is prose, ``PlanError`` when it is a field gone wrong."""
     text = _IN.sub(" ", _JOIN.sub(" ", " ".join(text.split())))
     tail = _Tail(modifiers=[])
+    if found := _FLOW.fullmatch(text):
+        return Mention(name=found[1], type_text=f"state[{_steps(found[2])}]")
     if found := re.fullmatch(r"([\w' -]*?)\s*:?\s*(<->|->)\s*(\w+)(.*)", text):
         return _link(found[1], found[2], found[3], found[4])
     if (found := _BRACKET.search(text)) and is_specification(found[1]):
@@ -154,6 +160,15 @@ def is_specification(text: str) -> bool:
         and len(kinds) <= 1 + ("strings" in kinds)
         and {w for w in words if w not in _MODIFIER_WORDS} == set(kinds)
     )
+
+
+def _steps(text: str) -> str:
+    """Return ``queued -> running -> finished or failed`` as the steps of a plan."""
+    stops = [
+        [snake(state) for state in re.split(_EITHER, stop) if state] for stop in _NEXT.split(text)
+    ]
+    steps = (f"{before} -> {'|'.join(after)}" for stop, after in pairwise(stops) for before in stop)
+    return ", ".join(steps)
 
 
 def _link(name: str, arrow: str, target: str, tail: str) -> Mention:

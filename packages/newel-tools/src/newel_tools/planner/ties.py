@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from newel_tools.plan.names import snake
@@ -153,13 +154,29 @@ def about(reading: Reading) -> bool:
     if noun == "users":
         named[0].owner = span
         return True
+    is_new = not reading.draft.knows(noun)
     target = reading.draft.add(noun, phrase.span).name
     if _is_many(named[0].name, target):
         tie(reading.draft, named[0], target, span)
     else:
         named[0].links.append(Link(target=target, kind="many_to_one", span=span))
-    reading.group(target)
+    theirs = named[0].mentions or (is_new and _sounds_like(reading, target, named[0].name))
+    reading.group(target if theirs else named[0].name)
     return True
+
+
+def _sounds_like(reading: Reading, one: str, other: str) -> bool:
+    """Tell whether a bracket has more of the usual fields of ``one`` than of ``other``.
+
+    ``comments on posts (title, body)`` says what a post has, ``comments on posts (text)`` does not.
+    """
+    token = reading.cursor.token()
+    words = set(re.findall(r"\w+", token.text.lower())) if token else set[str]()
+    usual = reading.draft.usual
+    usually = [
+        sum(line.partition(":")[0] in words for line in usual(name).fields) for name in (one, other)
+    ]
+    return usually[0] > usually[1]
 
 
 def _targets(reading: Reading, about: list[DraftResource], start: Span) -> None:
