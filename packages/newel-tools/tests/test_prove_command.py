@@ -615,6 +615,63 @@ def test_a_header_with_a_token_is_sent_by_those_who_have_one(tmp_path: Path) -> 
     assert said["callers"] == ["administrator"]
 
 
+WELCOMES = """
+import asyncio
+import smtplib
+from email.message import EmailMessage
+
+import aiosmtplib
+from fastapi import FastAPI, HTTPException
+from pydantic import BaseModel
+
+app = FastAPI()
+accounts: dict[str, str] = {}
+
+
+class Account(BaseModel):
+    username: str
+    password: str
+
+
+def greeting() -> EmailMessage:
+    message = EmailMessage()
+    message["From"] = message["To"] = "somebody@example.com"
+    message.set_content("welcome")
+    return message
+
+
+@app.post("/register", status_code=201)
+async def register(body: Account) -> None:
+    with smtplib.SMTP("smtp.example.com", 587) as server:
+        server.starttls()
+        server.login("shop", "secret")
+        server.send_message(greeting())
+    await aiosmtplib.send(greeting(), hostname="smtp.example.com", port=465, use_tls=True)
+    accounts[body.username] = body.password
+
+
+@app.post("/login")
+def login(body: Account) -> dict[str, str]:
+    if accounts.get(body.username) != body.password:
+        raise HTTPException(401)
+    return {"access_token": f"of-{body.username}"}
+
+
+@app.get("/notes")
+def notes() -> list[str]:
+    return []
+"""
+
+
+def test_a_registration_that_sends_a_mail_is_a_way_in(tmp_path: Path) -> None:
+    written(tmp_path, {"main.py": WELCOMES})
+
+    done = newel("--json", "--only", "ERR001", folder=tmp_path)
+
+    said = json.loads(done.stdout)
+    assert said["callers"] == ["user", "other"], said["notes"]
+
+
 MAILS = """
 import socket
 
@@ -630,7 +687,7 @@ class Account(BaseModel):
 
 
 def welcome() -> None:
-    socket.create_connection(("smtp.example.com", 587))
+    socket.create_connection(("hooks.example.com", 587))
 
 
 @app.post("/register", status_code=201)

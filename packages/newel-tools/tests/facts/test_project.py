@@ -252,6 +252,8 @@ def test_examples_of_variables_are_read(write):
         ("os.environ['NATS_URL']", "NATS_URL", "nats://127.0.0.1:4222"),
         ("os.environ['SMTP_CREDENTIALS']", "SMTP_CREDENTIALS", "user:password"),
         ("os.getenv('SENTRY_DSN')", "SENTRY_DSN", None),
+        ("os.environ['PAGE_MAX']", "PAGE_MAX", "30"),
+        ("os.environ['USE_CACHE']", "USE_CACHE", "false"),
         ("os.getenv('MODE')", "MODE", None),
         ("os.getenv('PORT', '80')", "PORT", None),
     ],
@@ -324,10 +326,11 @@ def test_a_file_that_is_no_python_can_be_the_application(write):
     assert find_project(write({"main.py": f"def (:\n{APP}"})).application.name == "main:app"
 
 
-def test_a_secret_that_is_made_up_is_a_key_for_fernet(write):
-    code = "import os\nos.environ['ENCRYPTION_KEY']\n"
+@pytest.mark.parametrize("name", ["ENCRYPTION_KEY", "ADMIN_KEY", "ACCOUNT_KEY", "WAREHOUSE_KEY"])
+def test_a_secret_that_is_made_up_is_a_key_for_fernet(write, name: str):
+    code = f"import os\nos.environ['{name}']\n"
 
-    key = find_project(write({"main.py": code + APP})).environment["ENCRYPTION_KEY"]
+    key = find_project(write({"main.py": code + APP})).environment[name]
 
     assert len(base64.urlsafe_b64decode(key)) == 32
 

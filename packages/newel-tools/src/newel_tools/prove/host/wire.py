@@ -24,6 +24,7 @@ from .boot import (
 from .clock import Clock
 from .exchange import call, converse
 from .guard import Guard, leave_network, limit_memory, redirect_sqlite
+from .mail import take_mails
 from .record import Places, Record
 from .rows import Rows
 from .servers import lead_postgres, lead_redis, replace_mysql
@@ -156,6 +157,7 @@ def main() -> None:
             lead_postgres(wanted["postgres"])
         if wanted.get("redis"):
             lead_redis(wanted["redis"])
+        take_mails()
         replace_mysql(os.path.join(wanted["databases"], "instead-of-mysql.db"))  # noqa: PTH118 - a text is wanted
         if "command" in wanted:
             run_command(wanted["command"], places)
