@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Final, Literal
 
+from newel_tools.check.answers import returned
 from newel_tools.check.database import is_query
 from newel_tools.check.review import Review
 from newel_tools.facts.routes import Route
@@ -43,6 +44,8 @@ _MODEL_BOUNDS: Final[dict[Side, re.Pattern[str]]] = {
     "upper": re.compile(r"\bl[et]="),
     "lower": re.compile(r"\bg[et]=|\b(NonNegative|Positive)Int\b"),
 }
+# What a value in them is only said again by, and neither called nor cut with.
+_SAYING: Final = (ast.Dict, ast.JoinedStr, ast.FormattedValue, ast.BinOp, ast.keyword)
 _ORDERS: Final = (ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.In, ast.NotIn)
 
 
@@ -108,15 +111,25 @@ def _is_echoed(review: Review, route: Route, param: Field) -> bool:
         return False
     shape = route.response.model
     answers = {model.full_name for model in review.models_in(shape)} if shape else set[str]()
+    models = {id(call.node) for call in review.calls.of(function) if call.target in answers}
     repeated: set[int] = set()
-    for call in review.calls.of(function):
-        if call.target in answers:
-            repeated |= {id(item.value) for item in call.node.keywords}
+    pending: list[ast.AST] = [*returned(function), *_given_to(function, models)]
+    while pending:
+        node = pending.pop()
+        repeated.add(id(node))
+        if isinstance(node, _SAYING) or id(node) in models:
+            pending += ast.iter_child_nodes(node)
     return all(
         id(node) in repeated
         for node in function.nodes
         if isinstance(node, ast.Name) and node.id == param.name
     )
+
+
+def _given_to(function: Function, calls: set[int]) -> Iterator[ast.expr]:
+    for node in function.nodes:
+        if isinstance(node, ast.Call) and id(node) in calls:
+            yield from (keyword.value for keyword in node.keywords)
 
 
 def _by_model(review: Review, function: Function, param: Field, side: Side) -> bool:

@@ -49,12 +49,14 @@ class Kind:
     """What is followed. ``held`` says which part of a parameter clients decide.
 
     ``cleaners``: further names of functions and attributes whose value is clean. ``leading``: a
-    text made of parts is only the client's if its beginning is, as with an address.
+    text made of parts is only the client's if its beginning is, as with an address. ``naming``: of
+    a path only what a name in it begins with is, for `a_../../b` names a folder that nobody has.
     """
 
     held: Callable[[Field], Held]
     cleaners: re.Pattern[str]
     leading: bool = False
+    naming: bool = False
 
 
 def own_text(field: Field) -> Held:
@@ -196,6 +198,11 @@ class Taint:
         """Tell whether only the beginning of a text counts."""
         return self._kind.leading
 
+    @property
+    def naming(self) -> bool:
+        """Tell whether only the beginning of a name in a path counts."""
+        return self._kind.naming
+
     def _target(self, call: ast.Call, function: Function) -> Function | None:
         target = self._review.calls.types.target_of(call, function)
         return self._review.source.functions.get(target or "")
@@ -285,6 +292,8 @@ class _Reading:
         parts = _parts(expression)
         if self._taint.leading:
             parts = _beginning(parts)
+        elif self._taint.naming:
+            parts = _beginnings_of_names(parts, expression)
         return _TEXT if any("" in self.held(part) for part in parts) else _CLEAN
 
     def _bind(self, *, without: frozenset[str] = frozenset()) -> None:
@@ -440,6 +449,20 @@ def _parts(expression: ast.expr) -> list[ast.expr]:
             return [*_parts(left), *after]
         case _:
             return [expression]
+
+
+def _beginnings_of_names(parts: list[ast.expr], whole: ast.expr) -> list[ast.expr]:
+    """Return the parts of a path that stand where a name in it begins, or that may do so."""
+    if isinstance(whole, ast.BinOp) and not isinstance(whole.op, ast.Add):
+        return parts  # `/` begins one with each; what `%` does stands in the text
+    before: list[ast.expr | None] = [None, *parts]
+    return [part for part, last in zip(parts, before, strict=False) if not _goes_on(last)]
+
+
+def _goes_on(part: ast.expr | None) -> bool:
+    """Tell whether the name in a path that a text ends with goes on after it."""
+    text = part.value if isinstance(part, ast.Constant) else None
+    return isinstance(text, str) and text != "" and not text.endswith(("/", "\\"))
 
 
 def _beginning(parts: list[ast.expr]) -> list[ast.expr]:

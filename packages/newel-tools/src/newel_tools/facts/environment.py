@@ -174,7 +174,7 @@ def dummy(name: str, *, packages: frozenset[str], asynchronous: bool) -> str:
         (r"(^|_)(COUNT|MAX|MIN)(_|$)", "30"),  # but no ACCOUNT, no ADMIN
         (r"DEBUG|ENABLE|DISABLE|(^|_)(USE|IS)_", "false"),
         (r"LOG_?LEVEL", "INFO"),
-        (r"ENV(IRONMENT)?$", "local"),
+        (r"ENV(IRONMENT)?$|PROFILE$", "local"),
         (r"PATH$|DIR(ECTORY)?$|FOLDER$", "data"),
     )
     return next((value for pattern, value in table if re.search(pattern, word)), _OPAQUE)

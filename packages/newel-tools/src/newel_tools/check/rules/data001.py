@@ -16,6 +16,7 @@ from newel_tools.facts.shapes import Field
 
 __all__ = ["RULE"]
 
+_JSON: Final = frozenset({"JSON", "JSONB"})  # SQLAlchemy writes JSON's own null there, no NULL
 _REFUSALS: Final = re.compile(r"(IntegrityError|SQLAlchemyError|DBAPIError|DatabaseError)\b")
 
 
@@ -55,7 +56,7 @@ def _is_caught(review: Review, store: Store) -> bool:
 def _clashes(store: Store, field: Field, column: Column) -> bool:
     if not field.shape.nullable or column.nullable or field.shape.validated:
         return False
-    if column.is_converted or column.computed or column.primary_key:
+    if column.is_converted or column.computed or column.primary_key or column.type in _JSON:
         return False
     # On INSERT, SQLAlchemy takes the default for a column that is None; on UPDATE it writes NULL.
     return store.updates or not column.is_filled
@@ -71,8 +72,8 @@ RULE = Rule(
     "(`exclude_unset=True`), drop null with a validator, or make the column nullable",
     seed='003 "Pydantic validation on inputs"',
     expected="fields with a validator, values that the code tests or replaces, `exclude_none`, "
-    "columns with a default on insert (the default is taken), primary keys. Where the database's "
-    "refusal is caught it is a change.",
+    "columns with a default on insert (the default is taken), of JSON (it has a null of its own), "
+    "primary keys. Where the database's refusal is caught it is a change.",
     bad="""
 from fastapi import FastAPI
 from pydantic import BaseModel
@@ -137,7 +138,7 @@ def rename(note_id: int, body: NoteRename) -> None:
     good="""
 from fastapi import FastAPI
 from pydantic import BaseModel, field_validator
-from sqlalchemy import create_engine
+from sqlalchemy import JSON, create_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 engine = create_engine("sqlite://")
@@ -154,6 +155,7 @@ class Note(Base):
     title: Mapped[str]
     text: Mapped[str | None]
     stars: Mapped[int] = mapped_column(default=0)
+    extra: Mapped[dict[str, str]] = mapped_column(JSON, default=dict)
 
 
 class NoteCreate(BaseModel):
@@ -166,6 +168,7 @@ class NoteCreate(BaseModel):
 class NoteUpdate(BaseModel):
     title: str = ""
     text: str | None = None
+    extra: dict[str, str] | None = None
 
 
 class Checked(BaseModel):

@@ -151,6 +151,13 @@ def repeated(offset: int = 0) -> object:
         return Echo(ids=list(session.scalars(select(Note.id).limit(20))), offset=offset)
 
 
+@app.get("/link")
+def link(page: int) -> dict[str, str]:
+    with Session(engine) as session:
+        session.get(Note, 1)
+    return {"next": f"/link?page={page + 1}"}
+
+
 @app.get("/numbers")
 def numbers(limit: int = 10) -> list[int]:
     return list(range(limit))

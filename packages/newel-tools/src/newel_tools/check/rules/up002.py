@@ -27,7 +27,8 @@ _PATH_METHODS: Final = frozenset(
 
 def find(review: Review) -> Iterator[Finding]:
     """Find files whose path is made with `UploadFile.filename`, unchecked."""
-    kind = Kind(held=_filename, cleaners=re.compile(r"^(name|suffix|stem|basename|splitext|hash)$"))
+    cleaners = re.compile(r"^(name|suffix|stem|basename|splitext|hash)$")
+    kind = Kind(held=_filename, cleaners=cleaners, naming=True)
     taint = Taint(review, kind)
     for call, route in taint.calls():
         if any(taint.decides(path, call.caller) for path in _paths(call)):
@@ -77,7 +78,8 @@ RULE = Rule(
     "`Path(file.filename).name`",
     seed='003 "File Upload/Download"; 002 makes a name of its own',
     expected="names from which only `.name`, `.suffix` or the like is taken, names that are "
-    "compared, checked or cleaned on the way.",
+    "compared, checked or cleaned on the way, names with something before them in the same part of "
+    'the path: `f"{uuid4()}_{file.filename}"` leads nowhere.',
     bad="""
 from pathlib import Path
 
@@ -96,6 +98,12 @@ def store(name: str, data: bytes) -> None:
 async def upload(file: UploadFile) -> None:
     path = FOLDER / file.filename
     path.write_bytes(await file.read(1_000_000))  # finding
+
+
+@app.post("/prefixed/{folder}")
+async def prefixed(folder: int, file: UploadFile) -> None:
+    with open(f"uploads/{folder}/{file.filename}", "wb") as target:  # finding
+        target.write(await file.read(1_000_000))
 
 
 @app.post("/many")
@@ -136,6 +144,14 @@ async def cleaned(file: UploadFile) -> None:
     name = secure_filename(name)
     with open(FOLDER / name, "wb") as target:
         target.write(await file.read(1_000_000))
+
+
+@app.post("/prefixed")
+async def prefixed(file: UploadFile) -> None:
+    unique = f"{uuid4().hex}_{file.filename}"
+    with open(f"uploads/{unique}", "wb") as target:
+        target.write(await file.read(1_000_000))
+    (FOLDER / ("new-" + file.filename)).write_bytes(b"")
 
 
 @app.post("/chosen")
