@@ -94,6 +94,11 @@ def test_an_alias_stays_clear_of_names_that_are_taken() -> None:
     assert view("str", name="text", taken={"Text"}).alias == "ThingText"
 
 
+@pytest.mark.parametrize(("name", "taken"), [("query", {"Query"}), ("thing_query", set[str]())])
+def test_an_alias_stays_clear_of_the_schemas_of_its_resource(name: str, taken: set[str]) -> None:
+    assert view("str(64)", name, taken=taken).alias == "ThingQueryField"
+
+
 def test_a_type_stays_clear_of_a_field_of_its_name() -> None:
     assert view("date", name="due_on", hidden={"date"}).mapped == "Date"
     assert view("date = 2030-01-01", hidden={"date"}).default == 'Date.fromisoformat("2030-01-01")'

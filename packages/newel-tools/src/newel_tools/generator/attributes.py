@@ -74,6 +74,9 @@ _SORTABLE: Final = {"str", "int", "float", "decimal", "date", "datetime"}
 _EXACT: Final = {"str", "int", "uuid", "email"}
 _CHOICE_LENGTH: Final = 40
 
+_SCHEMAS: Final = ("Base", "Create", "Query", "Read", "Update")
+"""What the schemas of a resource are called, behind its own name."""
+
 RENAMED: Final = {"date": "Date", "datetime": "DateTime"}
 """What a type is called in a class that has a field of the type's name."""
 
@@ -93,6 +96,8 @@ def view_field(
     """
     name = camel(field.name)
     alias = f"{owner}{name}" if name in taken else name
+    if alias in {f"{owner}{schema}" for schema in _SCHEMAS}:
+        alias = f"{alias}Field"
     plain = _plain(field, alias)
     plain = RENAMED[plain] if plain in hidden and plain in RENAMED else plain
     said = _annotation(field) or plain
