@@ -31,6 +31,7 @@ SENTENCES = {
         "inventory API: products (name, sku unique, price decimal, stock int) and warehouses, "
         "stock movements event to kafka, nightly report job"
     ),
+    "chat": "team chat with file uploads",
 }
 
 

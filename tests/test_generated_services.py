@@ -29,7 +29,7 @@ from newel_tools.prove.probe import load_probes
 
 pytestmark = pytest.mark.timeout(300)
 
-SENTENCES = ("users", "agents", "blog", "inventory")
+SENTENCES = ("users", "agents", "blog", "inventory", "chat")
 TO_WRITE = {"inventory": 1}  # jobs whose work nobody stated: a test that fails says what they owe
 TOKENS = 10_000  # of Python for users and one resource, characters / 4
 TESTS = 40
@@ -40,8 +40,8 @@ print(time.process_time())
 IMPORTS = 15  # what a service costs at most, tests and all, as a multiple of that
 
 Service = Callable[[str, str], Any]
-# The layouts differ in imports alone: two sentences have all that is generated, and show both.
-MADE = [(name, "features") for name in SENTENCES] + [("blog", "layered"), ("inventory", "layered")]
+# The layouts differ in imports alone: one sentence in both shows it.
+MADE = [*((name, "features") for name in SENTENCES), ("inventory", "layered")]
 every_service = pytest.mark.parametrize("name", SENTENCES)
 every_layout = pytest.mark.parametrize("layout", LAYOUTS)
 all_made = pytest.mark.parametrize(("name", "layout"), MADE)
@@ -108,6 +108,14 @@ def test_the_prover_breaks_nothing(service: Service) -> None:
 
     assert (report["verdict"], report["findings"]) == ("APPROVE", []), done.stdout
     assert done.returncode == 0
+
+
+def test_the_prover_breaks_no_chat_and_no_upload(service: Service) -> None:
+    probes = ("--only", "WS001", "--only", "UP001")
+    done = service("chat", "features").newel("prove", ".", "--json", *probes)
+    report = json.loads(done.stdout)
+
+    assert (report["verdict"], report["findings"]) == ("APPROVE", []), done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -207,11 +215,11 @@ def test_the_same_plan_gives_the_same_text(name: str, layout: Layout, service: S
 
 @every_layout
 def test_both_layouts_have_the_same_endpoints(service: Service, layout: str) -> None:
-    routes = json.loads(service("blog", layout).newel("routes", "--json").stdout)
-    features = json.loads(service("blog", "features").newel("routes", "--json").stdout)
+    routes = json.loads(service("inventory", layout).newel("routes", "--json").stdout)
+    features = json.loads(service("inventory", "features").newel("routes", "--json").stdout)
 
     assert routes == features
-    readme = (service("blog", layout).root / "README.md").read_text()
+    readme = (service("inventory", layout).root / "README.md").read_text()
     for route in routes:
         if route["path"].startswith("/api/v1/"):
             path = route["path"].removeprefix("/api/v1")
@@ -246,6 +254,14 @@ def test_its_jobs_and_events_are_as_good_there(service: Service, postgres_url: s
     assert f"{TO_WRITE['inventory']} xfailed" in done.stdout
 
 
+def test_its_chats_and_files_are_as_good_there(service: Service, postgres_url: str) -> None:
+    done = service("chat", "features").test(
+        "tests/test_chat.py", "tests/test_files.py", DATABASE_URL=postgres_url
+    )
+
+    assert done.returncode == 0, done.stdout[-4_000:]
+
+
 def test_the_url_is_what_its_tests_use(service: Service, tmp_path: Path) -> None:
     url = f"postgresql+asyncpg://nobody@/postgres?host={tmp_path}"  # nobody listens there
     done = service("agents", "features").test("-x", DATABASE_URL=url)
@@ -269,7 +285,7 @@ def answers(url: str) -> Any:
 
 @every_layout
 def test_it_is_served_is_ready_and_stops(service: Service, tmp_path: Path, layout: str) -> None:
-    found = service("blog", layout)
+    found = service("inventory", layout)
     port, database = free_port(), f"sqlite+aiosqlite:///{tmp_path}/served.db"
     assert found.newel("migrate", "up", DATABASE_URL=database).returncode == 0
     with subprocess.Popen(
@@ -289,7 +305,7 @@ def test_it_is_served_is_ready_and_stops(service: Service, tmp_path: Path, layou
 
     assert ready["status"] == "ok"
     assert ready["checks"]["database"]["status"] == "ok"
-    assert "/api/v1/posts/{post_id}" in paths
+    assert "/api/v1/products/{product_id}" in paths
     assert server.returncode == 0, output
     assert "Traceback" not in output
 

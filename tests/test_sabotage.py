@@ -125,7 +125,19 @@ FAULTS: dict[tuple[str, str], list[Fault]] = {
         Fault("what was rejected is approved", r"if comment.status not in before:", "if False:"),
         Fault("an edited comment stays approved", r'values\["status"\] = "pending".*', "pass"),
     ],
+    ("chat", "chat"): [
+        Fault(
+            "whoever is logged in hears", r'return caller\.can\("messages:read"\)', "return True"
+        ),
+        Fault("readers speak", r'"messages:write"', '"messages:read"'),
+        Fault("nothing is kept", r"await messages\.create\(.*\)", "del message"),
+    ],
+    ("chat", "messages/router"): [
+        Fault("what is posted is not heard", r"    work\.broadcast\(.*\)\n", ""),
+    ],
 }
+OTHER_TESTS = {"chat": "tests/test_chat.py"}
+"""Where the faults of a service are found that are not about one resource."""
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +188,8 @@ def test_the_tests_of_a_service_find(
     try:
         if file.endswith("models"):
             remake_migration(copy)
-        done = copy.test("-x", f"tests/{file.partition('/')[0]}", "tests/test_guards.py")
+        tests = OTHER_TESTS.get(name, f"tests/{file.partition('/')[0]}")
+        done = copy.test("-x", tests, "tests/test_guards.py")
     finally:
         source.write_text(before)
         migration.write_text(migrated)

@@ -120,6 +120,14 @@ def test_it_shows_what_is_done_in_the_background(asked: Asked) -> None:
     assert "tells" not in run(SENTENCE, "shop").stdout
 
 
+def test_it_shows_chats_and_files(asked: Asked) -> None:
+    shown = run("team chat with file uploads", "shop").stdout
+
+    assert "keeps    files of users" in shown
+    assert "hears    what is said in chats: messages" in shown
+    assert not {"hears", "files"} & set(run(SENTENCE, "shop").stdout.split())
+
+
 def test_it_shows_what_was_not_understood(asked: Asked) -> None:
     plan = plan_sentence(SENTENCE).model_copy(update={"not_understood": ("with dragons",)})
     Path("plan.yaml").write_text(write_plan(plan))

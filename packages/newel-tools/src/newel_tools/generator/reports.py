@@ -85,6 +85,10 @@ def show_plan(console: Console, plan: Plan, *, shown: str, layout: Layout) -> No
         names = [part.name for part in (*resource.fields, *resource.relations)]
         names += [resource.states.field] if resource.states else []
         row("keeps", f"{resource.name} ({', '.join(names)})")
+    if plan.files:
+        row("keeps", "files of users")
+    if plan.chat is not None:
+        row("hears", f"what is said in chats: {plan.chat}")
     for job in (job for part in (plan.users, *plan.resources) for job in part.jobs):
         row("does", f"{job.name}: {write_job(job)}")
     if plan.broker is not None:
