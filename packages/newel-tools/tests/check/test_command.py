@@ -207,8 +207,78 @@ def test_what_can_be_mended_is_mended(tmp_path):
     assert "default=lambda: datetime.now(UTC))  # finding" in (tmp_path / "main.py").read_text()
 
 
+BLOCKS = """import subprocess
+import time
+import urllib.request
+
+from fastapi import FastAPI
+
+app = FastAPI(
+    title="shop",
+    debug=True,
+)
+
+
+@app.get("/slow")
+async def slow(address: str) -> str:
+    \"\"\"Wait.\"\"\"
+    time.sleep(1)  # a moment
+    done = subprocess.run(["true"], check=True)
+    later = lambda: time.sleep(2)
+    try:
+        return urllib.request.urlopen("http://127.0.0.1:9").read().decode()
+    except:
+        return str(done)
+    finally:
+        time.sleep(  # longer
+            2
+        )
+"""
+WAITS = """import subprocess
+import time
+import urllib.request
+
+from fastapi import FastAPI
+import asyncio
+
+app = FastAPI(
+    title="shop",
+    debug=False,
+)
+
+
+@app.get("/slow")
+async def slow(address: str) -> str:
+    \"\"\"Wait.\"\"\"
+    await asyncio.sleep(1)  # a moment
+    done = await asyncio.to_thread(subprocess.run, ["true"], check=True)
+    later = lambda: time.sleep(2)
+    try:
+        return (await asyncio.to_thread(urllib.request.urlopen, "http://127.0.0.1:9")).read().decode()
+    except Exception:
+        return str(done)
+    finally:
+        await asyncio.sleep(  # longer
+            2
+        )
+"""
+
+
+def test_what_blocks_waits_and_what_debugs_is_off(tmp_path, monkeypatch):
+    mended = {name: rule for name, rule in load_rules().items() if rule.mend is not None}
+    monkeypatch.setattr("newel_tools.check.check.load_rules", lambda: mended)
+    (tmp_path / "main.py").write_text(BLOCKS)
+
+    result = run(tmp_path, "--fix")
+
+    assert (tmp_path / "main.py").read_text() == WAITS
+    assert "mended 6 in main.py" in result.stderr
+
+
 def test_what_cannot_be_mended_is_left_alone(project):
     result = run(project, "--fix")
+
+    assert "nothing here can be mended for certain" in result.stderr
 
     assert result.exit_code == 2
     assert (project / "main.py").read_text() == OPEN

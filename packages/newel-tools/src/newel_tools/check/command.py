@@ -64,9 +64,12 @@ def check(
     except ProjectError as error:
         _refuse(error, as_json=as_json or form == "json")
     report = check_project(project, timeout_seconds=timeout_seconds, baseline=accepted)
-    if fix and (mended := mend(project.root, report.findings, load_rules())):
-        for file, number in mended.items():
-            typer.echo(f"mended {number} in {file}", err=True)
+    mended = mend(project.root, report.findings, load_rules()) if fix else {}
+    for file, number in mended.items():
+        typer.echo(f"mended {number} in {file}", err=True)
+    if fix and not mended:
+        typer.echo("nothing here can be mended for certain", err=True)
+    if mended:
         report = check_project(project, timeout_seconds=timeout_seconds, baseline=accepted)
     if write is not None:
         write_baseline(write, [*report.findings, *report.known])

@@ -18,22 +18,30 @@ __all__ = ["LineTransformer", "mend"]
 
 
 class LineTransformer(libcst.CSTTransformer):
-    """Changes nodes that begin on certain lines; a rule's own transformer asks `is_marked`."""
+    """Changes nodes that begin on certain lines; a rule's own transformer asks `is_marked`.
+
+    ``mended`` are the lines of those that it changed.
+    """
 
     METADATA_DEPENDENCIES = (PositionProvider,)
 
     def __init__(self, lines: frozenset[int]) -> None:
         super().__init__()
         self._lines = lines
-        self.imports: set[tuple[str, str]] = set()
+        self.imports: set[tuple[str, str | None]] = set()
+        self.mended: set[int] = set()
 
-    def needs(self, module: str, name: str) -> None:
-        """Have ``from module import name`` added, once all rules are through."""
+    def needs(self, module: str, name: str | None = None) -> None:
+        """Have ``import module`` or ``from module import name`` added, after all rules."""
         self.imports.add((module, name))
 
     def is_marked(self, node: libcst.CSTNode) -> bool:
         """Tell whether a node begins on one of the lines."""
         return self.first_line(node) in self._lines
+
+    def note(self, node: libcst.CSTNode) -> None:
+        """Remember that a node was mended."""
+        self.mended.add(self.first_line(node))
 
     def first_line(self, node: libcst.CSTNode) -> int:
         """Return the line that a node begins on."""
@@ -54,15 +62,15 @@ def mend(root: Path, findings: Iterable[Finding], rules: dict[str, Rule]) -> dic
             by_file.setdefault(finding.file, []).append(finding)
     for file, found in by_file.items():
         path = root / file
-        changed = _mended(path.read_bytes(), found, rules)
-        if changed is not None:
+        changed, number = _mended(path.read_bytes(), found, rules)
+        if number:
             path.write_bytes(changed)
-            mended[file] = len(found)
+            mended[file] = number
     return mended
 
 
-def _mended(data: bytes, findings: Iterable[Finding], rules: dict[str, Rule]) -> bytes | None:
-    """Return the new text, or ``None`` if nothing changed.
+def _mended(data: bytes, findings: Iterable[Finding], rules: dict[str, Rule]) -> tuple[bytes, int]:
+    """Return the new text, and how much of it was mended.
 
     A rule must keep the number of lines, or the next one looks in the wrong place: imports are
     added at the end, therefore.
@@ -72,12 +80,13 @@ def _mended(data: bytes, findings: Iterable[Finding], rules: dict[str, Rule]) ->
     for finding in findings:
         by_rule.setdefault(finding.rule, set()).add(finding.line)
     context = CodemodContext()
+    number = 0
     for name, lines in by_rule.items():
         change: Mend | None = rules[name].mend
         if change is not None:
             transformer = change(frozenset(lines))
             module = MetadataWrapper(module).visit(transformer)
-            for origin, imported in sorted(transformer.imports):
+            number += len(transformer.mended)
+            for origin, imported in transformer.imports:
                 AddImportsVisitor.add_needed_import(context, origin, imported)
-    changed = AddImportsVisitor(context).transform_module(module).bytes
-    return changed if changed != data else None
+    return AddImportsVisitor(context).transform_module(module).bytes, number

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
+
+import libcst
 
 from newel_tools.check.blocking import blocking_calls
 from newel_tools.check.finding import Finding
+from newel_tools.check.mend import LineTransformer
 from newel_tools.check.review import Review
 from newel_tools.check.rule import Rule
 
 __all__ = ["RULE"]
+
+# What takes the time of the call itself, and answers with all of it: a thread may do it as well.
+_WAITING: Final = frozenset(
+    {"time.sleep", "urllib.request.urlopen", "socket.gethostbyname"}
+    | {f"requests.{name}" for name in ("get", "post", "put", "patch", "delete", "head", "request")}
+    | {f"httpx.{name}" for name in ("get", "post", "put", "patch", "delete", "head", "request")}
+    | {f"subprocess.{name}" for name in ("run", "call", "check_call", "check_output")}
+)
 
 
 def find(review: Review) -> Iterator[Finding]:
@@ -22,6 +34,71 @@ def find(review: Review) -> Iterator[Finding]:
                 line=call.line,
                 route=reach.route,
             )
+
+
+class _AwaitIt(LineTransformer):
+    """`time.sleep(1)` becomes `await asyncio.sleep(1)`, other calls go to a thread."""
+
+    def __init__(self, lines: frozenset[int]) -> None:
+        super().__init__(lines)
+        self._may_await: list[bool] = []
+
+    def visit_FunctionDef(self, node: libcst.FunctionDef) -> None:  # noqa: N802 - as libcst calls it
+        self._may_await.append(node.asynchronous is not None)
+
+    def leave_FunctionDef(  # noqa: N802 - as above
+        self, original_node: libcst.FunctionDef, updated_node: libcst.FunctionDef
+    ) -> libcst.FunctionDef:
+        del original_node
+        self._may_await.pop()
+        return updated_node
+
+    def visit_Lambda(self, node: libcst.Lambda) -> bool:  # noqa: N802 - as above
+        """Leave a lambda alone: it cannot wait."""
+        del node
+        return False
+
+    def visit_GeneratorExp(self, node: libcst.GeneratorExp) -> bool:  # noqa: N802 - as above
+        """Leave a generator alone: waiting would make another kind of it."""
+        del node
+        return False
+
+    def leave_Call(  # noqa: N802 - as above
+        self, original_node: libcst.Call, updated_node: libcst.Call
+    ) -> libcst.Call | libcst.Await:
+        called = libcst.Module([]).code_for_node(original_node.func)
+        if not (self._may_await[-1:] == [True] and self.is_marked(original_node)):
+            return updated_node
+        if called not in _WAITING:
+            return updated_node
+        self.note(original_node)
+        self.needs("asyncio")
+        if called == "time.sleep":
+            waiting = updated_node.with_changes(func=libcst.parse_expression("asyncio.sleep"))
+        else:
+            rest = [libcst.Arg(updated_node.func), *updated_node.args]
+            thread = libcst.parse_expression("asyncio.to_thread")
+            waiting = updated_node.with_changes(func=thread, args=rest)
+        return libcst.Await(
+            waiting.with_changes(lpar=[], rpar=[]),
+            lpar=[libcst.LeftParen()],
+            rpar=[libcst.RightParen()],
+        )
+
+    def leave_Expr(self, original_node: libcst.Expr, updated_node: libcst.Expr) -> libcst.Expr:  # noqa: N802 - as above
+        return updated_node.with_changes(value=_bare(original_node.value, updated_node.value))
+
+    def leave_Assign(  # noqa: N802 - as above
+        self, original_node: libcst.Assign, updated_node: libcst.Assign
+    ) -> libcst.Assign:
+        return updated_node.with_changes(value=_bare(original_node.value, updated_node.value))
+
+
+def _bare(before: libcst.BaseExpression, after: libcst.BaseExpression) -> libcst.BaseExpression:
+    """Return what became an `await` without the brackets that it needs inside of something else."""
+    if isinstance(after, libcst.Await) and not isinstance(before, libcst.Await):
+        return after.with_changes(lpar=[], rpar=[])
+    return after
 
 
 RULE = Rule(
@@ -74,4 +151,5 @@ async def never_called() -> None:
     time.sleep(1)
 """,
     find=find,
+    mend=_AwaitIt,
 )

@@ -65,6 +65,7 @@ class _PassTheFunction(LineTransformer):
             is_default and isinstance(call, libcst.Call) and self.is_marked(original_node.value)
         ):
             return updated_node
+        self.note(original_node.value)
         if call.args:
             return updated_node.with_changes(value=libcst.Lambda(libcst.Parameters(), call))
         return updated_node.with_changes(value=call.func)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+import libcst
+
 from newel_tools.check.finding import Finding
+from newel_tools.check.mend import LineTransformer
 from newel_tools.check.review import Review
 from newel_tools.check.rule import Rule
 
@@ -48,6 +51,28 @@ def _is_off(value: ast.expr) -> bool:
     return isinstance(value, ast.Constant) and not value.value
 
 
+class _SwitchOff(LineTransformer):
+    """`FastAPI(debug=True)` and `create_engine(..., echo=True)` get a `False`."""
+
+    def leave_Call(  # noqa: N802 - the name that libcst calls it by
+        self, original_node: libcst.Call, updated_node: libcst.Call
+    ) -> libcst.Call:
+        arguments = [
+            self._off(before, after, is_marked=self.is_marked(original_node))
+            for before, after in zip(original_node.args, updated_node.args, strict=True)
+        ]
+        return updated_node.with_changes(args=arguments)
+
+    def _off(self, before: libcst.Arg, after: libcst.Arg, *, is_marked: bool) -> libcst.Arg:
+        name = before.keyword.value if before.keyword is not None else ""
+        is_on = isinstance(before.value, libcst.Name) and before.value.value == "True"
+        found = (name == "debug" and is_marked) or (name == "echo" and self.is_marked(before.value))
+        if not (found and is_on):
+            return after
+        self.note(before.value)
+        return after.with_changes(value=libcst.Name("False"))
+
+
 RULE = Rule(
     id="DEBUG001",
     title="Debugging is on where nobody asked for it",
@@ -83,4 +108,5 @@ engine = create_engine("sqlite://", echo=settings.debug)
 quiet = create_engine("sqlite://", echo=False)
 """,
     find=find,
+    mend=_SwitchOff,
 )

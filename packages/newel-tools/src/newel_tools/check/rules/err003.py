@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+import libcst
+
 from newel_tools.check.finding import Finding
+from newel_tools.check.mend import LineTransformer
 from newel_tools.check.review import Review
 from newel_tools.check.rule import Rule
 
@@ -25,6 +28,21 @@ def find(review: Review) -> Iterator[Finding]:
         if (lint.file, lint.line) not in seen:
             seen.add((lint.file, lint.line))
             yield RULE.found(_SAID[lint.code], file=lint.file, line=lint.line, route=reach.route)
+
+
+class _NameException(LineTransformer):
+    """`except:` becomes `except Exception:`, which lets the end of a task and of a program pass."""
+
+    def leave_ExceptHandler(  # noqa: N802 - the name that libcst calls it by
+        self, original_node: libcst.ExceptHandler, updated_node: libcst.ExceptHandler
+    ) -> libcst.ExceptHandler:
+        if updated_node.type is not None or not self.is_marked(original_node):
+            return updated_node
+        self.note(original_node)
+        space = libcst.SimpleWhitespace(" ")
+        return updated_node.with_changes(
+            type=libcst.Name("Exception"), whitespace_after_except=space
+        )
 
 
 RULE = Rule(
@@ -95,4 +113,5 @@ def never_called() -> None:
         pass
 """,
     find=find,
+    mend=_NameException,
 )
