@@ -313,3 +313,29 @@ def f(x: str) -> str:
     return ping(x)
 """
     assert blocked(reviewed(text, rules=[RULES["SQL001"]])) == ["SQL001"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "severity"),
+    [
+        ('"id = ?", (name,)', "note"),  # only what is bound is the client's
+        ('"id = " + name, ()', "block"),
+        ('(f"id = {name}" if name else "1"), (name,)', "block"),
+    ],
+)
+def test_of_a_pair_that_is_answered_each_is_followed_on_its_own(reviewed, answer, severity):
+    text = f"""{HEAD}
+
+def condition(name: str):
+    return {answer}
+
+
+@app.get("/rows")
+def rows(name: str) -> None:
+    where, values = condition(name)
+    with engine.connect() as connection:
+        connection.exec_driver_sql("SELECT * FROM t WHERE " + where, values)
+"""
+    (found,) = reviewed(text, rules=[RULES["SQL001"]]).findings
+
+    assert found.severity == severity

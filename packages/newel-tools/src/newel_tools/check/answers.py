@@ -20,7 +20,9 @@ _PAGES: Final = re.compile(
 )
 _RESPONSE: Final = re.compile(
     r"(Response|Redirect|Template|EventSource)\w*$|get_(swagger_ui|redoc)\w*_html$"
+    r"|(^|\.)backend\.log(in|out)$"  # of fastapi-users
 )
+_DEPTH: Final = 4  # assignments and calls that are followed
 
 
 def is_rendered(function: Function) -> bool:
@@ -36,22 +38,36 @@ def returned(function: Function) -> Iterator[ast.expr]:
             yield value
 
 
-def is_response(review: Review, value: ast.expr, function: Function) -> bool:
+def is_response(
+    review: Review, value: ast.expr, function: Function, *, depth: int = _DEPTH
+) -> bool:
     """Tell whether a value is a response of its own, which FastAPI sends as it is."""
     if isinstance(value, ast.Await):
         value = value.value
     kind = review.calls.types.type_of(value, function) or ""
     if _RESPONSE.search(kind):
         return True
-    name = ast.unparse(value.func) if isinstance(value, ast.Call) else ""
-    if _RESPONSE.search(name):
+    if depth == 0:
+        return False
+    if isinstance(value, ast.Call) and _RESPONSE.search(ast.unparse(value.func)):
         return True
-    if isinstance(value, ast.Call):
-        target = review.calls.types.target_of(value, function)
-        callee = review.source.functions.get(target or "")
-        inner = list(returned(callee)) if callee is not None and callee is not function else []
-        return any(_RESPONSE.search(ast.unparse(item).partition("(")[0]) for item in inner)
-    return False
+    if isinstance(value, ast.Name):
+        made = [item for item in _assigned(value.id, function) if not isinstance(item, ast.Name)]
+        return any(is_response(review, item, function, depth=depth - 1) for item in made)
+    target = review.calls.types.target_of(value, function) if isinstance(value, ast.Call) else None
+    callee = review.source.functions.get(target or "")
+    return callee is not None and any(
+        is_response(review, item, callee, depth=depth - 1) for item in returned(callee)
+    )
+
+
+def _assigned(name: str, function: Function) -> Iterator[ast.expr]:
+    for node in function.nodes:
+        match node:
+            case ast.Assign(targets=[ast.Name(id=bound)], value=value) if bound == name:
+                yield value
+            case _:
+                pass
 
 
 def is_constant(value: ast.expr) -> bool:

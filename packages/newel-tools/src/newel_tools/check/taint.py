@@ -37,6 +37,9 @@ _KEEPING: Final = re.compile(
 )
 _ATTACK: Final = "http://10.0.0.1/../etc/passwd?a=';--"
 _OPEN: Final = re.compile(r"^(\w+://)?\{")  # the host of an address is filled in
+_ANYWHERE: Final = "#"  # in a tuple that is answered with; `#0` is its first
+_PLACE: Final = tuple(f"#{number}" for number in range(16))
+_PLACES: Final = frozenset({_ANYWHERE, *_PLACE})
 _CHECKS: Final = re.compile(
     r"(valid|check|verif|ensure|assert|allow|forbid|safe|saniti|clean|escape|secure|guard|is_|in_"
     r"|match|startswith|endswith|isalnum|isalpha|isdigit|isidentifier|relative_to|resolve_host)",
@@ -168,7 +171,7 @@ class Taint:
         held = _CLEAN
         for node in function.nodes:
             if isinstance(node, ast.Return) and node.value is not None:
-                held |= reading.held(node.value)
+                held |= reading.answered(node.value)
         if held - self._returned.get(function, _CLEAN):
             self._returned[function] = held
             callers = self._review.calls.callers.get(function, ())
@@ -250,6 +253,15 @@ class _Reading:
             case _:
                 return self._any(_inside(expression))
 
+    def answered(self, value: ast.expr) -> Held:
+        """Return what a function answers with; of a tuple, also where in it."""
+        if not isinstance(value, ast.Tuple) or any(isinstance(e, ast.Starred) for e in value.elts):
+            held = self.held(value)
+            return held | {_ANYWHERE} if held else held
+        pairs = zip(value.elts, _PLACE, strict=False)
+        places = frozenset(place for item, place in pairs if self.held(item))
+        return self.held(value) | places
+
     def _part(self, held: Held, name: str) -> Held:
         if name in held:
             return _TEXT
@@ -306,11 +318,21 @@ class _Reading:
                 return
 
     def _assign(self, target: ast.expr, value: ast.expr, without: frozenset[str]) -> None:
+        for part, held in self._unpacked(target, value):
+            for name in _bound_names(part):
+                if held and name not in without:
+                    self.known[name] = self.known.get(name, _CLEAN) | held
+                    self._origins.setdefault(name, set()).update(_names(value))
+
+    def _unpacked(self, target: ast.expr, value: ast.expr) -> Iterator[tuple[ast.expr, Held]]:
+        """Yield what is bound, and what it holds: of a pair that is answered, each its own."""
         held = self.held(value)
-        for name in _bound_names(target):
-            if held and name not in without:
-                self.known[name] = self.known.get(name, _CLEAN) | held
-                self._origins.setdefault(name, set()).update(_names(value))
+        parts = target.elts if isinstance(target, ast.Tuple) else []
+        if _PLACES.isdisjoint(held) or any(isinstance(part, ast.Starred) for part in parts):
+            yield target, held
+            return
+        for part, place in zip(parts or [target], _PLACE, strict=False):
+            yield part, held - _PLACES if not parts or {place, _ANYWHERE} & held else _CLEAN
 
     def _checked(self) -> frozenset[str]:
         """Return the names whose value the function looks at, and those that it came from."""

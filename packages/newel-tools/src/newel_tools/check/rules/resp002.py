@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
 from typing import Final
 
@@ -10,6 +11,7 @@ from newel_tools.check.finding import Finding
 from newel_tools.check.review import Review
 from newel_tools.check.rule import Rule
 from newel_tools.facts.routes import Route
+from newel_tools.facts.source import Function
 
 __all__ = ["RULE"]
 
@@ -49,17 +51,25 @@ def _is_silent(review: Review, route: Route) -> bool:
     if route.response.model is not None or "JSON" not in (route.response.answer or ""):
         return False
     status = route.status_code or 200
-    said = route.response.documented.get(str(status), {})
-    if status in _EMPTY or 300 <= status < 400 or said.get("model"):
+    documented = route.response.documented
+    said = documented.get(str(status), {})
+    others = [code for code in documented if code.startswith("2") and code != str(status)]
+    if status in _EMPTY or 300 <= status < 400 or said.get("model") or others:
         return False
     function = review.function(route.endpoint)
-    if function is not None and is_rendered(function):
+    if function is not None and (is_rendered(function) or _answers_nothing(function)):
         return False
     values = list(returned(function)) if function is not None else []
     return bool(values) and not any(
         function is None or is_constant(value) or is_response(review, value, function)
         for value in values
     )
+
+
+def _answers_nothing(function: Function) -> bool:
+    """Tell whether a function says `-> None`: FastAPI takes that for no model, and sends null."""
+    said = function.node.returns
+    return isinstance(said, ast.Constant) and said.value is None
 
 
 RULE = Rule(
@@ -72,8 +82,8 @@ RULE = Rule(
     fix="annotate what the function returns, or set `response_model=`",
     seed='"OpenAPI docs complete", 003 "exclude sensitive"',
     expected="responses of their own (files, streams, redirects, HTML, JSONResponse), decorators "
-    "that render a template, answers without a body, constants such as a health check's, hidden "
-    "routes. If no route has one, it is one finding.",
+    "that render a template, answers without a body or `-> None`, constants such as a health "
+    "check's, another success that is documented, hidden routes. If no route has one, it is one.",
     bad="""
 from fastapi import FastAPI
 
@@ -153,6 +163,29 @@ def template(name: str):
 @template("rendered.html")
 def rendered():
     found = {"title": "hello"}
+    return found
+
+
+def read_or_make():
+    made = answer(2)
+    return made
+
+
+@app.get("/made")
+def made():
+    found = read_or_make()
+    return found
+
+
+@app.post("/told")
+async def told() -> None:
+    found = print("told")
+    return found
+
+
+@app.post("/started", responses={202: {"model": Note}})
+def started(note: Note):
+    found = {"id": note.id}
     return found
 
 
