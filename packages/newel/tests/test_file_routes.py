@@ -53,6 +53,14 @@ async def test_what_is_uploaded_is_downloaded(world: World) -> None:
         assert (await client.get(f"{location}/content", headers=known)).status_code == 304
 
 
+async def test_another_version_is_not_deleted(world: World) -> None:
+    async with world.user() as client:
+        location = (await client.post("/files", **form())).headers["location"]
+        where, version = location.removeprefix("/api/v1"), {"If-Match": '"1"'}
+        assert (await client.delete(where, headers={"If-Match": '"2"'})).status_code == 412
+        assert (await client.delete(where, headers=version)).status_code == 204
+
+
 async def test_a_large_one_needs_little_memory(world: World) -> None:
     async with world.user() as client:
         content = b"x" * 199_000

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import tempfile
 from collections.abc import AsyncGenerator, Callable, Generator
 from datetime import timedelta
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 import httpx2
 import pytest
 from sample_files import PNG, World, form, running
+from starlette.formparsers import MultiPartParser
 from structlog.testing import capture_logs
 
 from newel import files
@@ -200,6 +203,29 @@ class TestBytes:
                 assert (await client.post("/files", **form())).status_code == 507
                 assert (await client.get(f"/files/{mine}/content")).content == PNG
             assert (await client.post("/files", **form())).status_code == 201, "no restart"
+
+    async def test_a_disk_that_is_full_while_they_arrive_is_507(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Forms above a megabyte are written to the disk before their route begins."""
+
+        def full(_: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        large = form(PNG + b"x" * 150_000)
+        async with world.user() as client:
+            with monkeypatch.context() as patch:
+                patch.setattr(MultiPartParser, "spool_max_size", 1000)
+                patch.setattr(tempfile.SpooledTemporaryFile, "rollover", full)
+                refused = await client.post("/files", **large)
+                assert (refused.status_code, refused.json()["error"]) == (
+                    507,
+                    "insufficient_storage",
+                )
+            broken = {"content-type": "multipart/form-data; boundary=x"}
+            answer = await client.post("/files", content=b"--y", headers=broken)
+            assert answer.status_code in {400, 422}, "what the client has done stays its own"
+            assert (await client.post("/files", **large)).status_code == 201, "no restart"
 
     async def test_that_are_gone_are_not_found(self, world: World) -> None:
         async with world.user() as client:

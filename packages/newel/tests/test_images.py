@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import subprocess
 import sys
@@ -20,7 +21,14 @@ from sample_files import RULES, World, form, running
 
 from newel import images
 from newel.drivers import pillow
-from newel.errors import AppError, ConfigurationError, ContentTooLarge, Invalid, Unavailable
+from newel.errors import (
+    AppError,
+    ConfigurationError,
+    ContentTooLarge,
+    InsufficientStorage,
+    Invalid,
+    Unavailable,
+)
 from newel.images import IMAGE_TYPES, Images
 
 pytestmark = pytest.mark.anyio
@@ -201,6 +209,18 @@ async def test_what_cannot_be_read_is_422(form: str, media_type: str) -> None:
     for broken in (content[: len(content) // 2], content[:12], b"", other):
         with pytest.raises(Invalid, match="cannot be read"):
             await anew(broken, media_type)
+
+
+async def test_without_room_for_it_the_picture_is_not_blamed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    content = picture("PNG")
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(InsufficientStorage):
+        await SMALL.write_anew(io.BytesIO(content), "image/png")
 
 
 def bomb(side: int = 30_000) -> bytes:

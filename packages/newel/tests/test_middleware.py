@@ -513,6 +513,19 @@ class TestCORS:
         assert response.headers["access-control-allow-credentials"] == "true"
         exposed = set(response.headers["access-control-expose-headers"].split(", "))
         assert exposed >= {"X-Request-ID", "ETag", "RateLimit", "Location", "Retry-After"}
+        assert exposed >= {"Content-Disposition", "Content-Range", "Link", "X-API-Version"}
+
+    @pytest.mark.parametrize("names", ["Range, If-Range", "Last-Event-ID", "X-API-Version"])
+    def test_a_page_may_ask_for_the_rest_of_a_file_or_a_room(self, names: str) -> None:
+        asked = {
+            "Origin": ORIGIN,
+            "Access-Control-Request-Method": "GET",
+            "Access-Control-Request-Headers": names,
+        }
+        with TestClient(wrapped(cors_origins=(ORIGIN,))) as client:
+            assert client.options("/", headers=asked).status_code == 200
+            refused = client.options("/", headers={**asked, "Origin": "https://evil.example"})
+            assert refused.status_code == 400
 
     def test_also_of_a_body_that_is_too_large_and_of_a_request_that_is_too_late(self) -> None:
         app = wrapped(cors_origins=(ORIGIN,), max_body_bytes=4, request_timeout_seconds=SOON)

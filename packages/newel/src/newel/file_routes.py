@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field
 
 from newel.auth import public, requires
 from newel.clock import Clock
-from newel.concurrency import Tagged
+from newel.concurrency import IfMatch, Tagged, check_version
 from newel.depends import ClockDep, CurrentWork
 from newel.downloads import Downloadable, download
 from newel.errors import AppError, Forbidden, Invalid, NotFound
@@ -125,9 +125,13 @@ def _router() -> APIRouter:
         return await _answer(await files.rows.reading(_Known).get(file_id), files, request)
 
     @router.delete("/{file_id}", status_code=204, summary="Delete a file")
-    async def delete_file(file_id: UUID, files: FilesDep, _caller: Writer) -> None:
+    async def delete_file(
+        file_id: UUID, files: FilesDep, _caller: Writer, if_match: IfMatch
+    ) -> None:
         """Delete a file, and then its bytes."""
-        await files.remove(await files.rows.get(file_id))
+        file = await files.rows.get(file_id)
+        check_version(file.version, if_match)
+        await files.remove(file)
 
     return router
 

@@ -91,12 +91,13 @@ def default_middleware(
 
 
 _ALLOWED_HEADERS: Final = (
-    *("Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match"),
-    *("X-API-Version", "X-Request-ID"),
+    *("Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "If-Range"),
+    *("Last-Event-ID", "Range", "X-API-Version", "X-Request-ID"),
 )
 _EXPOSED_HEADERS: Final = (
-    *("Deprecation", "ETag", "Idempotent-Replayed", "Location", "RateLimit", "RateLimit-Policy"),
-    *("Retry-After", "Sunset", "X-Request-ID"),
+    *("Content-Disposition", "Content-Range", "Deprecation", "ETag", "Idempotent-Replayed", "Link"),
+    *("Location", "RateLimit", "RateLimit-Policy", "Retry-After", "Sunset", "X-API-Version"),
+    "X-Request-ID",
 )
 
 

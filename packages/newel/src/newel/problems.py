@@ -59,6 +59,7 @@ from newel.errors import (
     UnsupportedMediaType,
     UpstreamError,
 )
+from newel.storage import disk_error
 from newel.validation import MAX_FIELD_ERRORS, field_errors
 
 __all__ = [
@@ -159,7 +160,7 @@ _KINDS: Final[Mapping[str, _Error]] = {
 """What a bare status means, by the name it has in OpenAPI."""
 
 _BY_STATUS: Final = {error.status: error for error in _KINDS.values()}
-
+_UNREAD_BODY: Final = "There was an error parsing the body"  # FastAPI's, a full disk's too
 _DEFAULT_HEADERS: Final[Mapping[int, Mapping[str, str]]] = {
     401: {"www-authenticate": "Bearer"},
     503: {"retry-after": "2"},
@@ -256,6 +257,8 @@ async def _on_app_error(connection: HTTPConnection, error: AppError) -> Response
 
 
 async def _on_http_exception(connection: HTTPConnection, error: HTTPException) -> Response | None:
+    if isinstance(error.__cause__, OSError) and error.detail == _UNREAD_BODY:
+        return await _on_app_error(connection, disk_error(error.__cause__))
     status = error.status_code
     headers = dict(error.headers or {})
     if status < 200 or status in {204, 304}:

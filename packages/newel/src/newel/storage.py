@@ -25,7 +25,14 @@ from newel.errors import ConfigurationError, InsufficientStorage, NotFound, Unav
 from newel.extras import import_driver
 from newel.ids import uuid7
 
-__all__ = ["CHUNK_BYTES", "LocalStorage", "Storage", "get_storage", "open_storage"]
+__all__ = [
+    "CHUNK_BYTES",
+    "LocalStorage",
+    "Storage",
+    "disk_error",
+    "get_storage",
+    "open_storage",
+]
 
 CHUNK_BYTES: Final = 256 * 1024
 
@@ -168,9 +175,15 @@ def _disk_errors() -> Generator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
-            raise InsufficientStorage from error
-        raise Unavailable("Files cannot be stored.") from error
+        raise disk_error(error)  # noqa: B904 - it names the cause itself
+
+
+def disk_error(error: OSError) -> InsufficientStorage | Unavailable:
+    """Return the error of a disk that does not take a file: ours, not the client's."""
+    is_full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+    told = InsufficientStorage() if is_full else Unavailable("Files cannot be stored.")
+    told.__cause__ = error
+    return told
 
 
 def _synchronise(directory: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, Final
 from PIL import Image, ImageOps
 
 from newel.errors import ContentTooLarge, Invalid
+from newel.storage import disk_error
 
 __all__ = ["write_anew"]
 
@@ -67,6 +68,10 @@ def write_anew(
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _too_many(max_pixels) from None
+    except OSError as error:
+        if error.errno is None:  # Pillow's own, about the picture
+            raise Invalid("The picture cannot be read.") from error
+        raise disk_error(error) from error
     except Exception as error:  # made-up bytes make a decoder fail in any way there is
         raise Invalid("The picture cannot be read.") from error
 
