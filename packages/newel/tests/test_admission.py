@@ -435,12 +435,12 @@ def test_negative_control_without_it_all_work_at_once() -> None:
     in_virtual_time(main)
 
 
-def test_there_are_two_places_for_each_connection_of_the_pool() -> None:
+def test_there_is_a_place_for_each_connection_of_the_pool() -> None:
     secret = "k3Jd9sLq0aZx7Vb2Nm5Rt8Yw1Ec4Ui6Op"
 
     def most(**values: Any) -> int:
         return Settings(_env_file=None, secret_key=secret, **values).most_in_flight
 
-    assert most() == 60
-    assert most(database_pool_size=5, database_max_overflow=0) == 10
+    assert most() == 30
+    assert most(database_pool_size=5, database_max_overflow=0) == 5
     assert most(max_in_flight=7) == 7

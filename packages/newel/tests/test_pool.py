@@ -206,6 +206,30 @@ async def test_a_request_does_not_join_a_line_in_which_it_would_wait_in_vain(
     await database.close()
 
 
+@pytest.mark.parametrize(("waiting", "joins"), [(7, True), (8, False)])
+async def test_a_request_does_not_join_a_long_line_that_hardly_moves(
+    database_url: str, waiting: int, *, joins: bool
+) -> None:
+    """Each would hold a place that others, who only read, make better use of."""
+    database = Database(database_url, pool_size=1, max_overflow=0, pool_wait_seconds=60)
+    line = cast("FairPool", database.reading_engine.sync_engine.pool)._line
+    context.deadline.set(time.monotonic() + 60)
+    async with database.reading_engine.connect():
+        queued = [asyncio.create_task(database.ping()) for _ in range(waiting)]
+        await until_waiting(database, waiting)
+        first = next(iter(line._since))
+        line._since[first] -= 0.6  # as if it had waited for so long
+        last = asyncio.create_task(database.ping())
+        with anyio.fail_after(20):
+            while len(line) == waiting and not last.done():
+                await anyio.lowlevel.checkpoint()
+        assert last.done() is not joins
+    await asyncio.gather(*queued)
+    with nullcontext() if joins else pytest.raises(Unavailable, match="busy"):
+        await last
+    await database.close()
+
+
 class TestPostgresql:
     """What only a server can do: end a connection that lies in the pool."""
 

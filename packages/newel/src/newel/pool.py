@@ -42,6 +42,11 @@ _RETURN_SECONDS: Final = 1.5
 _AGAIN_SECONDS: Final = 0.3
 _TICK_SECONDS: Final = 0.1
 
+_LONG: Final = 8
+_LONG_SECONDS: Final = 1.0
+"""A line of so many is not joined by a request when its first has waited for half of this: each
+who waits holds a place (``admission``) that others, who only read, would make better use of."""
+
 _log = structlog.get_logger("newel.pool")
 
 
@@ -122,7 +127,12 @@ class FairPool(AsyncAdaptedQueuePool):
 
         A worker waits all the same: its jobs are others' if it cannot say that it is there.
         """
-        return context.deadline.get() is not None and self._line.is_slow(self.timeout())
+        if context.deadline.get() is None:
+            return False
+        patience = self.timeout()
+        if len(self._line) >= _LONG:
+            patience = min(patience, _LONG_SECONDS)
+        return self._line.is_slow(patience)
 
     def _refuse_if_away(self) -> None:
         if self.is_away:

@@ -140,9 +140,8 @@ class Settings(BaseSettings):
 
     @property
     def most_in_flight(self) -> int:
-        """How many requests may be answered at once: as asked for, else two a connection."""
-        connections = self.database_pool_size + self.database_max_overflow
-        return self.max_in_flight or 2 * connections
+        """How many requests may be answered at once: as asked for, else one a connection."""
+        return self.max_in_flight or self.database_pool_size + self.database_max_overflow
 
     @field_validator("redis_url", "traces_url", "sentry_dsn", mode="before")
     @classmethod
