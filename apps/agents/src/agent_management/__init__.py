@@ -1,0 +1,1 @@
+"""Agent management API."""
