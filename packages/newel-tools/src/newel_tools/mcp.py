@@ -22,7 +22,7 @@ from newel_tools.consult.commands import auth_of, schema_of
 from newel_tools.consult.routes import routes_of
 from newel_tools.contract.agreement import Agreement
 from newel_tools.contract.changes import grouped
-from newel_tools.contract.commands import standing_of
+from newel_tools.contract.commands import agreed_standing
 from newel_tools.contract.contract import compare
 from newel_tools.contract.report import as_json
 from newel_tools.errors import PlanError
@@ -166,7 +166,7 @@ class _Tools:
     def contract_check(self, project: str = ".", app: str | None = None) -> dict[str, Any]:
         """Say what changed for clients since the committed contract; `ok` is false for a break."""
         with _explained():
-            return standing_of(self._inside(project), app=app).as_json()
+            return agreed_standing(self._inside(project), app=app).as_json()
 
     def contract_diff(self, old: str, new: str) -> dict[str, Any]:
         """Compare two OpenAPI documents (JSON or YAML files); `ok` is false for a break."""

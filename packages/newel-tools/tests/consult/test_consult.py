@@ -5,6 +5,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from newel_tools.consult.commands import auth, auth_of, routes, schema, schema_o
 from newel_tools.consult.login import Login
 from newel_tools.consult.operation import find_operation
 from newel_tools.consult.pages import show_login, show_operation
-from newel_tools.consult.routes import routes_of, show_routes
+from newel_tools.consult.routes import Row, routes_of, show_routes
 from newel_tools.facts.facts import Facts
 from newel_tools.facts.project import ProjectError
 from newel_tools.openapi.document import Document, Operation
@@ -111,6 +112,26 @@ def test_routes_are_a_table_with_notes(facts: Facts):
     )
     assert next(line for line in lines if "/refresh" in line).rstrip().endswith("(deprecated)")
     assert "\x1b[33mopen" in shown(show_routes, routes_of(facts), colour=True)
+
+
+def test_a_path_stays_in_one_piece_on_a_narrow_terminal():
+    path = "/organisations/{organisation_id}/departments/{department_id}/members/{member_id}"
+    row = Row(
+        method="GET",
+        path=path,
+        access="current_user, requires_role(administrator)",
+        name="read_member_of_a_department",
+        summary=None,
+        in_document=True,
+        deprecated=False,
+        place=None,
+    )
+    text = StringIO()
+
+    show_routes(Console(file=text, width=40), [row])
+
+    assert len(text.getvalue().splitlines()) == 2
+    assert path in text.getvalue()
 
 
 def test_machines_get_the_keys_of_the_kernel_and_more(project: Path):

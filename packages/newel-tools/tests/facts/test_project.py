@@ -15,6 +15,14 @@ FACTORY = "from fastapi import FastAPI\ndef create_app() -> FastAPI:\n    return
 SHAPES = {
     "one file": ({"main.py": APP}, "main:app", "."),
     "a package": ({"shop/__init__.py": "", "shop/main.py": APP}, "shop.main:app", "."),
+    "a package without __init__.py": (
+        {
+            "app/main.py": f"from .core.config import NAME\n{APP}",
+            "app/core/config.py": "NAME = 1\n",
+        },
+        "app.main:app",
+        ".",
+    ),
     "src": ({"src/shop/__init__.py": "", "src/shop/main.py": APP}, "shop.main:app", "src"),
     "no __init__": (
         {"app/main.py": f"from app.routes import x\n{APP}", "app/routes.py": "x = 1\n"},
@@ -264,6 +272,15 @@ def test_what_the_code_asks_for_gets_a_value(write, code: str, name: str, value:
     assert project.environment.get(name) == value
 
 
+def test_what_starts_it_for_the_prover_starts_it_for_all(write):
+    said = '[tool.newel.prove]\nenv = { MODE = "quick", API_KEY = "of-a-shop" }\n'
+    files = {".git/HEAD": "", "pyproject.toml": said, ".env.example": "MODE=slow\n"}
+
+    found = find_project(write({**files, "shop/main.py": APP})).environment
+
+    assert (found["MODE"], found["API_KEY"]) == ("quick", "of-a-shop")
+
+
 def test_what_tests_ask_for_is_theirs(write):
     asks = 'import os\n\nURL = os.environ["QUEUE_URL"]\n'
 
@@ -301,6 +318,7 @@ def test_asynchronous_engines_get_an_asynchronous_database(write, engine: str):
         ({}, ".", "holds no Python file"),
         ({"a.txt": ""}, ".", "holds no Python file"),
         ({"a.py": "x = 1"}, ".", "no FastAPI application was found"),
+        ({"a.py": "app = Starlette()"}, ".", "only one of Starlette"),
         ({"a.py": APP}, "none", "does not exist"),
     ],
 )

@@ -16,6 +16,7 @@ from newel_tools.facts.routes import Route
 __all__ = ["Row", "routes_of", "show_routes"]
 
 _DOCUMENTATION: Final = "-"
+_WIDEST: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +78,7 @@ def show_routes(console: Console, rows: list[Row]) -> None:
     """Show the routes as a table; notes say what a client cannot see."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("METHOD", "PATH", "ACCESS", "NAME"):
-        table.add_column(title, overflow="fold")
+        table.add_column(title, no_wrap=True)
     styles = {"open": "yellow", "public": "green", _DOCUMENTATION: "dim"}
     for row in rows:
         notes = [
@@ -90,4 +91,7 @@ def show_routes(console: Console, rows: list[Row]) -> None:
         table.add_row(
             row.method, row.path, f"[{style}]{row.access}[/]" if style else row.access, name
         )
+    # A path in two halves can be neither read nor copied: lines may be longer than the terminal.
+    options = console.options.update(width=_WIDEST)
+    console.width = max(console.width, console.measure(table, options=options).maximum)
     console.print(table)

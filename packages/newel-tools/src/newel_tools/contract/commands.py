@@ -37,7 +37,7 @@ from newel_tools.contract.report import github_lines, show_groups
 from newel_tools.openapi.document import Document, DocumentError, read_document
 from newel_tools.refusal import refused
 
-__all__ = ["Standing", "accept", "check", "contract", "diff", "standing_of"]
+__all__ = ["Standing", "accept", "agreed_standing", "check", "contract", "diff", "standing_of"]
 
 contract: typer.Typer = typer.Typer(help="Hold the API to what its clients were told.")
 
@@ -104,6 +104,19 @@ def standing_of(project: Path, *, app: str | None = None, python: Path | None = 
     )
 
 
+def agreed_standing(
+    project: Path, *, app: str | None = None, python: Path | None = None
+) -> Standing:
+    """Compare the application with a baseline that is there; raises ``DocumentError`` otherwise."""
+    standing = standing_of(project, app=app, python=python)
+    if not standing.baseline:
+        raise DocumentError(
+            f"there is no contract in {standing.folder}",
+            fix="run `newel contract accept` once and commit what it writes",
+        )
+    return standing
+
+
 @contract.command("check")
 def check(
     project: ProjectFolder = Path(),
@@ -114,12 +127,7 @@ def check(
 ) -> None:
     """Fail when the API breaks a client and nobody agreed on that."""
     with refused(as_json=as_json):
-        standing = standing_of(project, app=app, python=python)
-        if not standing.baseline:
-            raise DocumentError(
-                f"there is no contract in {standing.folder}",
-                fix="run `newel contract accept` once and commit what it writes",
-            )
+        standing = agreed_standing(project, app=app, python=python)
         if as_json:
             typer.echo(json.dumps(standing.as_json(), indent=2))
         else:

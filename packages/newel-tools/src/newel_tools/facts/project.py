@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, cast
 
 from newel_tools.facts.application import Application, find_applications, locate
 from newel_tools.facts.environment import environment_of, installed_packages
-from newel_tools.facts.files import python_files
+from newel_tools.facts.files import python_files, read_text
 
 __all__ = ["Project", "ProjectError", "find_project"]
 
@@ -101,8 +102,24 @@ def find_project(
         import_paths=tuple(paths),
         environment=environment_of(
             found.import_root, files, boundary=boundary, packages=installed_packages(interpreter)
-        ),
+        )
+        | _said_to_start_it(found, boundary),
     )
+
+
+def _said_to_start_it(app: Application, boundary: Path) -> dict[str, str]:
+    """Return the variables of the nearest `[tool.newel.prove]`: an import needs them as well."""
+    for folder in app.file.parents:
+        if not folder.is_relative_to(boundary):
+            break
+        try:
+            data: Any = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
+            said = data["tool"]["newel"]["prove"]["env"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if isinstance(said, dict):
+            return {str(name): str(value) for name, value in cast("Any", said).items()}
+    return {}
 
 
 def _root(path: Path) -> Path:
@@ -131,8 +148,11 @@ def _application(
     if path.is_file():
         applications = [app for app in applications if app.file == path.resolve()]
     if not applications:
+        texts = (read_text(file) for file in files)
+        other = any(text is not None and "Starlette(" in text for text in texts)
+        only = ", only one of Starlette, which says too little of itself" if other else ""
         raise ProjectError(
-            f"no FastAPI application was found in {path}",
+            f"no FastAPI application was found in {path}{only}",
             fix="name the folder of a FastAPI project, or the application with --app "
             "package.module:attribute",
         )

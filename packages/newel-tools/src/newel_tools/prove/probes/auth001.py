@@ -67,7 +67,8 @@ def _without_accounts(answers: list[tuple[Operation, Exchange | None]]) -> Itera
     """Yield one finding for the one cause: the application does not ask anybody."""
     written = [exchange for _, exchange in answers if exchange and exchange.answer.is_success]
     if written:
-        said = f"the application asks nobody who they are: {len(written)} routes change data"
+        many = f"{len(written)} routes change" if len(written) > 1 else "one route changes"
+        said = f"the application asks nobody who they are: {many} data"
         yield PROBE.broke(written[0].request.label, said, written[0])
 
 
