@@ -31,7 +31,7 @@ PROBED = {"startupProbe": "/health", "readinessProbe": "/ready", "livenessProbe"
 def printed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The files around the features of a service with a broker: every line of the templates."""
     root = tmp_path_factory.mktemp("printed")
-    plan = plan_sentence("shop with orders (title str), events to rabbitmq")
+    plan = plan_sentence("shop with orders (title str), events to rabbitmq, file uploads")
     assert plan.broker == "rabbit"
     kernel = Kernel(version="0.4.2", checkout=None)
     for file in render_shell(plan, "features", directory=root, kernel=kernel):
