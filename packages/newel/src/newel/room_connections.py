@@ -109,7 +109,8 @@ class RoomQueue:
 
     def put(self, frame: str) -> None:
         """See ``Receiver``; too much closes the connection, and is forgotten at once."""
-        waiting = self.waiting_bytes + utf8_bytes(frame)
+        # As `utf8_bytes`: a call is a thirtieth of what a message to many costs.
+        waiting = self.waiting_bytes + (len(frame) if frame.isascii() else len(frame.encode()))
         if waiting > self._limit_bytes:
             self.close(4008, "too slow")
             return

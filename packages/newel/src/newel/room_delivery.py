@@ -116,8 +116,9 @@ class _Room:
         return dict.fromkeys(receiver.user for receiver in self.receivers.values())
 
     def send(self, text: str, *, but: str = "") -> None:
-        for id, receiver in self.receivers.items():
-            if id != but:
+        left_out = self.receivers.get(but)
+        for receiver in self.receivers.values():
+            if receiver is not left_out:
                 receiver.put(text)
 
 
