@@ -444,3 +444,25 @@ def create(text: str) -> None:
     assert [item.what for item in reviewed(asking, rules=[RULES["AUTH001"]]).findings] == [
         "POST /notes changes data and does not ask who is calling"
     ]
+
+
+@pytest.mark.parametrize(
+    ("file", "found"),
+    [
+        ("app/init_db.py", 1),
+        ("app/start.py", 1),
+        ("run_seed.py", 0),
+        ("tools/sweep/prepare.py", 0),
+        ("run_integration_tests.py", 0),
+    ],
+)
+def test_an_administrator_of_a_seed_or_a_test_is_nobody_s(reviewed, file: str, found: int):
+    text = f"""# file: main.py
+from fastapi import FastAPI
+
+app = FastAPI()
+# file: {file}
+def make(session, User, hash_password):
+    session.add(User(name="admin", role="admin", password=hash_password("admin123")))
+"""
+    assert len(reviewed(text, rules=[RULES["AUTH011"]]).findings) == found

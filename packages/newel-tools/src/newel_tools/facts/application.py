@@ -28,6 +28,7 @@ _MADE: Final = re.compile(r"^(\w+)\s*=\s*(?:fastapi\.)?FastAPI\(", re.MULTILINE)
 _COMPLETING: Final = r"(?:include_router|mount|add_api_route)"
 _COMPLETES: Final = re.compile(rf"^\w+\.{_COMPLETING}\(", re.MULTILINE)
 _FROM: Final = re.compile(r"^from[ \t]+([\w.]+)[ \t]+import[ \t]+(\([^)]*\)|[^\n(]*)", re.MULTILINE)
+_DOTS: Final = re.compile(r"^from[ \t]+(\.+)", re.MULTILINE)
 _RELATIVE: Final = re.compile(r"^[ \t]*from[ \t]+(\.+)([\w.]*)", re.MULTILINE)
 
 
@@ -81,8 +82,13 @@ def locate(name: str, root: Path, files: Iterable[Path]) -> Application | None:
 
 
 def import_root(path: Path, root: Path) -> Path:
-    """Return the folder from which a file is imported if every package has its `__init__.py`."""
+    """Return the folder from which a file is imported: above the package that it is in.
+
+    A package has an `__init__.py`, or says by `from .core import x` that it is one.
+    """
     folder = path.parent
+    for _ in range(max(map(len, _DOTS.findall(read_text(path) or "")), default=0)):
+        folder = folder if folder == root else folder.parent
     while folder != root and (folder / "__init__.py").exists():
         folder = folder.parent
     return folder

@@ -64,7 +64,7 @@ def is_test(path: Path) -> bool:
     return (
         not _TEST_FOLDERS.isdisjoint(path.parts[:-1])
         or name.startswith("test_")
-        or name.endswith("_test.py")
+        or name.endswith(("_test.py", "_tests.py"))
         or name == "conftest.py"
     )
 

@@ -31,7 +31,8 @@ _CHOSEN: Final = re.compile(
     r"where|filter|get\(|find_one\(\{.|email|username|\bid\b", re.IGNORECASE
 )
 _ASIDE: Final = re.compile(
-    r"(^|/)(scripts?|seeds?|seeders?|fixtures?|examples?|demo|dev|migrations|alembic)(/|_|\.)"
+    r"(^|[/_])(scripts?|seeds?|seeders?|fixtures?|examples?|demo|dev|migrations|alembic)(/|_|\.)"
+    r"|(^|/)tools?/"
 )
 
 
