@@ -70,6 +70,9 @@ def test_a_service_about_something_else_has_chats_that_nothing_keeps(wish: str):
         ("app with chat rooms and messages", "chat_rooms"),
         ("app with channels and live messages", "channels"),
         ("channels; messages (text, sent_at datetime) over websockets", "channels"),
+        ("group chat app with groups and messages", "groups"),
+        ("one-to-one chat API with conversations and messages", "conversations"),
+        ("chat API with messages", "chat_rooms"),
     ],
 )
 def test_messages_keep_what_is_said_in_a_chat(sentence: str, place: str):
@@ -86,6 +89,28 @@ def test_messages_that_need_more_than_what_is_said_keep_nothing():
 
     assert plan.chat == "live"
     assert [note for note in plan.assumed if "messages need something else" in note]
+
+
+@pytest.mark.parametrize(
+    ("sentence", "service", "title"),
+    [
+        ("API for uploading files", "files_service", "Files API"),
+        ("upload of images", "files_service", "Files API"),
+        ("real-time messaging", "chat", "Chat API"),
+    ],
+)
+def test_what_newel_brings_is_enough_for_a_service(sentence: str, service: str, title: str):
+    plan = plan_sentence(sentence)
+
+    assert (plan.service, plan.title, plan.resources) == (service, title, ())
+    assert plan.coverage == 1
+
+
+def test_attachments_are_rows_whose_files_are_uploaded():
+    plan = plan_sentence("tickets with comments and attachments")
+
+    assert plan.files
+    assert "attachments" in [resource.name for resource in plan.resources]
 
 
 def test_rooms_of_something_else_keep_their_own_name():

@@ -68,19 +68,23 @@ class Blueprint:
         """Return the package's name: the topic, or the first resource's."""
         names = list(self.draft.resources)
         topic = snake(self.draft.topic.lower())[:50].rstrip("_")
-        name = topic or (names[0] if names else "users")
+        name = topic or (names[0] if names else self.brought())
         self.source("service", self.draft.topic_span if topic else None)
         nouns = {*names, *(singular(n) for n in names)}
         if name in nouns or service_conflict(name) or resource_conflict(name):
             name += "_service"
         return name
 
+    def brought(self) -> str:
+        """Return what a service is about that keeps nothing of its own."""
+        return "files" if self.draft.files else "chat" if self.draft.chat else "users"
+
     def title(self) -> str:
         """Return what the API is called in its documentation."""
         words = self.draft.topic or " and ".join(
             name.replace("_", " ") for name in list(self.draft.resources)[:3]
         )
-        words = words or "Users"
+        words = words or self.brought().capitalize()
         if words.split()[-1].lower() not in API_NOUNS - {"service"}:
             words += " API"
         return (words[0].upper() + words[1:])[:200]

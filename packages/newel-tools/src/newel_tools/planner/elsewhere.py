@@ -26,13 +26,13 @@ _PAGES: Final = {
     ),
     "files": (
         rf"(?:(?:and|with)\s+)?(?:multiple\s+)?{_FILE}s?\s+(?:uploads?|attachments?)",
-        rf"uploads(?:\s+of\s+{_FILE}s)?",
+        rf"uploads?\s+of\s+{_FILE}s?|uploads|attachments",
         r"(?:upload|attach|shar)(?:e|ing)?\s+files?",
         r"file\s+sharing",
     ),
     "images": (r"thumbnails", r"image\s+(?:resizing|processing)"),
     "chat": (
-        r"(?:live|group|web-?socket|real-?\s?time)\s+(?P<chat>chats?)",
+        r"(?:live|group|web-?socket|real-?\s?time|private|one-(?:to|on)-one)\s+(?P<chat>chats?)",
         r"(?P<chat>chats?)\s+(?:messages|over\s+web-?sockets?)",
         r"chat\s+rooms?",
         r"real-?\s?time\s+messaging",
@@ -92,8 +92,9 @@ def _span_of(found: re.Match[str]) -> Span:
 
 
 def _is_kept(words: str, sentence: str) -> bool:
-    """Tell whether ``chat rooms`` are kept, too: where there are messages to be in them."""
-    return "room" in words.lower() and bool(_MESSAGES.search(sentence))
+    """Tell whether they are rows, too: ``chat rooms`` where there are messages to be in them."""
+    rooms = "room" in words.lower() and bool(_MESSAGES.search(sentence))
+    return rooms or words.lower() == "attachments"
 
 
 def _note(draft: Draft, span: Span, wish: str) -> None:

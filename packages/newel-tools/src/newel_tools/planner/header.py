@@ -201,7 +201,7 @@ def _judge(reading: Reading, head: _Head) -> None:
         return
     draft.ledger.understood(head.span)
     draft.topic_span = head.span
-    if domain is not None and domain[0] == "chat":
+    if "chat" in head.words:
         draft.chat = draft.chat or head.span
     if users:
         draft.about_users = True

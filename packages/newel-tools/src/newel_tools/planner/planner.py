@@ -87,6 +87,8 @@ def _read(sentence: str) -> Draft:
 
 def _complete(draft: Draft) -> None:
     """Add what a service of that name usually keeps, where the sentence names nothing itself."""
+    if set(draft.resources) == {"messages"} and "rooms" in draft.candidates:
+        draft.add("rooms", None)  # where they are said
     others = [name for name in draft.resources if name not in SATELLITES]
     if draft.about_users or others or not draft.candidates:
         return
@@ -138,7 +140,8 @@ def _refuse_unclear(draft: Draft) -> None:
             word=missed,
             skeleton=SKELETON,
         )
-    if not (draft.resources or draft.about_users or draft.features or draft.users):
+    brought = draft.files or draft.chat
+    if not (draft.resources or draft.about_users or draft.features or draft.users or brought):
         raise PlanError(
             "the sentence names nothing that the service would keep",
             fix="name the things in the plural, such as 'with books and authors'",
