@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from typing import Any, NoReturn
 from uuid import UUID, uuid4
 
 import pytest
-from pydantic import BaseModel, TypeAdapter, computed_field
+from pydantic import BaseModel, Field, SecretBytes, SecretStr, TypeAdapter, computed_field
 from sample_valkey import Valkey, linked, until
 from structlog.typing import EventDict
 
@@ -42,6 +43,12 @@ class Report(BaseModel):
     @property
     def size(self) -> int:
         return len(self.lines)
+
+
+class Asked(BaseModel):
+    of: SecretStr = SecretStr("")
+    page: int = Field(1, exclude=True)
+    most: float = 0.0
 
 
 class Source:
@@ -264,6 +271,24 @@ class TestContract:
             await get(cache, source, ("key", key))
             await get(cache, source, ("key", key))
             assert source.loads == 1
+
+    @pytest.mark.parametrize(
+        ("one", "other"),
+        [
+            (SecretStr("a"), SecretStr("b")),
+            ({"key": SecretBytes(b"a")}, {"key": SecretBytes(b"b")}),
+            (Asked(of=SecretStr("a")), Asked(of=SecretStr("b"))),
+            (Asked(page=1), Asked(page=2)),
+            ([Asked(most=math.inf)], [Asked(most=math.nan)]),
+        ],
+    )
+    async def test_what_json_leaves_out_tells_keys_apart(
+        self, cache: LevelCache, one: Any, other: Any
+    ) -> None:
+        """JSON writes of each pair the same: ``**********``, nothing, ``null``."""
+        assert await get(cache, Source("of one"), ("key", one)) == "of one"
+        cache.clear()  # another process asks, for which Python's memory does not tell them apart
+        assert await get(cache, Source("of the other"), ("key", other)) == "of the other"
 
     async def test_what_is_too_large_is_not_kept(
         self, cache: LevelCache, monkeypatch: pytest.MonkeyPatch

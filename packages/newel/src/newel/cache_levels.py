@@ -18,7 +18,15 @@ from functools import lru_cache
 from typing import Any, Final, Literal, Protocol, TypeVar, cast
 
 from cachebox import LRUCache
-from pydantic import PydanticUserError, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    PydanticUserError,
+    Secret,
+    SecretBytes,
+    SecretStr,
+    TypeAdapter,
+    ValidationError,
+)
 from pydantic_core import PydanticSerializationError, to_json
 
 from newel.cache import MISSING_SECONDS, Tags
@@ -416,15 +424,23 @@ def _text(key: Hashable) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Return ``value`` with its sets in order: JSON writes them as they come."""
+    """Return ``value`` with what JSON would leave out: secrets, fields that a model excludes.
+
+    Sets are put in order: JSON writes them as they come.
+    """
+    if isinstance(value, Secret | SecretStr | SecretBytes):
+        value = cast("Any", value).get_secret_value()
+    if isinstance(value, BaseModel):
+        value = type(value).__name__, *value  # each field's name, and its value
+    elif is_dataclass(value) and not isinstance(value, type):
+        value = type(value).__name__, *(getattr(value, part.name) for part in fields(value))
     if isinstance(value, set | frozenset):
         members = cast("Collection[Any]", value)
         return sorted(to_json(_plain(member), bytes_mode="base64").decode() for member in members)
     if isinstance(value, list | tuple):
         return [_plain(part) for part in cast("Sequence[Any]", value)]
-    if is_dataclass(value) and not isinstance(value, type):
-        parts = [_plain(getattr(value, part.name)) for part in fields(value)]
-        return [type(value).__name__, *parts]
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in cast("dict[Any, Any]", value).items()}
     return value
 
 
