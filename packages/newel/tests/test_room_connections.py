@@ -81,6 +81,16 @@ async def test_a_wire_is_written_to_without_a_task() -> None:
     assert connection.waiting_bytes == 0
 
 
+async def test_what_was_missed_and_written_leaves_the_usual_bound() -> None:
+    client = Client()
+    client.takes = 1
+    connection = RoomConnection("ann", client.send, wire=client)
+    connection.put_missed(['{"n":0}'])
+    await until(lambda: client.written)
+    connection.put("x" * (QUEUE_BYTES + 1))
+    assert connection.closed.result().code == 4008
+
+
 async def test_what_a_wire_does_not_take_is_sent_in_order() -> None:
     client = Client()
     client.takes = 1
