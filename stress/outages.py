@@ -77,10 +77,13 @@ OUTAGES: Final[Sequence[Outage]] = (
         for mode in ("refuse", "reset", "black hole")
     ),
     Outage(port="database", mode="latency", ready="ok"),
+    Outage(port="database", mode="slow", ready="ok"),
+    Outage(port="database", mode="cut", ready="ok", refusals=_WITHOUT_DATABASE),
     *(
         Outage(port="redis", mode=mode, ready="degraded")
         for mode in ("refuse", "reset", "black hole")
     ),
+    *(Outage(port="redis", mode=mode, ready="ok") for mode in ("latency", "slow", "cut")),
     Outage(port="broker", mode="refuse", ready="degraded", longest_seconds=60.0),
     Outage(port="broker", mode="black hole", ready="degraded"),
     *(
@@ -93,8 +96,14 @@ OUTAGES: Final[Sequence[Outage]] = (
         )
         for mode in ("refuse", "black hole")
     ),
-    Outage(port="mail", mode="refuse", ready="ok"),
-    Outage(port="mail", mode="black hole", ready="ok"),
+    Outage(
+        port="storage",
+        mode="cut",
+        ready="ok",
+        refusals=_WITHOUT_STORAGE,
+        answer_seconds=STORAGE_SECONDS,
+    ),
+    *(Outage(port="mail", mode=mode, ready="ok") for mode in ("refuse", "black hole", "cut")),
     Outage(port="upstream", mode="refuse", ready="ok", refusals={"weather": 502}),
     Outage(port="upstream", mode="black hole", ready="ok", refusals={"weather": 504}),
     Outage(port="disk", mode="full", ready="failed", refusals=_WITHOUT_ROOM),
