@@ -66,6 +66,7 @@ def scope(client: str | None, *forwarded: str) -> dict[str, Any]:
         ("fd00::1", ("2001:db8:1:2:3:4:5:6",), "2001:db8:1:2::/64"),
         ("2001:db8:1:2::9", ("1.1.1.1",), "2001:db8:1:2::/64"),
         ("testclient", (), "unknown"),
+        ("::ffff:6.6.6.6", (), "6.6.6.6"),
         (None, ("198.51.100.1",), "unknown"),
     ],
 )

@@ -18,6 +18,7 @@ from newel.app import create_app
 from newel.auth import public
 from newel.db import Database
 from newel.errors import Unavailable
+from newel.job_rows import JobRow
 from newel.jobs import JobRun, job
 from newel.metrics import BUCKETS, RequestMetrics
 from newel.middleware import default_middleware
@@ -165,6 +166,17 @@ async def test_without_its_database_the_rest_is_told(
 
     assert requests(values, method="GET", route="/api/v1/things/{thing_id}", status="200") == 1
     assert not [name for name, _ in values if name == "newel_jobs"]
+
+
+async def test_on_another_schema_the_rest_is_told(database_url: str, tmp_path: Path) -> None:
+    app = service(database_url, tmp_path)
+    async with asking(app) as client:
+        async with app.state.database.engine.begin() as connection:
+            await connection.execute(text(f"ALTER TABLE {JobRow.__tablename__} RENAME TO before"))
+        await client.get("/api/v1/things/1")
+        values = await scrape(client)
+
+    assert requests(values, method="GET", route="/api/v1/things/{thing_id}", status="200") == 1
 
 
 async def test_connections_in_use_are_counted(database_url: str, tmp_path: Path) -> None:

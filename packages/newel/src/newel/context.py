@@ -127,7 +127,7 @@ def _network(address: str) -> str:
     parsed = _parsed(address)
     if isinstance(parsed, IPv6Address):
         return str(ip_network((parsed, 64), strict=False))
-    return address if parsed is not None else "unknown"
+    return "unknown" if parsed is None else str(parsed)  # of an IPv4 one in IPv6, what it is
 
 
 def _parsed(address: str) -> IPv4Address | IPv6Address | None:

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import SecretStr
+from sqlalchemy.exc import DBAPIError
 
 from newel.db import Database
 from newel.errors import NotFound, Unauthorized, Unavailable
@@ -90,7 +91,7 @@ async def metrics(request: Request) -> Response:
     state = request.app.state
     database: Database = state.database
     gauges: dict[str, Mapping[Any, int]] = {"newel_database_connections": database.connections()}
-    with suppress(Unavailable):  # the rest is wanted most when the database is away
+    with suppress(Unavailable, DBAPIError):  # away, or of another schema: then the rest is wanted
         gauges["newel_jobs"] = await count_all_open(database)
     export = state.traces.export
     text, media_type = prometheus.render(
