@@ -339,3 +339,26 @@ def rows(name: str) -> None:
     (found,) = reviewed(text, rules=[RULES["SQL001"]]).findings
 
     assert found.severity == severity
+
+
+@pytest.mark.parametrize(
+    ("path", "severity"),
+    [
+        ('f"uploads/{folder}/{file.filename}"', "block"),
+        ('"uploads/" + file.filename', "block"),
+        ('Path("uploads") / file.filename', "block"),
+        ('f"uploads/{folder}_{file.filename}"', "note"),  # `7_..` is a folder that nobody has
+        ('Path("uploads") / ("new-" + file.filename)', "note"),
+    ],
+)
+def test_a_name_with_something_before_it_leads_out_of_no_folder(reviewed, path, severity):
+    text = f"""{HEAD}
+
+@app.post("/files/{{folder}}")
+async def store(folder: int, file: UploadFile) -> None:
+    with open({path}, "wb") as target:
+        target.write(await file.read(1_000))
+"""
+    (found,) = reviewed(text, rules=[RULES["UP002"]]).findings
+
+    assert found.severity == severity

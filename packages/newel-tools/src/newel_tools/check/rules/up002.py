@@ -28,16 +28,22 @@ _PATH_METHODS: Final = frozenset(
 def find(review: Review) -> Iterator[Finding]:
     """Find files whose path is made with `UploadFile.filename`, unchecked."""
     cleaners = re.compile(r"^(name|suffix|stem|basename|splitext|hash)$")
-    kind = Kind(held=_filename, cleaners=cleaners, naming=True)
-    taint = Taint(review, kind)
-    for call, route in taint.calls():
-        if any(taint.decides(path, call.caller) for path in _paths(call)):
-            yield RULE.found(
-                "the client's `filename` is part of the path that is opened",
-                file=call.caller.file,
-                line=call.line,
-                route=route.label,
-            )
+    mentioned = Taint(review, Kind(held=_filename, cleaners=cleaners))
+    found = [
+        (call, route, path)
+        for call, route in mentioned.calls()
+        if (path := next((p for p in _paths(call) if mentioned.decides(p, call.caller)), None))
+    ]
+    begun = Taint(review, Kind(held=_filename, cleaners=cleaners, naming=True)) if found else None
+    for call, route, path in found:
+        leads = begun is not None and begun.decides(path, call.caller)
+        yield RULE.found(
+            "the client's `filename` is part of the path that is opened",
+            file=call.caller.file,
+            line=call.line,
+            route=route.label,
+            severity="block" if leads else "note",
+        )
 
 
 def _filename(field: Field) -> Held:
@@ -144,14 +150,6 @@ async def cleaned(file: UploadFile) -> None:
     name = secure_filename(name)
     with open(FOLDER / name, "wb") as target:
         target.write(await file.read(1_000_000))
-
-
-@app.post("/prefixed")
-async def prefixed(file: UploadFile) -> None:
-    unique = f"{uuid4().hex}_{file.filename}"
-    with open(f"uploads/{unique}", "wb") as target:
-        target.write(await file.read(1_000_000))
-    (FOLDER / ("new-" + file.filename)).write_bytes(b"")
 
 
 @app.post("/chosen")
