@@ -64,7 +64,7 @@ def workspace(tmp_path: Path) -> Path:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, tmp_path / name)
-    for name in ("rules", "probes"):  # they import the tools, which are not here
+    for name in ("apps", "probes", "rules"):  # they import the tools, which are not here
         (tmp_path / f"scripts/{name}.py").unlink()
     tools = tmp_path / "packages/newel-tools"
     (tools / "src/newel_tools").mkdir(parents=True)

@@ -27,6 +27,7 @@ error belongs into ``raise ... from``: it reaches the log, never the answer.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -52,6 +53,7 @@ __all__ = [
     "Unavailable",
     "UnsupportedMediaType",
     "UpstreamError",
+    "disk_error",
 ]
 
 
@@ -317,3 +319,11 @@ class ConfigurationError(AppError):
 
     def __str__(self) -> str:
         return f"{self.detail}\n  fix: {self.fix}"
+
+
+def disk_error(error: OSError) -> InsufficientStorage | Unavailable:
+    """Return the error of a disk that does not take a file, which ``error`` is the cause of."""
+    is_full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+    told = InsufficientStorage() if is_full else Unavailable("Files cannot be stored.")
+    told.__cause__ = error
+    return told

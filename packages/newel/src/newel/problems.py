@@ -58,8 +58,8 @@ from newel.errors import (
     Unavailable,
     UnsupportedMediaType,
     UpstreamError,
+    disk_error,
 )
-from newel.storage import disk_error
 from newel.validation import MAX_FIELD_ERRORS, field_errors
 
 __all__ = [

@@ -10,7 +10,6 @@ Keys are made by the server (``files``) and never hold a client's words.
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import shutil
 from collections.abc import AsyncGenerator, Generator
@@ -21,18 +20,11 @@ from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
 
-from newel.errors import ConfigurationError, InsufficientStorage, NotFound, Unavailable
+from newel.errors import ConfigurationError, NotFound, Unavailable, disk_error
 from newel.extras import import_driver
 from newel.ids import uuid7
 
-__all__ = [
-    "CHUNK_BYTES",
-    "LocalStorage",
-    "Storage",
-    "disk_error",
-    "get_storage",
-    "open_storage",
-]
+__all__ = ["CHUNK_BYTES", "LocalStorage", "Storage", "get_storage", "open_storage"]
 
 CHUNK_BYTES: Final = 256 * 1024
 
@@ -175,15 +167,7 @@ def _disk_errors() -> Generator[None]:
     try:
         yield
     except OSError as error:
-        raise disk_error(error)  # noqa: B904 - it names the cause itself
-
-
-def disk_error(error: OSError) -> InsufficientStorage | Unavailable:
-    """Return the error of a disk that does not take a file: ours, not the client's."""
-    is_full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-    told = InsufficientStorage() if is_full else Unavailable("Files cannot be stored.")
-    told.__cause__ = error
-    return told
+        raise disk_error(error) from error
 
 
 def _synchronise(directory: Path) -> None:

@@ -10,8 +10,7 @@ from typing import Any, BinaryIO, Final
 
 from PIL import Image, ImageOps
 
-from newel.errors import ContentTooLarge, Invalid
-from newel.storage import disk_error
+from newel.errors import ContentTooLarge, Invalid, disk_error
 
 __all__ = ["write_anew"]
 
