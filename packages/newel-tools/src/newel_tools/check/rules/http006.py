@@ -17,6 +17,7 @@ __all__ = ["RULE"]
 
 _PUBLIC: Final = re.compile(r"(^|[,\s])(public|s-maxage=[1-9]\d*)\b", re.IGNORECASE)
 _HEADER: Final = "cache-control"
+_FOR_ALL: Final = "/.well-known/"  # RFC 8615: what a site says of itself, keys for example
 
 
 def find(review: Review) -> Iterator[Finding]:
@@ -24,7 +25,9 @@ def find(review: Review) -> Iterator[Finding]:
     access = Access(review)
     for function, reach in review.reached.items():
         lines = list(_public(function))
-        if lines and all(access.is_protected(route) for route in reach.routes):
+        if lines and all(
+            access.is_protected(route) and _FOR_ALL not in route.path for route in reach.routes
+        ):
             for line in lines:
                 yield RULE.found(
                     "an answer that depends on who asks may be kept and shown to anybody",
@@ -66,7 +69,8 @@ RULE = Rule(
     "it to the next user.",
     fix="`Cache-Control: private, max-age=60`, or `no-store`",
     seed='003 "Security Best Practices"; 004 Caching',
-    expected="routes that ask nobody, code that public routes run too, `private` and `no-store`.",
+    expected="routes that ask nobody, what lies below `/.well-known/`, code that public routes run too, "
+    "`private` and `no-store`.",
     bad="""
 from typing import Annotated
 
@@ -102,6 +106,12 @@ bearer = OAuth2PasswordBearer(tokenUrl="login")
 def me(response: Response, token: Annotated[str, Depends(bearer)]) -> str:
     response.headers["Cache-Control"] = "private, max-age=300"
     return token
+
+
+@app.get("/.well-known/jwks.json", dependencies=[Depends(bearer)])
+def keys(response: Response) -> list[str]:
+    response.headers["Cache-Control"] = "public, max-age=300"
+    return []
 
 
 @app.get("/prices")
