@@ -69,8 +69,8 @@ RULE = Rule(
     "it to the next user.",
     fix="`Cache-Control: private, max-age=60`, or `no-store`",
     seed='003 "Security Best Practices"; 004 Caching',
-    expected="routes that ask nobody, what lies below `/.well-known/`, code that public routes run too, "
-    "`private` and `no-store`.",
+    expected="routes that ask nobody, what lies below `/.well-known/`, code that public "
+    "routes run too, `private` and `no-store`.",
     bad="""
 from typing import Annotated
 
