@@ -267,6 +267,16 @@ def test_compose_gives_each_container_as_little_as_it_needs(files: dict[str, Fil
         assert is_checked or service["healthcheck"] == {"disable": True}
 
 
+def test_what_is_uploaded_waits_on_a_disk() -> None:
+    files = render(PLAN.model_copy(update={"files": True}))
+
+    for name, service in compose(files)["services"].items():
+        if "build" in service:
+            assert service["volumes"] == ["files:/srv/files", "/tmp"], name
+            assert "tmpfs" not in service
+    assert "emptyDir: { sizeLimit: 4Gi }" in files["deploy/kubernetes/web.yaml"].text
+
+
 BROKER_SCHEMES = {"kafka": "kafka", "nats": "nats", "rabbit": "amqp", "redis": "redis"}
 
 
@@ -345,7 +355,7 @@ def test_every_process_sees_the_same_files() -> None:
     services = compose(files)["services"]
 
     seen = {name for name, one in services.items() if "files:/srv/files" in one.get("volumes", [])}
-    assert seen == {"web-1", "web-2", "worker"}
+    assert seen == {"migrate", "web-1", "web-2", "worker"}
     assert {services[name]["environment"]["STORAGE_URL"] for name in seen} == {"file:///srv/files"}
     assert "files" in compose(files)["volumes"]
     owned = "install --directory --owner=service /srv/files"
