@@ -8,6 +8,7 @@ import math
 import statistics
 import subprocess
 import sys
+from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from datetime import UTC, datetime
@@ -49,6 +50,16 @@ class Asked(BaseModel):
     of: SecretStr = SecretStr("")
     page: int = Field(1, exclude=True)
     most: float = 0.0
+
+
+class Listing(BaseModel):
+    """As lists of one's own are: who goes through it gets what it has, not its fields."""
+
+    tenant: str
+    tags: list[str] = []
+
+    def __iter__(self) -> Any:
+        return iter(self.tags)
 
 
 class Source:
@@ -280,6 +291,8 @@ class TestContract:
             (Asked(of=SecretStr("a")), Asked(of=SecretStr("b"))),
             (Asked(page=1), Asked(page=2)),
             ([Asked(most=math.inf)], [Asked(most=math.nan)]),
+            ([Listing(tenant="a")], [Listing(tenant="b")]),
+            ([deque([SecretStr("a")])], [deque([SecretStr("b")])]),
         ],
     )
     async def test_what_json_leaves_out_tells_keys_apart(

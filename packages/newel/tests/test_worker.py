@@ -484,6 +484,47 @@ async def test_who_claims_its_own_job_again_gives_up_the_old_lease_and_keeps_the
     assert ended == [1, 2]
 
 
+async def test_an_attempt_knows_whether_it_is_the_last(database: Database) -> None:
+    seen = list[tuple[int, bool]]()
+
+    @job(retries=1, backoff=Backoff(first_seconds=0))
+    async def fail(job: JobRun) -> None:
+        seen.append((job.attempt, job.is_last))
+        raise RuntimeError
+
+    id = await enqueue(database, fail)
+    async with running(application(database, fail)):
+        await until(lambda: all_done(database))
+    assert seen == [(1, False), (2, True)]
+    assert await state(database, id) == "dead"
+
+
+async def test_an_attempt_that_is_handed_out_once_more_goes_on(database: Database) -> None:
+    """As by a server that lost its last moments: the claim is not there any more."""
+    gate, begun, ended = asyncio.Event(), list[int](), list[int]()
+
+    @job()
+    async def hang(job: JobRun) -> None:
+        begun.append(job.attempt)
+        await gate.wait()
+        ended.append(job.attempt)
+
+    id = await enqueue(database, hang)
+    async with running(application(database, hang), replace(QUICK, lease_seconds=30.0)):
+        await until(lambda: begun == [1])
+        forgotten = "UPDATE jobs SET state = 'ready', leased_until = NULL, attempt = 0"
+        await execute(database, forgotten)
+
+        async def is_claimed() -> bool:
+            return (await row(database, id)).state == "running"
+
+        await until(is_claimed)
+        gate.set()
+        await until(lambda: all_done(database))
+    assert (begun, ended) == ([1], [1])
+    assert await state(database, id) == "done"
+
+
 async def test_a_cancellation_that_comes_from_inside_is_a_failure(database: Database) -> None:
     """As of a task that a job waits for, and somebody else has ended: the lease is not lost."""
 

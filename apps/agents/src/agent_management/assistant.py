@@ -6,6 +6,7 @@ from typing import Annotated
 import httpx2
 from fastapi import Depends
 from newel.outgoing import Destinations, lan, outgoing_client, public
+from newel.schemas import Text
 from pydantic import BaseModel, Field, SecretStr, ValidationError
 from starlette.requests import HTTPConnection
 
@@ -27,7 +28,7 @@ class AnswerError(Exception):
 
 
 class _Message(BaseModel):
-    content: Annotated[str, Field(min_length=1, max_length=20_000)]
+    content: Annotated[Text, Field(min_length=1, max_length=20_000)]
 
 
 class _Choice(BaseModel):
@@ -50,9 +51,10 @@ class Assistant:
         self._destinations = self._where(network)
 
     def _where(self, network: str | None) -> Destinations:
+        port = self._url.port or {"http": 80, "https": 443}.get(self._url.scheme, 0)
         if not network:
-            return public(hosts={self._url.host})
-        return lan([network], ports={self._url.port or 443})
+            return public(hosts={self._url.host}, ports={port})
+        return lan([network], ports={port})
 
     async def answer(self, question: Question) -> str:
         """Raise ``AnswerError``; and what is worth another try, such as ``OutgoingError``."""

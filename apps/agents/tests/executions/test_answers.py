@@ -12,11 +12,11 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from httpx2 import AsyncClient
 from newel.jobs import Backoff
+from newel.outgoing import OutgoingError
 from newel.testing import run_jobs
 from pydantic import SecretStr
 
-from agent_management.assistant import Assistant
-from agent_management.executions.jobs import RETRIES
+from agent_management.assistant import Assistant, Question
 
 pytestmark = pytest.mark.anyio
 
@@ -27,6 +27,9 @@ AGENT: dict[str, Any] = {
     "config": {},
 }
 SAID = {"choices": [{"message": {"role": "assistant", "content": "42"}}]}
+
+
+NUL = {"choices": [{"message": {"content": "no database\0 keeps this"}}]}
 
 
 @dataclass
@@ -127,10 +130,10 @@ async def test_a_model_that_stays_away_fails_the_execution(
     await run_jobs(app)
 
     assert await ends(owner, address) == ("failed", None)
-    assert len(model.asked) == RETRIES + 1
+    assert len(model.asked) == 4
 
 
-@pytest.mark.parametrize("refusal", [(400, {}), (200, {"choices": []}), (200, "no such thing")])
+@pytest.mark.parametrize("refusal", [(400, {}), (200, {"choices": []}), (200, "no"), (200, NUL)])
 async def test_what_the_model_refuses_has_failed_at_once(
     app: FastAPI, owner: AsyncClient, model: Model, refusal: tuple[int, Any]
 ) -> None:
@@ -140,6 +143,37 @@ async def test_what_the_model_refuses_has_failed_at_once(
 
     assert await ends(owner, address) == ("failed", None)
     assert len(model.asked) == 1
+
+
+async def test_what_an_agent_left_behind_has_failed(
+    app: FastAPI, owner: AsyncClient, model: Model
+) -> None:
+    address = await asked(owner)
+    agent = (await owner.get(address)).json()["agent_id"]
+    assert (await owner.delete(f"/api/v1/agents/{agent}")).status_code == 204
+    await run_jobs(app)
+
+    assert await ends(owner, address) == ("failed", None)
+    assert model.asked == []
+
+
+@pytest.mark.parametrize(
+    ("url", "network", "reason"),
+    [
+        ("http://127.0.0.1/v1", "127.0.0.1/32", "unreachable"),
+        ("https://127.0.0.1:9/v1", "127.0.0.1/32", "unreachable"),
+        ("https://127.0.0.1:9/v1", None, "address"),
+        ("http://10.1.2.3/v1", "127.0.0.1/32", "address"),
+    ],
+)
+async def test_only_the_server_of_the_settings_is_called(
+    url: str, network: str | None, reason: str
+) -> None:
+    assistant = Assistant(url, key=None, network=network)
+
+    with pytest.raises(OutgoingError) as refused:
+        await assistant.answer(Question(model="m", system_prompt="p", query="q"))
+    assert refused.value.reason == reason
 
 
 async def test_what_nobody_waits_for_is_not_asked(

@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import secrets
 import time
+from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Hashable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -431,13 +432,14 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Secret | SecretStr | SecretBytes):
         value = cast("Any", value).get_secret_value()
     if isinstance(value, BaseModel):
-        value = type(value).__name__, *value  # each field's name, and its value
+        # Each field's name, and its value; a model may iterate over something else.
+        value = type(value).__name__, *BaseModel.__iter__(value)
     elif is_dataclass(value) and not isinstance(value, type):
         value = type(value).__name__, *(getattr(value, part.name) for part in fields(value))
     if isinstance(value, set | frozenset):
         members = cast("Collection[Any]", value)
         return sorted(to_json(_plain(member), bytes_mode="base64").decode() for member in members)
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple | deque):
         return [_plain(part) for part in cast("Sequence[Any]", value)]
     if isinstance(value, dict):
         return {key: _plain(part) for key, part in cast("dict[Any, Any]", value).items()}

@@ -298,6 +298,7 @@ class JobRun:
         self.app = app
         self.id: UUID = claimed.id
         self.attempt: int = claimed.attempt
+        self.is_last: bool = claimed.attempt >= claimed.max_attempts
         self.run_at: datetime = claimed.run_at
         self.caller: Principal = load_principal(claimed.caller) if claimed.caller else ANYONE
         self.cancel_requested = False

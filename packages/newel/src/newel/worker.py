@@ -220,6 +220,8 @@ class Worker:
         return found
 
     def _start(self, claimed: Claimed) -> None:
+        if (claimed.id, claimed.attempt) in self._attempts:
+            return  # a server that lost its last moments hands it out once more: it is under way
         declared = self._background.jobs.get(claimed.name)
         if declared is None:  # a newer release enqueued it, whose workers will know it
             _log.warning("job_unknown", job=claimed.name, job_id=str(claimed.id))
@@ -252,9 +254,7 @@ class Worker:
             try:
                 await run.abandon()
             finally:  # who is stopped there must not take its place along
-                # A server that lost its last moments hands the same attempt out once more.
-                if self._attempts[key].task is task:
-                    del self._attempts[key]
+                del self._attempts[key]
                 self._ran += 1
                 self._slot.set()
                 if claimed.concurrency_key is not None:

@@ -12,14 +12,13 @@ from agent_management.assistant import AnswerError, Question, get_assistant
 from agent_management.executions.events import ExecutionCreated
 from agent_management.executions.service import ExecutionService
 
-RETRIES = 3
 
-
-@on(ExecutionCreated, retries=RETRIES, backoff=Backoff(first_seconds=5), timeout_seconds=120)
+@on(ExecutionCreated, retries=3, backoff=Backoff(first_seconds=5), timeout_seconds=120)
 async def run_execution_job(run: JobRun, event: ExecutionCreated) -> None:
-    """Has the agent's model answer, for who asked; failed for good, the execution says so.
+    """Has the agent's model answer, for who asked; what is not answered has failed.
 
-    A worker that dies in between asks the model again: the execution is still running.
+    After a worker that died in between the model is asked again. Whose workers died each time is
+    still running, and the job a dead letter: an administrator retries it.
     """
     question = await run.step("begin", begin, run.app, event.id)
     if question is None:
@@ -30,7 +29,7 @@ async def run_execution_job(run: JobRun, event: ExecutionCreated) -> None:
     except AnswerError:
         answer = None
     except Exception:
-        if run.attempt <= RETRIES:
+        if not run.is_last:
             raise
         answer = None
     executions = await run.resolve(ExecutionService)

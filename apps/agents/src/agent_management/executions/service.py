@@ -79,12 +79,18 @@ class ExecutionService:
         return await self._move(execution_id, "failed", before=("running",))
 
     async def begin(self, caller: Principal | None, execution_id: UUID) -> Question | None:
-        """Set it running and return what to ask; ``None`` when nobody waits for it any more."""
+        """Set it running and return what to ask; ``None`` when there is nothing to ask any more.
+
+        Whose agent was deleted meanwhile has failed.
+        """
         execution = await self.executions.find(execution_id)
-        agent = None if execution is None else await self.agents.find(execution.agent_id)
-        if execution is None or agent is None or execution.status != "queued":
+        if execution is None or execution.status != "queued":
             return None
         await self._move(execution_id, "running", before=("queued",))
+        agent = await self.agents.find(execution.agent_id)
+        if agent is None:
+            await self._move(execution_id, "failed", before=("running",))
+            return None
         return Question(
             model=agent.model_name, system_prompt=agent.system_prompt, query=execution.query
         )
