@@ -38,7 +38,7 @@ from newel.db import Database
 from newel.errors import AppError, Unavailable
 from newel.events import Event
 from newel.handlers import on
-from newel.job_queue import JobQueue, cancel
+from newel.job_queue import Claimed, JobQueue, cancel
 from newel.jobs import Backoff, JobRun, job
 from newel.settings import Settings
 from newel.worker import Worker, working
@@ -499,9 +499,18 @@ async def test_an_attempt_knows_whether_it_is_the_last(database: Database) -> No
     assert await state(database, id) == "dead"
 
 
-async def test_an_attempt_that_is_handed_out_once_more_goes_on(database: Database) -> None:
+async def test_an_attempt_that_is_handed_out_once_more_goes_on(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As by a server that lost its last moments: the claim is not there any more."""
     gate, begun, ended = asyncio.Event(), list[int](), list[int]()
+    real, handed_out = Worker._start, list[int]()
+
+    def start(worker: Worker, claimed: Claimed) -> None:
+        real(worker, claimed)
+        handed_out.append(claimed.attempt)
+
+    monkeypatch.setattr(Worker, "_start", start)
 
     @job()
     async def hang(job: JobRun) -> None:
@@ -514,11 +523,7 @@ async def test_an_attempt_that_is_handed_out_once_more_goes_on(database: Databas
         await until(lambda: begun == [1])
         forgotten = "UPDATE jobs SET state = 'ready', leased_until = NULL, attempt = 0"
         await execute(database, forgotten)
-
-        async def is_claimed() -> bool:
-            return (await row(database, id)).state == "running"
-
-        await until(is_claimed)
+        await until(lambda: handed_out == [1, 1])
         gate.set()
         await until(lambda: all_done(database))
     assert (begun, ended) == ([1], [1])
