@@ -35,6 +35,7 @@ _PAGES: Final = {
         r"(?:live|group|web-?socket|real-?\s?time|private|one-(?:to|on)-one)\s+(?P<chat>chats?)",
         r"(?P<chat>chats?)\s+(?:messages|over\s+web-?sockets?)",
         r"chat\s+rooms?",
+        r"(?:with|and|plus)\s+(?:an?\s+)?chat(?=\s*(?:and\b|[,;.]|$))",
         r"real-?\s?time\s+messaging",
         r"(?:live|real-?\s?time)(?=\s+messages)",
     ),
