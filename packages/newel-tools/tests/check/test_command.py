@@ -10,6 +10,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from newel_tools.check.command import check
+from newel_tools.check.mend import mend
 from newel_tools.check.rule import load_rules
 
 CLEAN = "from fastapi import FastAPI\n\napp = FastAPI()\n"
@@ -273,6 +274,27 @@ def test_what_blocks_waits_and_what_debugs_is_off(tmp_path, monkeypatch):
 
     assert (tmp_path / "main.py").read_text() == WAITS
     assert "mended 6 in main.py" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (["async def a(q=time.sleep(0)): time.sleep(1)"], "0)): await asyncio.sleep(1)"),
+        (["@held(time.sleep(0))", "async def a(): time.sleep(1)"], "0))\nasync def a(): await"),
+        (["async def a():", "    class B: c = time.sleep(0)"], "B: c = time.sleep(0)"),
+        (["async def a():", "    def b(q=time.sleep(1)): ..."], "q=(await asyncio.sleep(1))"),
+    ],
+)
+def test_nothing_waits_where_python_lets_nothing_wait(tmp_path, lines, said):
+    (tmp_path / "main.py").write_text("\n".join(["import time", *lines, ""]))
+    rule = load_rules()["ASYNC001"]
+    found = [rule.found("", file="main.py", line=number) for number in (2, 3)]
+
+    _ = mend(tmp_path, found, {rule.id: rule})
+
+    text = (tmp_path / "main.py").read_text()
+    compile(text, "main.py", "exec")
+    assert said in text
 
 
 def test_what_cannot_be_mended_is_left_alone(project):

@@ -26,6 +26,7 @@ class Column(Fact):
 
     ``default``: ``{"kind": "scalar" | "callable" | "clause_element" | "sequence", "value": ...}``;
     a scalar with ``"moment": true`` is a date or time that was computed once, on import.
+    ``none_as_null``: of JSON, `None` is written as NULL rather than as JSON's own null.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Column(Fact):
     scale: int | None = None
     timezone: bool | None = None
     values: tuple[Any, ...] | None = None
+    none_as_null: bool = False
     nullable: bool = True
     primary_key: bool = False
     unique: bool = False

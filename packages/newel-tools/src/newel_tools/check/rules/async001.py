@@ -43,15 +43,20 @@ class _AwaitIt(LineTransformer):
         super().__init__(lines)
         self._may_await: list[bool] = []
 
-    def visit_FunctionDef(self, node: libcst.FunctionDef) -> None:  # noqa: N802 - as libcst calls it
+    def visit_FunctionDef_body(self, node: libcst.FunctionDef) -> None:  # noqa: N802 - as libcst calls it
         self._may_await.append(node.asynchronous is not None)
 
-    def leave_FunctionDef(  # noqa: N802 - as above
-        self, original_node: libcst.FunctionDef, updated_node: libcst.FunctionDef
-    ) -> libcst.FunctionDef:
-        del original_node
+    def leave_FunctionDef_body(self, node: libcst.FunctionDef) -> None:  # noqa: N802 - as above
+        del node
         self._may_await.pop()
-        return updated_node
+
+    def visit_ClassDef_body(self, node: libcst.ClassDef) -> None:  # noqa: N802 - as above
+        del node
+        self._may_await.append(False)
+
+    def leave_ClassDef_body(self, node: libcst.ClassDef) -> None:  # noqa: N802 - as above
+        del node
+        self._may_await.pop()
 
     def visit_Lambda(self, node: libcst.Lambda) -> bool:  # noqa: N802 - as above
         """Leave a lambda alone: it cannot wait."""

@@ -43,20 +43,29 @@ def _is_caught(review: Review, store: Store) -> bool:
     """Tell whether the database's refusal is caught somewhere, so that it is no 500 but odd."""
     if any(_REFUSALS.search(item.exception or "") for item in review.facts.handlers):
         return True
-    endpoint = review.function(store.routes[0].endpoint)
-    return any(
-        isinstance(node, ast.ExceptHandler)
-        and (node.type is None or _REFUSALS.search(ast.unparse(node.type)))
-        for function in (endpoint, store.function)
-        if function is not None
-        for node in function.nodes
+    starts = {*review.starts(store.routes[0]), store.function}
+    return any(_catches(node) for function in starts for node in function.nodes)
+
+
+def _catches(node: ast.AST) -> bool:
+    """Tell whether a handler takes the refusal and does not only pass it on."""
+    if not isinstance(node, ast.ExceptHandler):
+        return False
+    if node.type is not None and not _REFUSALS.search(ast.unparse(node.type)):
+        return False
+    return not any(
+        isinstance(inner, ast.Raise)
+        and (inner.exc is None or (isinstance(inner.exc, ast.Name) and inner.exc.id == node.name))
+        for inner in ast.walk(node)
     )
 
 
 def _clashes(store: Store, field: Field, column: Column) -> bool:
     if not field.shape.nullable or column.nullable or field.shape.validated:
         return False
-    if column.is_converted or column.computed or column.primary_key or column.type in _JSON:
+    if column.is_converted or column.computed or column.primary_key:
+        return False
+    if column.type in _JSON and not column.none_as_null:
         return False
     # On INSERT, SQLAlchemy takes the default for a column that is None; on UPDATE it writes NULL.
     return store.updates or not column.is_filled
@@ -72,12 +81,12 @@ RULE = Rule(
     "(`exclude_unset=True`), drop null with a validator, or make the column nullable",
     seed='003 "Pydantic validation on inputs"',
     expected="fields with a validator, values that the code tests or replaces, `exclude_none`, "
-    "columns with a default on insert (the default is taken), of JSON (it has a null of its own), "
-    "primary keys. Where the database's refusal is caught it is a change.",
+    "columns with a default on insert (the default is taken), of JSON without `none_as_null` (its "
+    "null is its own), primary keys. Where the database's refusal is caught it is a change.",
     bad="""
 from fastapi import FastAPI
 from pydantic import BaseModel
-from sqlalchemy import create_engine
+from sqlalchemy import JSON, create_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 engine = create_engine("sqlite://")
@@ -94,6 +103,7 @@ class Note(Base):
     title: Mapped[str]
     text: Mapped[str | None]
     stars: Mapped[int] = mapped_column(default=0)
+    extra: Mapped[dict[str, str]] = mapped_column(JSON(none_as_null=True), default=dict)
 
 
 class NoteCreate(BaseModel):
@@ -106,6 +116,7 @@ class NoteUpdate(BaseModel):
     title: str | None = None  # finding
     text: str | None = None
     stars: int | None = None  # finding
+    extra: dict[str, str] | None = None  # finding
 
 
 class NoteRename(BaseModel):

@@ -24,6 +24,12 @@ _DEBUG: Final = re.compile(
     r"debug|development|is_dev|env\b|environment|verbose|testing|\bmode\b", re.IGNORECASE
 )
 _TESTER: Final = re.compile(r"^(test|validate)(_|$)")  # what went wrong is what it is asked for
+_LOGS: Final = re.compile(
+    r"(^|[._])(log|(get_?)?logger|logging|console)(\(.*\))?\.\w+$"
+    r"|^print$|print_exc$|(print|capture|record|log)_exception$",
+    re.IGNORECASE,
+)
+_DEPTH: Final = 4  # functions that an exception is given on through
 _TRACES: Final = ("format_exc", "format_exception", "format_tb")
 
 
@@ -51,39 +57,46 @@ def find(review: Review) -> Iterator[Finding]:
 
 def _hands_over(review: Review, function: Function, node: ast.AST, name: str | None) -> bool:
     """Tell whether the exception only goes to functions of the project that say nothing of it."""
-    given = {
-        id(value): not _says(review, call.function, parameter)
-        for call in review.calls.of(function)
-        if call.function is not None
-        for parameter, value in call.given()
-    }
+    silent = _silent(review, function, name, depth=_DEPTH)
     named = [part for part in ast.walk(node) if isinstance(part, ast.Name) and part.id == name]
-    return bool(named) and all(given.get(id(part), False) for part in named)
+    return bool(named) and all(id(part) in silent for part in named)
 
 
-def _says(review: Review, function: Function, name: str, *, depth: int = 3) -> bool:
-    """Tell whether a function makes a text of a parameter, or gives it to one that does."""
-    for node in function.nodes:
-        match node:
-            case ast.FormattedValue(value=ast.Name(id=found)) if found == name:
-                return True
-            case ast.Attribute(value=ast.Name(id=found), attr=attribute) if found == name:
-                if attribute not in _HARMLESS:
-                    return True
-            case ast.Call(func=ast.Name(id="str" | "repr" | "format"), args=[ast.Name(id=found)]):
-                if found == name:
-                    return True
-            case ast.Attribute(attr=attribute) if attribute in _TRACES:
-                return True
-            case _:
-                pass
-    return depth > 0 and any(
-        _says(review, call.function, parameter, depth=depth - 1)
+def _silent(review: Review, function: Function, name: str | None, *, depth: int) -> set[int]:
+    """Return where a name is given to functions of the project that say nothing of it."""
+    return {
+        id(value)
         for call in review.calls.of(function)
         if call.function is not None
         for parameter, value in call.given()
         if isinstance(value, ast.Name) and value.id == name
-    )
+        if not _says(review, call.function, parameter, depth=depth - 1)
+    }
+
+
+def _says(review: Review, function: Function, name: str, *, depth: int) -> bool:
+    """Tell whether a function uses a parameter for more than to choose, log or raise by it."""
+    if depth == 0:
+        return True
+    body = [node for statement in function.node.body for node in ast.walk(statement)]
+    hidden = _hidden(body) | _noted(body) | _silent(review, function, name, depth=depth)
+    return any(_shows(node, name) and id(node) not in hidden for node in body)
+
+
+def _noted(nodes: Iterable[ast.AST]) -> set[int]:
+    """Return expressions that are looked at, written to a log or raised, and answered by none."""
+    found: set[int] = set()
+    for node in nodes:
+        match node:
+            case ast.Expr(value=ast.Call(func=called)) if _LOGS.search(ast.unparse(called)):
+                found |= {id(inner) for inner in ast.walk(node)}
+            case ast.Raise(exc=raised, cause=cause):
+                found |= {id(raised), id(cause)}
+            case ast.Match(subject=value) | ast.Compare(left=value, ops=[ast.Is() | ast.IsNot()]):
+                found.add(id(value))
+            case _:
+                pass
+    return found
 
 
 def _is_plain(node: ast.AST) -> bool:
@@ -140,24 +153,32 @@ def _values(call: ast.Call) -> Iterator[ast.expr]:
 def _tells(value: ast.expr, name: str | None) -> bool:
     """Tell whether an expression holds the exception's text or its traceback."""
     kept = list(_walk([value]))
-    hidden = {
-        id(node.value)
-        for node in kept
-        if isinstance(node, ast.Attribute) and node.attr in _HARMLESS
-    }
-    hidden |= {
-        id(node.args[0])
-        for node in kept
-        if isinstance(node, ast.Call)
-        and node.args
-        and getattr(node.func, "id", "") in ("type", "isinstance")
-    }
-    for node in kept:
-        if isinstance(node, ast.Name) and node.id == name and id(node) not in hidden:
-            return True
-        if isinstance(node, ast.Attribute) and node.attr in _TRACES:
-            return True
-    return False
+    hidden = _hidden(kept)
+    return any(_shows(node, name) and id(node) not in hidden for node in kept)
+
+
+def _shows(node: ast.AST, name: str | None) -> bool:
+    match node:
+        case ast.Name(id=found):
+            return found == name
+        case ast.Attribute(attr=attribute):
+            return attribute in _TRACES
+        case _:
+            return False
+
+
+def _hidden(nodes: Iterable[ast.AST]) -> set[int]:
+    """Return expressions of which only the kind is asked, or an attribute that does no harm."""
+    found: set[int] = set()
+    for node in nodes:
+        match node:
+            case ast.Attribute(value=value, attr=attribute) if attribute in _HARMLESS:
+                found.add(id(value))
+            case ast.Call(func=ast.Name(id="type" | "isinstance"), args=[value, *_]):
+                found.add(id(value))
+            case _:
+                pass
+    return found
 
 
 def _is_clients_fault(value: ast.expr) -> bool:
@@ -192,9 +213,9 @@ RULE = Rule(
     "exceptions reach the handler for all of them",
     seed='003 "Expose internal errors to API"',
     expected="exceptions of the project's own, ValueError and the like, whose text is meant for "
-    "the client; what is only sent in development; exceptions given to a function that says "
-    "nothing of them. With a status below 500 it is a note, and so is what a helper returns, or a "
-    "route that tests or validates what the client names.",
+    "the client; what is only sent in development; exceptions given to a function that only "
+    "logs them or asks for their kind. With a status below 500 it is a note, and so is what a "
+    "helper returns, or a route that tests or validates what the client names.",
     bad="""
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse
@@ -262,6 +283,18 @@ def handed_over() -> object:
         return work()
     except Exception as error:
         return JSONResponse(passed_on(error), status_code=500)  # finding
+
+
+def formatted(error: Exception) -> dict[str, str]:
+    return {"error": "failed: {}".format(error)}
+
+
+@app.get("/formatted")
+def with_format() -> object:
+    try:
+        return work()
+    except Exception as error:
+        return JSONResponse(formatted(error), status_code=500)  # finding
 """,
     good="""
 import logging
@@ -316,6 +349,7 @@ def logged() -> object:
 
 
 def sentence(error: Exception) -> dict[str, str]:
+    logging.error("failed: %s", error)
     return {"error": "not found" if isinstance(error, KeyError) else "something went wrong"}
 
 

@@ -88,6 +88,7 @@ def _column(column: Any, attribute: str) -> dict[str, Any]:
         "scale": plain(getattr(kind, "scale", None)),
         "timezone": plain(getattr(kind, "timezone", None)),
         "values": plain(getattr(kind, "enums", None)),
+        "none_as_null": bool(getattr(kind, "none_as_null", False)),
         "nullable": bool(column.nullable),
         "primary_key": bool(column.primary_key),
         "unique": bool(column.unique),
