@@ -156,6 +156,9 @@ def test_knows_rows_by_how_they_were_loaded(reviewed):
 
 UPDATES = [
     "note.title = body.title",
+    LOOP.format(data="body.model_dump()") + "\nif note_id:\n    note.title = 'x'",
+    "note.title = 'x'\n" + LOOP.format(data="body.model_dump()"),
+    LOOP.format(data="body.model_dump()") + "\nother = Note()\nother.title = 'x'",
     "session.execute(update(Note).where(Note.id == note_id).values(**body.model_dump()))",
     "session.query(Note).filter(Note.id == note_id).update(body.model_dump())",
     "data = body.model_dump()\nfor name in data:\n    setattr(note, name, data[name])",
@@ -185,6 +188,8 @@ NOT_UPDATED = [
         "for name, value in body.model_dump().items():\n    if name != 'id' and value:\n"
         "        setattr(note, name, value)"
     ),
+    LOOP.format(data="body.model_dump()") + "\nnote.title = 'x'",
+    LOOP.format(data="body.model_dump()") + "\nsetattr(note, 'title', 'x')",
     "for name, value in {'title': 'x'}.items():\n    setattr(note, name, value)",
     "note.title = 'x'",
     "note.other = body.title",
@@ -267,6 +272,39 @@ def test_follows_a_generic_repository(reviewed, bound: str, expected: list[str])
     rest = GENERIC.format(bound=bound, call="notes.create(session, body)")
 
     assert found(reviewed, rest) == expected
+
+
+GUARDED = """
+from fastapi import Depends, HTTPException
+from sqlalchemy.exc import SQLAlchemyError
+
+
+def opened():
+    with Session(engine) as session:
+        try:
+            yield session
+        except SQLAlchemyError as error:
+            session.rollback()
+            raise {raised}
+
+
+@app.post("/notes")
+def create(body: Body, session: Session = Depends(opened)) -> None:
+    session.add(Note(**body.model_dump()))
+    session.flush()
+"""
+
+
+@pytest.mark.parametrize(
+    ("raised", "severity"),
+    [("HTTPException(400, 'refused')", "change"), ("", "block"), ("error", "block")],
+)
+def test_a_dependency_that_answers_for_the_database_makes_it_a_change(
+    reviewed, raised: str, severity: str
+):
+    report = reviewed(APP + GUARDED.format(raised=raised), rules=[RULE])
+
+    assert [(item.what, item.severity) for item in report.findings] == [(SAID, severity)]
 
 
 NEVER_SENT = """

@@ -349,6 +349,7 @@ def test_a_refusal_of_the_database_that_is_caught_is_a_change(reviewed):
         "block",
         "block",
         "block",
+        "block",
         "change",
     ]
 
@@ -429,3 +430,53 @@ def {name}() -> dict[str, str]:
     (found,) = reviewed(text, rules=[load_rules()["ERR001"]]).findings
 
     assert found.severity == severity
+
+
+def test_a_client_blocks_when_it_asks_not_when_it_is_made(reviewed):
+    text = """
+from fastapi import FastAPI
+from redis import Redis
+
+app = FastAPI()
+
+
+@app.get("/it")
+async def read() -> None:
+    client = Redis.from_url("redis://127.0.0.1")
+    client.get("it")
+    client.close()
+"""
+
+    assert what(reviewed, "ASYNC001", text) == [
+        "`redis.Redis.get` blocks the event loop in `async def read`"
+    ]
+
+
+def test_a_redirect_to_log_in_needs_no_model(reviewed):
+    text = """
+from typing import Any
+
+from fastapi import FastAPI, Request
+
+app = FastAPI()
+
+
+def oauth() -> Any: ...
+
+
+@app.get("/typed")
+def typed() -> int:
+    return 1
+
+
+@app.get("/login")
+async def login(request: Request):
+    return await oauth().google.authorize_redirect(request)
+
+
+@app.get("/profile")
+async def profile(request: Request):
+    return await oauth().google.userinfo(request)
+"""
+
+    assert what(reviewed, "RESP002", text) == ["`profile` declares no response model"]

@@ -1,5 +1,7 @@
 """Routes as the source declares them."""
 
+import pytest
+
 from newel_tools.facts.files import python_files
 from newel_tools.facts.source import read_source
 from newel_tools.facts.source_routes import source_routes
@@ -56,8 +58,14 @@ def create(): ...
 }
 
 
-def routes(write):
-    root = write(FILES)
+LEFT = (
+    "from fastapi import APIRouter\nrouter = APIRouter()\n@router.get('/left')\ndef left(): ...\n"
+)
+BY_NAME = "from app.main import app\nfrom app import left\n"
+
+
+def routes(write, **more: str):
+    root = write({**FILES, **{f"app/{name}.py": text for name, text in more.items()}})
     found = source_routes(read_source(root, python_files(root), [root]))
     return {route.label: route for route in found}
 
@@ -70,6 +78,26 @@ def test_prefixes_are_followed(write):
         "POST /users",
         "WS /live",
     }
+
+
+@pytest.mark.parametrize("include", ["", "from app.gone import router as gone"])
+def test_a_router_that_nobody_includes_has_no_routes(write, include: str):
+    old = f"{include}\napp.include_router(gone)\n" if include else ""
+
+    assert "GET /left" not in routes(write, left=LEFT, old=old)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "app.include_router(left.router)\n",
+        "def mount(other):\n    other.include_router(left.router)\n",
+        "for module in (left,):\n    app.include_router(module.router)\n",
+        "app.include_router(getattr(left, 'router'))\n",
+    ],
+)
+def test_a_router_that_somebody_may_include_has_them(write, text: str):
+    assert "GET /left" in routes(write, left=LEFT, mounts=BY_NAME + text)
 
 
 def test_dependencies_are_read(write):

@@ -21,6 +21,7 @@ _PAGES: Final = re.compile(
 _RESPONSE: Final = re.compile(
     r"(Response|Redirect|Template|EventSource)\w*$|get_(swagger_ui|redoc)\w*_html$"
     r"|(^|\.)backend\.log(in|out)$"  # of fastapi-users
+    r"|(^|\.)authorize_redirect$"  # of Authlib
 )
 _DEPTH: Final = 4  # assignments and calls that are followed
 

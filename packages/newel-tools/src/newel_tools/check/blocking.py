@@ -39,8 +39,9 @@ def is_blocking(call: Call) -> bool:
 
 
 def _constructs(target: str) -> bool:
-    """A client that is only made does not wait yet."""
-    return target in ("openai.OpenAI", "pymongo.MongoClient", "boto3.session.Session")
+    """A client that is only made does not wait yet, nor does one that is closed."""
+    made = ("openai.OpenAI", "pymongo.MongoClient", "boto3.session.Session")
+    return target in made or target.endswith(("Redis.from_url", "Redis.close", "Redis.pipeline"))
 
 
 def blocking_calls(review: Review) -> Iterator[tuple[Call, Reach]]:

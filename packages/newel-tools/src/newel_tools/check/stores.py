@@ -203,7 +203,7 @@ class _Writes:
         if row is not None:
             dump = self._dump(call.args[0])
             if dump is not None:
-                yield self._whole(dump, row.entity, call, updates=True)
+                yield self._whole(dump, row.entity, call, row=method.value, updates=True)
             return
         entity = self._kept_by(method.value) if len(call.args) > 1 else None
         for dump in self._dumps_of(call.args[-1]) if entity is not None else ():
@@ -269,7 +269,7 @@ class _Writes:
                     if entity is not None and dump is not None:
                         skips = dump.skips_null or _tests_null(loop)
                         yield self._whole(
-                            replace(dump, skips_null=skips), entity, node, updates=True
+                            replace(dump, skips_null=skips), entity, node, row=target, updates=True
                         )
                 case _:
                     pass
@@ -300,13 +300,22 @@ class _Writes:
             )
 
     def _whole(
-        self, dump: _Dump, entity: Entity, node: ast.expr, *, updates: bool = False
+        self,
+        dump: _Dump,
+        entity: Entity,
+        node: ast.expr,
+        *,
+        row: ast.expr | None = None,
+        updates: bool = False,
     ) -> Store:
+        done = self._tested
+        if row is not None:
+            done |= self._set_after(row, node.lineno)
         columns = {column.attribute: column for column in entity.columns}
         pairs = tuple(
             (field, columns[field.name]) for field in dump.fields() if field.name in columns
         )
-        kept = tuple(pair for pair in pairs if pair[0].name not in self._tested)
+        kept = tuple(pair for pair in pairs if pair[0].name not in done)
         return Store(
             dump.model,
             entity,
@@ -316,6 +325,22 @@ class _Writes:
             updates=updates,
             skips_null=dump.skips_null,
         )
+
+    def _set_after(self, row: ast.expr, line: int) -> frozenset[str]:
+        """Return the attributes of a row that are set again further down, whatever comes."""
+        found: set[str] = set()
+        for statement in _always(self._function.node.body):
+            match statement:
+                case ast.Assign(targets=[ast.Attribute(value=owner, attr=name)]) | ast.Expr(
+                    ast.Call(
+                        func=ast.Name(id="setattr"),
+                        args=[owner, ast.Constant(value=str(name)), _],
+                    )
+                ) if statement.lineno > line and ast.unparse(owner) == ast.unparse(row):
+                    found.add(name)
+                case _:
+                    pass
+        return frozenset(found)
 
     # -- the values ------------------------------------------------------------------------------
 
@@ -418,6 +443,14 @@ def _tests_null(loop: ast.For) -> bool:
         if any(isinstance(part, ast.Name | ast.Subscript) for part in parts):
             return True
     return False
+
+
+def _always(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
+    """Yield the statements that run whenever a body does."""
+    for statement in body:
+        yield statement
+        if isinstance(statement, ast.With | ast.AsyncWith | ast.Try):
+            yield from _always(statement.body)
 
 
 def _value(node: ast.AST, name: str) -> ast.expr | None:

@@ -250,7 +250,9 @@ class Inference:
         value = self._global_value(name, _DEPTH - 1)
         if value is not None:
             return _made_by(value)
-        last = name.rpartition(".")[2]
+        owner, _, last = name.rpartition(".")
+        if last.startswith("from_"):  # the way classes name their other constructors
+            name, last = owner, owner.rpartition(".")[2]
         return name if last[:1].isupper() and not last.isupper() and "." in name else None
 
     def _returned(self, function: Function) -> str | None:

@@ -1,7 +1,8 @@
 """Routes as the source declares them, for an application that cannot be imported.
 
-Prefixes of routers are followed through `include_router`; what is computed is left out. Nothing
-here is proved: a decorator that is built at run time is not seen.
+Prefixes of routers are followed through `include_router`; what is computed is left out, and so are
+routers that nobody includes, where each that is included is named. Nothing here is proved: a
+decorator that is built at run time is not seen.
 """
 
 from __future__ import annotations
@@ -119,11 +120,15 @@ class _Prefixes:
         self.source = source
         self._own: dict[str, str] = {}
         self._included: dict[str, tuple[str, str]] = {}
+        self._mounted: set[str | None] = set()
+        self._applications: set[str] = set()
         for module in source.own_modules():
             for name, value in module.values.items():
                 if isinstance(value, ast.Call) and self._is_router(module, value):
                     prefix = _text(_argument(value, "prefix")) or ""
                     self._own[f"{module.name}.{name}"] = prefix
+                    if ast.unparse(value.func).endswith("FastAPI"):
+                        self._applications.add(f"{module.name}.{name}")
             for node in module.nodes:
                 if isinstance(node, ast.Call):
                     self._include(module, node)
@@ -139,6 +144,7 @@ class _Prefixes:
             ):
                 inner = self.source.name_of(module, child)
                 outer = self.source.name_of(module, parent)
+                self._mounted.add(inner)
                 if inner is not None and outer is not None:
                     prefix = _text(_argument(call, "prefix")) or ""
                     self._included.setdefault(inner, (outer, prefix))
@@ -160,7 +166,19 @@ class _Prefixes:
                 break
             name, more = self._included[name]
             prefix = more + prefix
-        return prefix
+        return prefix if self._is_served(name) else None
+
+    def _is_served(self, name: str) -> bool:
+        """Tell whether requests come to a router; if some are included by no name, all may be."""
+        is_router = name in self._own and name not in self._applications
+        return not is_router or name in self._mounted or not all(map(self._is_said, self._mounted))
+
+    def _is_said(self, name: str | None) -> bool:
+        """Tell whether a name is a router's, or stands in a module that the project lacks."""
+        owner = (name or "").rpartition(".")[0]
+        packages = {module.partition(".")[0] for module in self.source.modules}
+        is_missing = owner not in self.source.modules and owner.partition(".")[0] in packages
+        return name in self._own or is_missing
 
 
 def _argument(call: ast.Call, name: str, *, position: int | None = None) -> ast.expr | None:

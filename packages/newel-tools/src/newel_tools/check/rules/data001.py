@@ -82,7 +82,8 @@ RULE = Rule(
     seed='003 "Pydantic validation on inputs"',
     expected="fields with a validator, values that the code tests or replaces, `exclude_none`, "
     "columns with a default on insert (the default is taken), of JSON without `none_as_null` (its "
-    "null is its own), primary keys. Where the database's refusal is caught it is a change.",
+    "null is its own), primary keys, columns that the code sets itself afterwards. Where the "
+    "database's refusal is caught, in a dependency too, it is a change.",
     bad="""
 from fastapi import FastAPI
 from pydantic import BaseModel
