@@ -362,3 +362,48 @@ async def store(folder: int, file: UploadFile) -> None:
     (found,) = reviewed(text, rules=[RULES["UP002"]]).findings
 
     assert found.severity == severity
+
+
+PREFIXED = """
+
+def prepare(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+
+@app.post("/files/{folder}")
+async def store(folder: int, file: UploadFile) -> None:
+    path = Path("uploads") / f"{folder}_{file.filename}"
+    {line}
+    path.write_bytes(await file.read(1_000))
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "severity"),
+    [
+        ("path.parent.mkdir(parents=True, exist_ok=True)", "block"),
+        ("os.makedirs(os.path.dirname(path), exist_ok=True)", "block"),
+        ("prepare(path)", "block"),
+        ("path = path.resolve()", "block"),
+        ("path = Path(os.path.normpath(path))", "block"),
+        ('Path("uploads").mkdir(exist_ok=True)', "note"),
+        ("os.makedirs(f'uploads/{folder}')", "note"),
+    ],
+)
+def test_a_name_with_something_before_it_leads_where_the_code_makes_a_way(reviewed, line, severity):
+    text = HEAD + PREFIXED.replace("{line}", line)
+
+    found = reviewed(text, rules=[RULES["UP002"]]).findings
+
+    assert {finding.severity for finding in found} == {severity}
+
+
+def test_a_path_is_clean_once_it_is_compared_without_its_dots(reviewed):
+    line = (
+        "path = path.resolve()\n"
+        "    if Path('uploads').resolve() not in path.parents:\n"
+        "        raise HTTPException(422)"
+    )
+    text = HEAD + PREFIXED.replace("{line}", line)
+
+    assert not reviewed(text, rules=[RULES["UP002"]]).findings

@@ -121,7 +121,8 @@ def _is_echoed(review: Review, route: Route, param: Field) -> bool:
             pending += ast.iter_child_nodes(node)
     return all(
         id(node) in repeated
-        for node in function.nodes
+        for statement in function.node.body
+        for node in ast.walk(statement)  # functions inside it use it, too
         if isinstance(node, ast.Name) and node.id == param.name
     )
 

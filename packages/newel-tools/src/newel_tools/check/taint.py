@@ -33,7 +33,7 @@ _PASSES: Final = 4  # assignments that depend on each other backwards
 _KEEPING: Final = re.compile(
     r"^(strip|lstrip|rstrip|lower|upper|title|casefold|format|encode|decode|join|removeprefix|removesuffix"
     r"|model_dump|dict|copy|json|str|list|Path|PurePath|fspath|text|unicode_string|urljoin|urlparse"
-    r"|urlsplit|parse_url|URL|HttpUrl|joinpath|with_name|dumps|cast|items|values|deepcopy|splitlines|split)$"
+    r"|urlsplit|parse_url|URL|HttpUrl|joinpath|with_name|dumps|cast|items|values|deepcopy|splitlines|split|resolve|abspath|normpath|realpath)$"
 )
 _ATTACK: Final = "http://10.0.0.1/../etc/passwd?a=';--"
 _OPEN: Final = re.compile(r"^(\w+://)?\{")  # the host of an address is filled in
@@ -53,7 +53,8 @@ class Kind:
 
     ``cleaners``: further names of functions and attributes whose value is clean. ``leading``: a
     text made of parts is only the client's if its beginning is, as with an address. ``naming``: of
-    a path only what a name in it begins with is, for `a_../../b` names a folder that nobody has.
+    a path only what a name in it begins with is, for `a_../../b` names a folder that nobody has:
+    as long as none is created, and the dots are not taken out before the path is opened.
     """
 
     held: Callable[[Field], Held]
@@ -280,7 +281,7 @@ class _Reading:
             return answered if self._any(given) else _CLEAN
         if name == "get" and isinstance(call.func, ast.Attribute):
             return self.held(call.func.value)  # by whatever key: the value is the mapping's
-        if not _KEEPING.match(name) or (given and name in ("items", "values")):
+        if not _KEEPING.match(name) or (given and name in ("items", "values", "resolve")):
             return _CLEAN  # a dictionary's `values()` takes nothing: this is a statement's
         if self._taint.leading and name in ("format", "join", "joinpath", "urljoin"):
             return self._beginning_of(call)

@@ -65,6 +65,7 @@ RULE = Rule(
 from typing import Annotated
 
 from fastapi import FastAPI, Query
+from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
 from sqlalchemy import create_engine, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
@@ -97,6 +98,15 @@ class Page(BaseModel):
 def pages(page: Annotated[Page, Query()]) -> list[int]:
     with Session(engine) as session:
         return list(session.scalars(select(Note.id).offset(page.skip).limit(page.limit)))
+
+
+@app.get("/in-a-thread")
+async def in_a_thread(limit: int = 100) -> list[int]:  # finding
+    def load() -> list[int]:
+        with Session(engine) as session:
+            return list(session.scalars(select(Note.id).limit(limit)))
+
+    return await run_in_threadpool(load)
 """,
     good="""
 from typing import Annotated

@@ -57,6 +57,7 @@ RULE = Rule(
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, Query
+from fastapi.concurrency import run_in_threadpool
 from sqlalchemy import create_engine, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -81,6 +82,15 @@ def size(limit: Annotated[int, Query(le=100)] = 20) -> int:  # finding
 def notes(limit: Annotated[int, Depends(size)], skip: int = 0) -> list[int]:  # finding
     with Session(engine) as session:
         return list(session.scalars(select(Note.id).offset(skip).limit(limit)))
+
+
+@app.get("/in-a-thread")
+async def in_a_thread(skip: int = 0) -> list[int]:  # finding
+    def load() -> list[int]:
+        with Session(engine) as session:
+            return list(session.scalars(select(Note.id).offset(skip).limit(20)))
+
+    return await run_in_threadpool(load)
 """,
     good="""
 from typing import Annotated

@@ -12,7 +12,9 @@ from newel_tools.check.review import Review
 from newel_tools.check.rule import Rule
 from newel_tools.check.taint import Held, Kind, Taint
 from newel_tools.facts.calls import Call
+from newel_tools.facts.routes import Route
 from newel_tools.facts.shapes import Field, Shape
+from newel_tools.facts.source import Function
 
 __all__ = ["RULE"]
 
@@ -20,6 +22,8 @@ _OPENS: Final = re.compile(
     r"(builtins\.)?open|aiofiles\.open|anyio\.open_file|io\.open"
     r"|shutil\.(copy|copy2|copyfile|move)|os\.(replace|rename|remove|unlink|makedirs)"
 )
+# What makes a way of `a_../../b`: the folder is created, or the dots are taken out.
+_WAYS: Final = frozenset({"mkdir", "makedirs", "resolve", "abspath", "normpath", "realpath"})
 _PATH_METHODS: Final = frozenset(
     {"open", "write_bytes", "write_text", "unlink", "rename", "mkdir", "touch"}
 )
@@ -35,8 +39,10 @@ def find(review: Review) -> Iterator[Finding]:
         if (path := next((p for p in _paths(call) if mentioned.decides(p, call.caller)), None))
     ]
     begun = Taint(review, Kind(held=_filename, cleaners=cleaners, naming=True)) if found else None
+    ways = {call.caller for call, _ in mentioned.calls() if found and _makes_way(call, mentioned)}
     for call, route, path in found:
         leads = begun is not None and begun.decides(path, call.caller)
+        leads = leads or _is_led(review, call.caller, route, ways)
         yield RULE.found(
             "the client's `filename` is part of the path that is opened",
             file=call.caller.file,
@@ -44,6 +50,29 @@ def find(review: Review) -> Iterator[Finding]:
             route=route.label,
             severity="block" if leads else "note",
         )
+
+
+def _makes_way(call: Call, mentioned: Taint) -> bool:
+    """Tell whether a call makes a way of the path that it is given, or is a method of."""
+    func = call.node.func
+    name = func.attr if isinstance(func, ast.Attribute) else getattr(func, "id", "")
+    given = [*call.node.args[:1], *([func.value] if isinstance(func, ast.Attribute) else [])]
+    folders = [
+        inner
+        for path in given
+        if isinstance(path, ast.Call) and ast.unparse(path.func).endswith("dirname")
+        for inner in path.args
+    ]
+    return name in _WAYS and any(mentioned.decides(p, call.caller) for p in (*given, *folders))
+
+
+def _is_led(review: Review, opens: Function, route: Route, ways: set[Function]) -> bool:
+    """Tell whether the same request may make a way and open a path in a function."""
+    return any(
+        opens in reached and not ways.isdisjoint(reached)
+        for start in (opens, *ways, *review.starts(route))
+        for reached in [review.calls.reached(start)]
+    )
 
 
 def _filename(field: Field) -> Held:
@@ -84,8 +113,9 @@ RULE = Rule(
     "`Path(file.filename).name`",
     seed='003 "File Upload/Download"; 002 makes a name of its own',
     expected="names from which only `.name`, `.suffix` or the like is taken, names that are "
-    "compared, checked or cleaned on the way, names with something before them in the same part of "
-    'the path: `f"{uuid4()}_{file.filename}"` leads nowhere.',
+    "compared, checked or cleaned on the way. A name with something before it in the same part of "
+    'the path is a note: `f"{uuid4()}_{file.filename}"` leads nowhere, unless the code creates the '
+    "folder that it names or takes the dots out (`mkdir`, `resolve`, `abspath`).",
     bad="""
 from pathlib import Path
 
