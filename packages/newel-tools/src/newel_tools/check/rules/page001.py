@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from newel_tools.check.finding import Finding
+from newel_tools.check.flow import answered
 from newel_tools.check.review import Review
 from newel_tools.check.rows import Rows
 from newel_tools.check.rule import Rule
@@ -47,6 +48,7 @@ def find(review: Review) -> Iterator[Finding]:
         reached = list(review.calls.reached(function))
         sent = _sent(review, route)
         whole = _reads_whole(rows, reached if sent else [function], sent)
+        whole = whole or _answers_whole(review, function)
         named = [part for part in route.path.split("/") if part and "{" not in part]
         small = _SMALL.search(named[-1]) if named else None
         if whole and not small and not any(_bounds(inner) for inner in reached):
@@ -105,6 +107,15 @@ def _reads_whole(rows: Rows, functions: list[Function], sent: frozenset[str]) ->
     return None
 
 
+def _answers_whole(review: Review, function: Function) -> str | None:
+    """Return the table that a function answers with all matching rows of, whatever it sends."""
+    for call, owner in answered(review, function):
+        row = review.rows.of(call, owner) if _collects(call) else None
+        if row is not None and row.many:
+            return row.entity.table
+    return None
+
+
 def _is_of(entity: Entity, sent: frozenset[str]) -> bool:
     """Tell whether rows of an entity may be what has these fields: it has half of them."""
     held = {column.attribute for column in entity.columns}
@@ -133,7 +144,7 @@ RULE = Rule(
     seed='003 "Always paginate list endpoints"',
     expected="lists that are small by nature (roles, countries, categories, tags, settings, a "
     "user's sessions), pages of any library, anything that mentions a limit; rows that are read to "
-    "check something: less than half of what is sent is theirs.",
+    "check something: less than half of what is sent is theirs, and none of it made of them.",
     bad="""
 from fastapi import FastAPI
 from pydantic import BaseModel
