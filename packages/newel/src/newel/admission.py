@@ -28,6 +28,12 @@ _WAITING: Final = 2
 
 _SLOW_CLIENT_SECONDS: Final = 0.1
 
+_LONG_SECONDS: Final = 0.25
+"""Who works for longer than this waits for somebody else, a database that is silent for example."""
+
+_AT_ALL: Final = 4
+"""How many may be inside at all for each one that counts: what waits needs memory."""
+
 
 def begins_event_stream(message: Message) -> bool:
     """Tell whether ``message`` begins an answer that may have nothing to say for hours."""
@@ -44,8 +50,9 @@ class Admission:
 
     A place is for work: it is given back when the answer's body begins, or a stream of events, so
     that downloads and streams hold none, and while a client takes more than 0.1 s to send what
-    comes next of its body.
-    Websockets need no place, nor do ``/health``, ``/ready`` and ``/metrics``.
+    comes next of its body. Who has worked for a quarter of a second lends its place to who waits
+    for one, until four times ``most`` are inside: a dependency that is silent holds up only who
+    needs it. Websockets need no place, nor do ``/health``, ``/ready`` and ``/metrics``.
     """
 
     def __init__(self, app: ASGIApp, *, most: int, wait_seconds: float = 1.0) -> None:
@@ -53,18 +60,21 @@ class Admission:
         self.most = most
         self.wait_seconds = wait_seconds
         self.in_flight: int = 0
+        self.inside: int = 0
+        self.places: dict[_Place, float] = {}  # that count, and since when: the oldest first
         self._line = Line(self.leave)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        self._lend()
         if self.in_flight < self.most:
             self.in_flight += 1
         elif scope["path"].removeprefix(scope.get("root_path", "")) in _EXEMPT:
             await self.app(scope, receive, send)
             return
-        elif self._is_full or not await self._line.wait(self.wait_seconds):
+        elif self._is_full or not await self._turn():
             scope["newel.refused"] = True
             busy = Unavailable("The service is busy.", retry_after_seconds=1)
             await problem_response(busy, instance=scope["path"])(scope, receive, send)
@@ -74,6 +84,22 @@ class Admission:
             await self.app(scope, place.receive, place.send)
         finally:
             place.close()
+
+    async def _turn(self) -> bool:
+        """Wait for a place; ``False``: none came in time."""
+        timer = asyncio.get_running_loop().call_later(_LONG_SECONDS, self._lend)
+        try:
+            return await self._line.wait(self.wait_seconds)
+        finally:
+            timer.cancel()
+
+    def _lend(self) -> None:
+        """Take the place of who has had it for longest, and long, when there is no other."""
+        if self.in_flight < self.most or self.inside >= _AT_ALL * self.most or not self.places:
+            return
+        place, since = next(iter(self.places.items()))
+        if asyncio.get_running_loop().time() - since >= _LONG_SECONDS:
+            place.leave()
 
     @property
     def _is_full(self) -> bool:
@@ -90,26 +116,28 @@ class Admission:
 class _Place:
     """The place of one request."""
 
-    __slots__ = ("_admission", "_has_answered", "_is_held", "_is_whole", "_receive", "_send")
+    __slots__ = ("_admission", "_has_answered", "_is_whole", "_receive", "_send")
 
     def __init__(self, admission: Admission, receive: Receive, send: Send) -> None:
         self._admission = admission
         self._receive = receive
         self._send = send
-        self._is_held = True
         self._is_whole = False  # what was asked, with its body
         self._has_answered = False
+        admission.inside += 1
+        admission.places[self] = asyncio.get_running_loop().time()
 
     def leave(self) -> None:
         """Give the place back, once."""
-        if self._is_held:
-            self._is_held = False
+        if self._admission.places.pop(self, None) is not None:
             self._admission.leave()
 
     def close(self) -> None:
         """Give the place back, for good."""
-        self._has_answered = True
-        self.leave()
+        if not self._has_answered:
+            self._has_answered = True
+            self._admission.inside -= 1
+            self.leave()
 
     async def send(self, message: Message) -> None:
         """Send on; with the body of the answer, or a stream of events, the work is done."""
@@ -132,6 +160,6 @@ class _Place:
             return message
         finally:
             timer.cancel()
-            if not self._is_held and not self._has_answered:
-                self._is_held = True
+            if self not in self._admission.places and not self._has_answered:
+                self._admission.places[self] = asyncio.get_running_loop().time()
                 self._admission.in_flight += 1
