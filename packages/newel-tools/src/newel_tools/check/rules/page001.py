@@ -144,7 +144,7 @@ RULE = Rule(
     seed='003 "Always paginate list endpoints"',
     expected="lists that are small by nature (roles, countries, categories, tags, settings, a "
     "user's sessions), pages of any library, anything that mentions a limit; rows that are read to "
-    "check something: less than half of what is sent is theirs, and none of it made of them.",
+    "check something: less than half of what is sent is theirs, and no answer is made of them.",
     bad="""
 from fastapi import FastAPI
 from pydantic import BaseModel
