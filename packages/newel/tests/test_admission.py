@@ -90,7 +90,7 @@ async def crowded(admission: Admission) -> list[Client]:
     inside = list[Client]()
     while admission.inside < 4 * admission.most:
         inside.append(Client(admission))
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.6)
     return inside
 
 
@@ -182,7 +182,7 @@ def test_who_waits_for_something_else_lends_its_place() -> None:
         work = Work()
         admission = Admission(work, most=2)
         clients = [Client(admission) for _ in range(3)]
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.45)
         assert work.running == 2, "who works is left to it"
         await asyncio.sleep(0.1)
         assert work.running == 3, "who waits in line gets the place of the first"
@@ -354,7 +354,7 @@ def test_who_has_asked_in_full_keeps_its_place_until_there_is_an_answer() -> Non
 
         async def parts() -> AsyncIterator[bytes]:
             made.append(1)
-            await asyncio.sleep(0.2)  # a query
+            await asyncio.sleep(0.4)  # a query
             yield b"first"
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -364,7 +364,7 @@ def test_who_has_asked_in_full_keeps_its_place_until_there_is_an_answer() -> Non
         clients = [Client(admission) for _ in range(4)]
         for client in clients:
             client.give(b"")
-        await asyncio.sleep(0.15)
+        await asyncio.sleep(0.3)
         assert len(made) == 2
         await asyncio.gather(*(client.task for client in clients))
 
@@ -416,7 +416,7 @@ def test_a_body_that_comes_at_once_keeps_its_place() -> None:
         clients = [Client(admission) for _ in range(4)]
         for client in clients:
             client.give(b"abc")
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.4)
 
         assert work.running == 2
         work.done.set()

@@ -28,7 +28,7 @@ _WAITING: Final = 2
 
 _SLOW_CLIENT_SECONDS: Final = 0.1
 
-_LONG_SECONDS: Final = 0.25
+_LONG_SECONDS: Final = 0.5
 """Who works for longer than this waits for somebody else, a database that is silent for example."""
 
 _AT_ALL: Final = 4
@@ -50,8 +50,8 @@ class Admission:
 
     A place is for work: it is given back when the answer's body begins, or a stream of events, so
     that downloads and streams hold none, and while a client takes more than 0.1 s to send what
-    comes next of its body. Who has worked for a quarter of a second lends its place to who waits
-    for one, until four times ``most`` are inside: a dependency that is silent holds up only who
+    comes next of its body. Who has worked for half a second lends its place to who waits for
+    one, until four times ``most`` are inside: a dependency that is silent holds up only who
     needs it. Websockets need no place, nor do ``/health``, ``/ready`` and ``/metrics``.
     """
 
