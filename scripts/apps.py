@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Final
 
 from newel_tools.generator.features import render_features
-from newel_tools.generator.layout import Layout
 from newel_tools.generator.shell import Kernel, render_shell
 from newel_tools.planner.planner import plan_sentence
 
@@ -47,13 +46,13 @@ def sentence_of(app: Path) -> str:
     return re.findall(r"^> (.*)$", (app / DECISION).read_text(), re.MULTILINE)[0]
 
 
-def printed(app: Path, *, layout: Layout = "features") -> dict[str, str]:
+def printed(app: Path) -> dict[str, str]:
     """Return what the generator prints for an application, by path, without what it owns."""
     plan = plan_sentence(sentence_of(app))
     kernel = Kernel.installed()
     files = [
-        *render_shell(plan, layout, directory=app, kernel=kernel),
-        *render_features(plan, layout),
+        *render_shell(plan, "features", directory=app, kernel=kernel),
+        *render_features(plan, "features"),
     ]
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
