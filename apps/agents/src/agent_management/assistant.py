@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import httpx2
-from fastapi import Depends
 from newel.outgoing import Destinations, lan, outgoing_client, public
 from newel.schemas import Text
 from pydantic import BaseModel, Field, SecretStr, ValidationError
@@ -79,6 +78,3 @@ class Assistant:
 def get_assistant(connection: HTTPConnection) -> Assistant:
     assistant: Assistant = connection.app.state.assistant
     return assistant
-
-
-AssistantDep = Annotated[Assistant, Depends(get_assistant)]
