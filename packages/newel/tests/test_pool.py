@@ -376,6 +376,18 @@ class TestSilence:
             assert isinstance(pool, FairPool)
             assert (pool.in_use, pool.waiting, pool.taken_seconds) == (0, 0, 0.0)
 
+    async def test_who_connects_is_told_with_the_others(self, database_url: str) -> None:
+        """Not when the attempt ends by itself, which may have begun much later."""
+        async with behind_a_proxy(database_url) as (database, proxy), database.watching():
+            await ask(database)
+            await proxy.switch("black hole")
+            asking = [asyncio.create_task(ask(database)) for _ in range(2)]  # on one connection
+            with anyio.fail_after(engines.CONNECT_SECONDS / 2):
+                told = await asyncio.gather(*asking, return_exceptions=True)
+            assert [str(error) for error in told] == ["The database does not answer."] * 2
+            await proxy.switch("pass")
+            await until_it_answers(database)
+
     async def test_nobody_takes_leave_of_a_silent_database(
         self, database_url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -14,6 +14,7 @@ import logging
 import os
 import socket
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
@@ -23,7 +24,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, PoolProxiedConnection
-from sqlalchemy.util import await_only
+from sqlalchemy.util import await_only, greenlet_spawn
 
 from newel import context
 from newel.errors import Unavailable
@@ -71,6 +72,7 @@ class FairPool(AsyncAdaptedQueuePool):
         self._line = Line(self._pass_on)
         # Since when each is taken; of one that is being made, by whoever makes it.
         self._taken: dict[object, float] = {}
+        self._making: set[asyncio.Timeout] = set()
 
     @property
     def in_use(self) -> int:
@@ -88,11 +90,34 @@ class FairPool(AsyncAdaptedQueuePool):
         return time.monotonic() - min(self._taken.values()) if self._taken else 0.0
 
     def give_up(self) -> None:
-        """End every connection that is taken: who waits for an answer on it gets an error now."""
+        """End what is taken and what is being made: who waits for an answer gets an error now."""
         self.is_away = True
+        for limit in self._making:
+            limit.reschedule(0)
         for taken in list(self._taken):
             if isinstance(taken, ConnectionPoolEntry) and taken.driver_connection is not None:
                 _cut(taken.driver_connection)
+
+    # How a pool of SQLAlchemy makes a connection, a new one or again.
+
+    def _should_wrap_creator(self, creator: Any) -> Any:
+        create = super()._should_wrap_creator(creator)
+
+        def connect(entry: ConnectionPoolEntry) -> Any:
+            return await_only(self._create(create, entry))
+
+        return connect
+
+    async def _create(self, create: Callable[[Any], Any], entry: ConnectionPoolEntry) -> Any:
+        limit = asyncio.timeout(None)
+        self._making.add(limit)
+        try:
+            async with limit:
+                return await greenlet_spawn(create, entry)
+        except TimeoutError:
+            raise Unavailable(AWAY) from None
+        finally:
+            self._making.discard(limit)
 
     # The two methods that every pool of SQLAlchemy is made of.
 
