@@ -1,5 +1,6 @@
 """The host as a process: what it lets the application do, and what is left of it afterwards."""
 
+import asyncio
 import logging
 import os
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -16,7 +18,7 @@ from newel_tools.facts.project import find_project
 from newel_tools.facts.scratch import scratch_folder
 from newel_tools.prove.client import HostEnded
 from newel_tools.prove.errors import ProveError
-from newel_tools.prove.host.boot import load, note_errors
+from newel_tools.prove.host.boot import BootError, Lifespan, load, note_errors
 from newel_tools.prove.host.record import Places, Record, current
 from newel_tools.prove.process import HostProcess
 from newel_tools.prove.sandbox import Sandbox, sandbox
@@ -258,7 +260,72 @@ def test_a_start_up_that_fails_names_its_line(project: Path, started: Start) -> 
     assert "start-up failed (main.py:6 in lifespan): RuntimeError: no queue" in error.message
 
 
-def test_an_import_that_hangs_is_ended_with_its_stack(
+LIFESPAN = """
+import asyncio
+from contextlib import asynccontextmanager
+async def connect():
+    await asyncio.Event().wait()
+@asynccontextmanager
+async def lifespan(app):
+    await connect()
+    yield
+app = FastAPI(lifespan=lifespan)
+"""
+
+
+def test_a_start_up_that_waits_names_its_line(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("newel_tools.prove.host.boot._START_SECONDS", 0.2)
+    error = asyncio.run(waiting_start_up(project))
+
+    assert error.said["text"].endswith("not started after 0 s: it waits at main.py:6 in connect")
+
+
+async def waiting_start_up(folder: Path) -> BootError:
+    path = folder / "main.py"
+    held: dict[str, Any] = {}
+    exec(compile(f"from fastapi import FastAPI\n{LIFESPAN}", path, "exec"), held)
+    with pytest.raises(BootError) as caught:
+        await Lifespan(held["app"]).start(Places(str(folder)))
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("code", "where"),
+    [
+        ("def wait():\n    while True: pass\nwait()", "main.py:4 in wait"),
+        ("import threading\nthreading.Event().wait()", "main.py:4 in <module>"),
+        ("import time\nwhile True:\n    time.sleep(0.5)", "main.py:5 in <module>"),
+        ("import socket\na, b = socket.socketpair()\na.recv(1)", "main.py:5 in <module>"),
+    ],
+    ids=["loop", "lock", "retries", "socket"],
+)
+def test_an_import_that_stands_still_is_ended_with_its_line(
+    code: str, where: str, project: Path, started: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("newel_tools.prove.process._STILL_SECONDS", 2.0)
+
+    error = refusal(project, code, started)
+
+    assert f"import failed ({where}): it has stood still for " in error.message
+    assert error.details
+    assert "belongs in the lifespan" in error.fix
+
+
+def test_an_import_that_works_for_long_is_waited_for(
+    project: Path, started: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("newel_tools.prove.process._STILL_SECONDS", 0.5)
+    code = (
+        "import timeit\ntook = timeit.timeit('sum(range(1000))', number=100_000)\nassert took > 1"
+    )
+    (project / "main.py").write_text(f"from fastapi import FastAPI\napp = FastAPI()\n{code}\n")
+
+    assert started(project).started()["started"]
+
+
+def test_an_import_that_cannot_be_looked_into_is_ended_with_its_stack(
     project: Path, started: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("newel_tools.prove.process._START_SECONDS", 2.0)

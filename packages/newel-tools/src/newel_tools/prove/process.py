@@ -20,6 +20,7 @@ __all__ = ["HostProcess", "run_host"]
 _HOST: Final = Path(__file__).with_name("host")
 _MEMORY_BYTES: Final = 4 * 1024**3
 _START_SECONDS: Final = 90.0
+_STILL_SECONDS: Final = 20.0  # in the same calls of an import, or of a command
 _STOP_SECONDS: Final = 10.0
 _LOG_LINES: Final = 8
 _STACK: Final = "Current thread"
@@ -88,6 +89,12 @@ class HostProcess(HostClient):
             names = ", ".join(f'{setting.name.upper()} = "..."' for setting in wanted)
             fix = f"add to pyproject.toml, [tool.newel.prove]: env = {{ {names} }}"
             return ProveError(message, fix=fix, settings=tuple(wanted))
+        if "stack" in said:
+            fix = (
+                "let it end: what waits for something else, or serves, belongs in the lifespan or "
+                'below `if __name__ == "__main__"`'
+            )
+            return ProveError(message, fix=fix, details=tuple(said["stack"]), error=said["type"])
         fix = "mend it, or add what it needs to pyproject.toml, [tool.newel.prove] env = { ... }"
         return ProveError(message, fix=fix, details=self.log_end(), error=said["type"])
 
@@ -126,7 +133,8 @@ def run_host(
     host = HostProcess(process, ours, log)
     try:
         with suppress(HostEnded):  # `started` says so, with the log
-            host.say({"memory_bytes": _MEMORY_BYTES, **wanted})
+            limits = {"memory_bytes": _MEMORY_BYTES, "still_seconds": _STILL_SECONDS}
+            host.say({**limits, **wanted})
         yield host
     finally:
         host.stop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import importlib
 import importlib.metadata
 import inspect
@@ -206,7 +207,7 @@ class Lifespan:
         elif task.done():
             error = task.exception()
         else:
-            error = TimeoutError(f"not started after {_START_SECONDS:.0f} s")
+            error = TimeoutError(f"not started after {_START_SECONDS:.0f} s{_waits(task, places)}")
         if error is not None:
             await self._settle(waiting)
             raise BootError("start-up", self._cause(error), places) from error
@@ -231,6 +232,20 @@ class Lifespan:
         self._incoming.put_nowait({"type": "lifespan.shutdown"})
         await asyncio.wait([self._task], timeout=_STOP_SECONDS)
         self._task.cancel()
+
+
+def _waits(task: Any, places: Places) -> str:
+    """Say at which line of the project a start-up waits.
+
+    A lifespan is an asynchronous generator, which what awaits it does not name.
+    """
+    found = None
+    for waiting in (task.get_coro(), *filter(inspect.isasyncgen, gc.get_objects())):
+        while waiting is not None:
+            frame = getattr(waiting, "cr_frame", None) or getattr(waiting, "ag_frame", None)
+            found = places.of_frame(frame) or found
+            waiting = getattr(waiting, "cr_await", None) or getattr(waiting, "ag_await", None)  # noqa: PLW2901 - a chain
+    return f": it waits at {found}" if found else ""
 
 
 def api_description(app: Any) -> dict[str, Any]:

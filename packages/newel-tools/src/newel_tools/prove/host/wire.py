@@ -10,6 +10,7 @@ import resource
 import signal
 import sys
 import threading
+from contextlib import AbstractContextManager
 from typing import Any
 
 from .boot import (
@@ -29,6 +30,7 @@ from .record import Places, Record
 from .rows import Rows
 from .servers import lead_postgres, lead_redis, replace_mysql
 from .stalls import Watchdog
+from .standstill import Standstill, standstill_told
 from .statements import Meeting, Statements
 
 __all__ = ["Host", "Pipe", "converse_with", "main"]
@@ -160,7 +162,8 @@ def main() -> None:
         take_mails()
         replace_mysql(os.path.join(wanted["databases"], "instead-of-mysql.db"))  # noqa: PTH118 - a text is wanted
         if "command" in wanted:
-            run_command(wanted["command"], places)
+            with _watched(pipe, wanted, places, step=" ".join(wanted["command"])):
+                run_command(wanted["command"], places)
             pipe.write({"done": True})
         else:
             mark_background()
@@ -197,9 +200,23 @@ def _serve(
     # Not the loop that the project prefers: the guard sees Python's own loop only.
     loop = asyncio.SelectorEventLoop()
     asyncio.set_event_loop(loop)
-    app = load(wanted["target"], places)
+    with _watched(pipe, wanted, places, step="import"):
+        app = load(wanted["target"], places)
     host = Host(app, places=places, statements=statements, clock=clock)
     loop.run_until_complete(converse_with(pipe, host, loop))
+
+
+def _watched(
+    pipe: Pipe, wanted: dict[str, Any], places: Places, *, step: str
+) -> AbstractContextManager[None]:
+    """Say where a step stands still, and end: nothing else would."""
+
+    def tell(error: Standstill) -> None:
+        said = {"step": step, "type": "Standstill", "text": str(error), "where": error.where}
+        pipe.write({"failed": {**said, "settings": [], "stack": error.stack}})
+        os._exit(1)
+
+    return standstill_told(places, seconds=wanted["still_seconds"], tell=tell)
 
 
 async def converse_with(pipe: Pipe, host: Host, loop: asyncio.AbstractEventLoop) -> None:
