@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import httpx2
-from fastapi import APIRouter, FastAPI, WebSocket
+from fastapi import APIRouter, FastAPI, UploadFile, WebSocket
 from pydantic import Field
 from sample_apps import borrowed
 from sample_entities import User
@@ -152,6 +152,10 @@ def agents_module() -> Module:
     async def create_agent() -> str:
         return "created"
 
+    @router.post("/form", dependencies=[requires("agents:write")])
+    async def take_form(file: UploadFile) -> str | None:
+        return file.filename
+
     @router.get("/who")
     async def who(caller: Annotated[Principal, requires()]) -> dict[str, Any]:
         return {
@@ -169,20 +173,6 @@ def agents_module() -> Module:
     async def admins() -> str:
         return "admins"
 
-    @router.get("/by-principal", dependencies=[public(), limit("2/minute")])
-    async def by_principal() -> str:
-        return "limited"
-
-    @router.get("/by-ip", dependencies=[public(), limit("2/minute", by="ip")])
-    async def by_ip() -> str:
-        return "limited"
-
-    for name, limited in {
-        "by-ip-too": limit("2/minute", by="ip"),
-        "by-key": limit("6/minute", by=lambda asked: asked.headers.get("x-key", ""), cost=3),
-    }.items():
-        router.get(f"/{name}", name=name, dependencies=[public(), limited])(by_ip)
-
     @router.websocket("/socket")
     async def socket(
         socket: WebSocket, caller: Annotated[Principal, requires("agents:read")]
@@ -191,7 +181,38 @@ def agents_module() -> Module:
         await socket.send_text(str(caller.id))
         await socket.close()
 
-    return Module("agents", routers=[router])
+    return Module("agents", routers=[router, _counted_routes()])
+
+
+def _counted_routes() -> APIRouter:
+    """Routes that count who calls them."""
+    router = APIRouter(prefix="/agents")
+
+    @router.get("/by-principal", dependencies=[public(), limit("2/minute")])
+    async def by_principal() -> str:
+        return "limited"
+
+    @router.get("/by-ip", dependencies=[public(), limit("2/minute", by="ip")])
+    async def by_ip() -> str:
+        return "limited"
+
+    twice = [public(), limit("2/minute", by="ip"), limit("2/minute", by=lambda _: "everybody")]
+
+    @router.get("/by-two", dependencies=twice)
+    async def by_two() -> str:
+        return "limited"
+
+    @router.get("/asked-twice", dependencies=[requires(), require_role("reader")])
+    async def asked_twice() -> str:
+        return "counted once"
+
+    for name, limited in {
+        "by-ip-too": limit("2/minute", by="ip"),
+        "by-key": limit("6/minute", by=lambda asked: asked.headers.get("x-key", ""), cost=3),
+    }.items():
+        router.get(f"/{name}", name=name, dependencies=[public(), limited])(by_ip)
+
+    return router
 
 
 _OF_THE_MODULE = {"register", "read", "update", "administrator_role", "mails"}

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from sample_accounts import AUTH, EMAIL, PASSWORD, World, build, open_world
 from starlette.testclient import TestClient, WebSocketDenialResponse
@@ -65,6 +66,20 @@ class TestRequires:
     async def test_without_a_permission_any_caller_will_do(self, world: World) -> None:
         assert (await (await world.member()).get(f"{AGENTS}/who")).status_code == 200
         assert (await (await world.client()).get(f"{AGENTS}/who")).status_code == 401
+
+    async def test_a_form_is_not_looked_at_before_its_sender(self, world: World) -> None:
+        """FastAPI reads forms, and writes their files to the disk, before it asks a dependency."""
+        broken = {"content-type": "multipart/form-data; boundary=x"}
+        member, anyone = await world.member(), await world.client()
+
+        async def offer(client: httpx2.AsyncClient) -> int:
+            answer = await client.post(f"{AGENTS}/form", content=b"no form", headers=broken)
+            return answer.status_code
+
+        assert await offer(anyone) == 401
+        assert await offer(member) == 400
+        await world.change_user(roles=["reader"])
+        assert await offer(await world.logged_in()) == 403
 
     @pytest.mark.parametrize("permission", ["agents", "agents:", ":read", ""])
     async def test_a_misspelt_permission_stops_the_start(self, permission: str) -> None:
@@ -144,6 +159,36 @@ class TestLimits:
             last = await client.get(f"{AGENTS}/by-ip")
         assert last.status_code == 429
         assert (await client.get(f"{AGENTS}/by-ip-too")).status_code == 200
+
+    async def test_each_limit_of_a_route_has_a_name_of_its_own(self, world: World) -> None:
+        """Else a client could not tell which policy is which, and which of them is used up."""
+        first, second = await world.client("192.0.2.1"), await world.client("192.0.2.2")
+        answer = await first.get(f"{AGENTS}/by-two")
+        assert answer.headers.get_list("ratelimit-policy") == [
+            '"api";q=100;w=60',
+            '"route";q=2;w=60',
+            '"route-2";q=2;w=60',
+        ]
+        assert [said.partition(";")[0] for said in answer.headers.get_list("ratelimit")] == [
+            '"api"',
+            '"route"',
+            '"route-2"',
+        ]
+        await second.get(f"{AGENTS}/by-two")
+        refused = await second.get(f"{AGENTS}/by-two")
+        assert refused.status_code == 429
+        assert refused.headers["ratelimit-policy"] == '"route-2";q=2;w=60'
+
+    async def test_a_call_counts_once_however_many_ask(
+        self, database_url: str, tmp_path: Path
+    ) -> None:
+        async with open_world(database_url, tmp_path, api_limit="10/minute") as world:
+            await world.register()
+            await world.change_user(roles=["reader"])
+            member = await world.logged_in(ip="192.0.2.3")
+            answer = await member.get(f"{AGENTS}/asked-twice")
+        assert answer.status_code == 200
+        assert answer.headers.get_list("ratelimit") == ['"api";r=9;t=6']
 
     async def test_the_limit_comes_back_with_time(self, world: World) -> None:
         client = await world.client()

@@ -271,7 +271,17 @@ async def test_nothing_of_a_strangers_is_read(
     assert read_bytes <= PART_BYTES
 
 
-async def test_of_a_user_it_is(large: World) -> None:
+@pytest.mark.parametrize("path", ["/files", "/files/batch"])
+async def test_nothing_is_read_of_a_user_who_may_not_upload(large: World, path: str) -> None:
+    async with large.user("reader") as client:
+        status, read_bytes = await offer(
+            large.app, path, authorization=client.headers["authorization"]
+        )
+    assert status == 403
+    assert read_bytes <= PART_BYTES
+
+
+async def test_of_a_user_who_may_it_is(large: World) -> None:
     async with large.user() as client:
         _, read_bytes = await offer(large.app, authorization=client.headers["authorization"])
     assert read_bytes == PATIENCE_BYTES
@@ -284,9 +294,17 @@ async def test_negative_control_fastapi_reads_first(large: World) -> None:
     assert read_bytes == PATIENCE_BYTES
 
 
-async def test_strangers_are_counted_all_the_same(large: World) -> None:
+@pytest.mark.parametrize(("role", "status"), [(None, 401), ("reader", 403)])
+async def test_who_is_refused_is_counted_all_the_same(
+    large: World, role: str | None, status: int
+) -> None:
+    headers: dict[str, str] = {}
+    if role is not None:
+        async with large.user(role) as client:
+            headers = {"authorization": client.headers["authorization"]}
     large.app.state.api_rate = Rate.parse("2/minute")
-    assert [(await offer(large.app))[0] for _ in range(3)] == [401, 401, 429]
+    answers = [(await offer(large.app, **headers))[0] for _ in range(3)]
+    assert answers == [status, status, 429]
 
 
 # ----------------------------------------------------------------------- in a process of its own

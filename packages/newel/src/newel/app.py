@@ -17,6 +17,7 @@ from typing import Any
 import structlog
 from fastapi import FastAPI
 from fastapi.dependencies.models import Dependant
+from fastapi.params import Form
 from fastapi.routing import APIRoute, iter_route_contexts
 from starlette.middleware import Middleware
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
@@ -278,11 +279,16 @@ def _refuse_undeclared_routes(app: FastAPI) -> None:
 
 
 def _ask_callers_first(app: FastAPI) -> None:
-    """Let routes that take more than usual read nothing of a stranger's."""
-    for route, dependant in _dependants(app):
-        limited = getattr(route, "app", None)
-        if isinstance(limited, RequestBodyLimitMiddleware) and access_of(dependant):
-            limited.app = CallerFirst(limited.app)
+    """Let routes that take forms, or more than usual, read nothing of who may not call them."""
+    for found, dependant in _dependants(app):
+        route: Any = getattr(found, "_effective_route", None)
+        limited, body = getattr(route, "app", None), getattr(route, "body_field", None)
+        if not access_of(dependant):
+            continue
+        if isinstance(limited, RequestBodyLimitMiddleware):
+            limited.app = CallerFirst(limited.app, dependant)
+        elif limited is not None and body is not None and isinstance(body.field_info, Form):
+            route.app = CallerFirst(limited, dependant)
 
 
 @asynccontextmanager

@@ -9,10 +9,11 @@ refuses to start with one that does not. The same dependencies work on websocket
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal, Protocol
 
 from fastapi import Depends, Response
+from fastapi.dependencies.models import Dependant
 from fastapi.openapi.models import OAuth2, OAuthFlowPassword, OAuthFlows
 from fastapi.openapi.models import SecurityBase as SecurityModel
 from fastapi.security.base import SecurityBase
@@ -22,7 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from newel.console import is_page
 from newel.context import client_ip, route_template
 from newel.db import CurrentWork
-from newel.errors import Forbidden, TooManyRequests, Unauthorized
+from newel.errors import AppError, Forbidden, TooManyRequests, Unauthorized
 from newel.limits import Limiter, Rate
 from newel.principal import ANYONE, Principal
 
@@ -143,6 +144,18 @@ async def _caller_or_anyone(found: Identified) -> Principal:
     return ANYONE if isinstance(found, Unauthorized) else found
 
 
+async def _count(
+    connection: HTTPConnection, response: Response, found: Identified
+) -> Principal | Unauthorized:
+    """Count the call, once a request however many dependencies ask who is calling."""
+    who = _who(connection, await _caller_or_anyone(found))
+    await _hit(connection, response, who, connection.app.state.api_rate, policy="api")
+    return found
+
+
+Counted = Annotated[Principal | Unauthorized, Depends(_count)]
+
+
 class _Requires:
     """The dependency behind ``requires`` and ``require_role``."""
 
@@ -152,47 +165,53 @@ class _Requires:
         # Never empty, which would say "public".
         self.__newel_access__ = (*permissions, *(f"role:{role}" for role in roles)) or (LOGGED_IN,)
 
-    async def __call__(
-        self, connection: HTTPConnection, response: Response, work: CurrentWork, found: Identified
-    ) -> Principal:
-        caller = await _known(connection, response, found)
-        missing = [wanted for wanted in self.permissions if not caller.can(wanted)]
-        if missing:
-            raise Forbidden(f"This needs the permission {missing[0]}.", permission=missing[0])
-        if self.roles and not self.roles & caller.roles:
-            raise Forbidden(f"This needs the role {' or '.join(sorted(self.roles))}.")
+    async def __call__(self, found: Counted, work: CurrentWork) -> Principal:
+        caller = self.check(found)
         await work.admit(caller)
         return caller
 
-
-async def _known(
-    connection: HTTPConnection, response: Response, found: Principal | Unauthorized
-) -> Principal:
-    """Count the call, and return who is calling; raises ``Unauthorized`` for a stranger."""
-    caller = ANYONE if isinstance(found, Unauthorized) else found
-    rate: Rate = connection.app.state.api_rate
-    await _hit(connection, response, _who(connection, caller), rate, policy="api")
-    if isinstance(found, Unauthorized) or not caller.is_authenticated:
-        raise found if isinstance(found, Unauthorized) else Unauthorized
-    return caller
+    def check(self, found: Principal | Unauthorized) -> Principal:
+        """Return the caller; raises ``Unauthorized`` or ``Forbidden`` for who may not call."""
+        if isinstance(found, Unauthorized):
+            raise found
+        if not found.is_authenticated:
+            raise Unauthorized
+        missing = [wanted for wanted in self.permissions if not found.can(wanted)]
+        if missing:
+            raise Forbidden(f"This needs the permission {missing[0]}.", permission=missing[0])
+        if self.roles and not self.roles & found.roles:
+            raise Forbidden(f"This needs the role {' or '.join(sorted(self.roles))}.")
+        return found
 
 
 class CallerFirst:
-    """Refuses a stranger before the body of a request is read; ASGI, around a route.
+    """Refuses who may not call before the body of a request is read; ASGI, around a route.
 
     FastAPI reads a body, and writes the files of a form to the disk, before it asks a dependency.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, dependant: Dependant) -> None:
         self.app = app
+        self._checks = list(_checks_of(dependant))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         connection = HTTPConnection(scope)
         if not connection.app.dependency_overrides:  # else they say who is calling
             found = await _identify(connection, await _BEARER(connection))
-            if isinstance(found, Unauthorized) or not found.is_authenticated:
-                await _known(connection, Response(), found)
+            try:
+                for required in self._checks:
+                    required.check(found)
+            except AppError:
+                await _count(connection, Response(), found)
+                raise
         await self.app(scope, receive, send)
+
+
+def _checks_of(dependant: Dependant) -> Iterator[_Requires]:
+    if isinstance(dependant.call, _Requires):
+        yield dependant.call
+    for dependency in dependant.dependencies:
+        yield from _checks_of(dependency)
 
 
 class _Public:
@@ -200,15 +219,8 @@ class _Public:
 
     __newel_access__: tuple[str, ...] = ()
 
-    async def __call__(
-        self,
-        connection: HTTPConnection,
-        response: Response,
-        work: CurrentWork,
-        caller: Annotated[Principal, Depends(_caller_or_anyone)],
-    ) -> Principal:
-        rate: Rate = connection.app.state.api_rate
-        await _hit(connection, response, _who(connection, caller), rate, policy="api")
+    async def __call__(self, found: Counted, work: CurrentWork) -> Principal:
+        caller = await _caller_or_anyone(found)
         await work.admit(caller)
         return caller
 
@@ -237,9 +249,11 @@ class _Limit:
             who = f"key:{self.by(connection)}"
         else:
             who = _who(connection, caller if self.by == "principal" else ANYONE)
+        others = "".join(response.headers.getlist("ratelimit-policy")).count('"route')
+        policy = f"route-{others + 1}" if others else "route"
         route = route_template(connection.scope)
-        key = f"{connection.scope.get('method')} {route} {who}"
-        await _hit(connection, response, key, self.rate, policy="route", cost=self.cost)
+        key = f"{policy} {connection.scope.get('method')} {route} {who}"
+        await _hit(connection, response, key, self.rate, policy=policy, cost=self.cost)
 
 
 def requires(*permissions: str) -> Any:
