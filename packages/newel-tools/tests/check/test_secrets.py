@@ -3,7 +3,13 @@
 import pytest
 
 from newel_tools.check.rule import load_rules
-from newel_tools.check.secret import is_given_key, is_placeholder, is_random, secret_kind
+from newel_tools.check.secret import (
+    address_secret,
+    is_given_key,
+    is_placeholder,
+    is_random,
+    secret_kind,
+)
 
 RULES = load_rules()
 APP = "from fastapi import FastAPI\n\napp = FastAPI()\n"
@@ -55,6 +61,32 @@ def test_random_texts_are_long_and_mixed():
     assert is_random("9f2c7e51b0aa4e6d8c13")
     assert not is_random("correct-horse-battery-staple")
     assert not is_random("a1b2")
+
+
+@pytest.mark.parametrize(
+    ("text", "severity"),
+    [
+        ("postgresql://shop:Zk3-plum@db.shop.internal/shop", "block"),
+        ("postgresql+asyncpg://shop:Zk3-plum@10.0.0.4:5432/shop?ssl=1", "block"),
+        ("mysql+pymysql://root:Zk3@plum@db.shop.io:3306/shop", "block"),
+        ("mongodb+srv://shop:Zk3-plum@c0.abcde.mongodb.net", "block"),
+        ("redis://:Zk3-plum@cache.shop.io:6379/0", "block"),
+        ("postgresql://shop:Zk3-plum@db/shop", "note"),
+        ("postgresql://shop:Zk3-plum@localhost/shop", None),
+        ("postgresql://shop:Zk3-plum@127.0.0.1:5432/shop", None),
+        ("postgresql://postgres:postgres@db.shop.io/shop", None),
+        ("postgresql://user:password@db.shop.io/shop", None),
+        ("postgresql://user:mypassword123@db.shop.io/shop", None),
+        ("postgresql://user:<password>@db.shop.io/shop", None),
+        ("postgresql://shop:{password}@db.shop.io/shop", None),
+        ("postgresql://shop:Zk3-plum@db.example.com/shop", None),
+        ("postgresql://shop@db.shop.io/shop", None),
+        ("https://shop:Zk3-plum@shop.io/feed", None),
+        ("write it as postgresql://shop:Zk3-plum@db.shop.io/shop", None),
+    ],
+)
+def test_addresses_of_servers_may_hold_a_password(text: str, severity: str | None):
+    assert address_secret(text) == severity
 
 
 def found(report) -> list[tuple[int, str]]:
@@ -116,6 +148,143 @@ def test_a_providers_key_is_found_anywhere(reviewed):
 
     (item,) = reviewed(text, rules=[RULES["SEC001"]]).findings
     assert (item.line, item.what) == (7, "a provider's key stands in the code")
+
+
+ADDRESS = "postgresql://shop:Zk3-plum@db.shop.io/shop"
+
+
+@pytest.mark.parametrize(
+    ("line", "severity"),
+    [
+        (f"engine = create_engine('{ADDRESS}')", "block"),
+        (f"engine = create_engine(f'{ADDRESS}_{{APP}}')", "block"),
+        (f"URL = os.getenv('DATABASE_URL', '{ADDRESS}')", "block"),
+        (f"PLAN = {{'connections': {{'default': '{ADDRESS}'}}}}", "block"),
+        (f"TEST_DATABASE_URL = '{ADDRESS}'", None),
+        (f"class TestSettings:\n    url = '{ADDRESS}'", None),
+        (f"URL = Field(description='{ADDRESS}')", None),
+        (f"URL = Field(examples=['{ADDRESS}'])", None),
+        (f"if URL == '{ADDRESS}':\n    raise SystemExit", None),
+        (f"def f():\n    '{ADDRESS}'", None),
+    ],
+)
+def test_an_address_with_a_password_is_found_where_it_is_used(
+    reviewed, line: str, severity: str | None
+):
+    head = "import os\nfrom pydantic import Field\nAPP = URL = ''\ncreate_engine = str\n"
+    report = reviewed(f"{APP}{head}{line}\n", rules=[RULES["SEC001"]])
+
+    assert report.facts.is_imported, report.notes
+    assert [item.severity for item in report.findings] == [severity] * (severity is not None)
+
+
+DOORS = {
+    "a token": ("if token == 'mock-admin-token':\n        return 1", "block"),
+    "a token with digits": (
+        "if token != 'f81d4fae7dec':\n        raise HTTPException(401)",
+        "block",
+    ),
+    "a header": (
+        "if request.headers.get('X-Token') == 'f81d4fae7dec':\n        return 1",
+        "block",
+    ),
+    "digests": (
+        "if not compare_digest(token, 'f81d4fae7dec'):\n        raise HTTPException(401)",
+        "block",
+    ),
+    "a body": ("if body.name == 'a' and body.password == 'admin123':\n        return 1", "block"),
+    "an answer": ("return token == 'Bearer f81d4fae7dec'", "block"),
+    "in two steps": (
+        "if body:\n        if token == 'f81d4fae7dec':\n            return 1",
+        "block",
+    ),
+    "a switch": ("if debug and token == 'f81d4fae7dec':\n        return 1", "note"),
+    "below a switch": (
+        "if debug:\n        if token == 'f81d4fae7dec':\n            return 1",
+        "note",
+    ),
+    "refused": ("if token == 'f81d4fae7dec':\n        raise HTTPException(401)", None),
+    "a weak one": ("if body.password == 'password123':\n        errors = ['weak']", None),
+    "a kind": ("if token == 'refresh-token':\n        return 1", None),
+    "a word": ("if token == 'undefined':\n        return 1", None),
+    "a mark": ("if token == '<|end-of-text|>':\n        return 1", None),
+    "a row's": ("if user.password == 'oauth-google-1':\n        return 1", None),
+    "a setting": ("if settings.secret_key == 'changeme-123':\n        return 1", None),
+    "another name": ("if name == 'f81d4fae7dec':\n        return 1", None),
+}
+
+
+@pytest.mark.parametrize(("code", "severity"), DOORS.values(), ids=DOORS)
+def test_tokens_in_the_code_let_anybody_in(reviewed, code: str, severity: str | None):
+    text = f"""
+from secrets import compare_digest
+from typing import Any
+
+from fastapi import FastAPI, HTTPException, Request
+from pydantic import BaseModel
+
+app = FastAPI()
+debug = False
+user: Any = None
+settings: Any = None
+
+
+class Body(BaseModel):
+    name: str
+    password: str
+
+
+@app.post("/")
+def enter(request: Request, body: Body, token: str = "", name: str = "") -> int:
+    {code}
+    return 0
+"""
+    report = reviewed(text.lstrip(), rules=[RULES["SEC001"]])
+
+    assert report.facts.is_imported, report.notes
+    assert [item.severity for item in report.findings] == [severity] * (severity is not None)
+
+
+def test_a_door_that_no_request_leads_to_is_none(reviewed):
+    text = f"{APP}\n\ndef run(token: str) -> bool:\n    return token == 'f81d4fae7dec'\n"
+
+    assert reviewed(text, rules=[RULES["SEC001"]]).findings == ()
+
+
+LED = {
+    "by an import": ("import left", "left.py", "block"),
+    "by a package": ("from shop.left import SECRET_KEY", "shop/left.py", "block"),
+    "later": ("def later():\n    import left", "left.py", "block"),
+    "by a text": ("PLACES = ['shop.left']", "shop/left.py", "block"),
+    "by computing": ("import importlib\nimportlib.import_module('le' + 'ft')", "left.py", "block"),
+    "by nothing": ("", "left.py", "note"),
+    "by a script": ("", "manage.py", "note"),
+}
+
+
+@pytest.mark.parametrize(("line", "file", "severity"), LED.values(), ids=LED)
+def test_what_no_application_imports_is_a_note(reviewed, line: str, file: str, severity: str):
+    files = {"main.py": f"{APP}{line}\n", file: "SECRET_KEY = 'a-literal-key'\n"}
+    if "/" in file:
+        files["shop/__init__.py"] = ""
+    report = reviewed(files, rules=[RULES["SEC001"]])
+
+    assert report.facts.is_imported, report.notes
+    (item,) = report.findings
+    assert (item.file, item.severity) == (file, severity)
+    assert item.what.endswith("imports") is (severity == "note")
+
+
+def test_a_worker_is_an_application_too(reviewed):
+    files = {
+        "main.py": APP,
+        "services/mail/keys.py": "SECRET_KEY = 'a-literal-key'\n",
+        "services/mail/worker.py": "import keys\nfrom celery import Celery\nworker = Celery()\n",
+    }
+
+    assert [item.severity for item in reviewed(files, rules=[RULES["SEC001"]]).findings] == [
+        "block"
+    ]
 
 
 @pytest.mark.parametrize("folder", ["tests", "examples", "scripts", "docs"])

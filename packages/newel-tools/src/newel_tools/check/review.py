@@ -15,6 +15,7 @@ from newel_tools.check.stores import Store, stores
 from newel_tools.facts.calls import Call, Calls
 from newel_tools.facts.facts import Facts
 from newel_tools.facts.files import read_text
+from newel_tools.facts.imports import files_led_to
 from newel_tools.facts.project import Project
 from newel_tools.facts.routes import Dependency, Route
 from newel_tools.facts.shapes import Model, Place, Shape
@@ -29,6 +30,7 @@ _SERVERS: Final = {
     "postgresql": re.compile(r"postgres|asyncpg|psycopg", re.IGNORECASE),
     "mysql": re.compile(r"mysql|mariadb", re.IGNORECASE),
 }
+_WORKERS: Final = re.compile(r"(^|\.)(Celery|Huey|FastStream|\w+Broker)$")
 
 
 @dataclass(slots=True)
@@ -121,6 +123,19 @@ class Review:
                     if name.startswith("fastapi.") and name.endswith(".FastAPI"):
                         return module.file, node.lineno
         return file, 0
+
+    @cached_property
+    def parts(self) -> frozenset[str]:
+        """The files of the applications and workers here, and all that these import."""
+        apps = (self.project.application, *self.project.others)
+        starts = {self.project.relative(app.file) for app in apps}
+        starts |= {file for file in self.facts.modules.values() if file in self.source.files}
+        starts |= {
+            module.file
+            for module in self.source.own_modules()
+            if any(map(_is_worker, module.values.values()))
+        }
+        return files_led_to(self.source, starts)
 
     # -- routes ----------------------------------------------------------------------------------
 
@@ -310,6 +325,11 @@ class Review:
     def dependency_source(self, node: Dependency) -> Function | None:
         """Return the source of a dependency."""
         return self.function(node.call)
+
+
+def _is_worker(value: ast.expr) -> bool:
+    """Tell whether a value is what a worker process is started with: `Celery(...)`."""
+    return isinstance(value, ast.Call) and _WORKERS.search(ast.unparse(value.func)) is not None
 
 
 def _runs(call: Call, callee: Function) -> bool:

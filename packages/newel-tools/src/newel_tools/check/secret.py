@@ -8,6 +8,7 @@ from typing import Final, Literal
 
 __all__ = [
     "SecretKind",
+    "address_secret",
     "is_filled_in",
     "is_given_key",
     "is_placeholder",
@@ -54,6 +55,18 @@ _PLACEHOLDER: Final = re.compile(
 _NO_SECRET: Final = re.compile(
     r"^(https?://|\.{0,2}/|[A-Z_]+$|\w+://|[\W_]+$)|\.(pem|key|crt|json|txt)$|\s"
 )
+_ADDRESS: Final = re.compile(
+    r"(postgres(ql)?|asyncpg|psycopg|mysql|mariadb|mssql|oracle|cockroachdb|clickhouse"
+    r"|mongodb|rediss?|amqps?)(\+\w+)?://(?P<user>[^:/@\s]*):(?P<password>\S+)@(?P<host>[^/@\s?]+)(/\S*|\?\S*)?"
+)
+_LOCAL_HOST: Final = re.compile(
+    r"(localhost|127\.[\d.]+|0\.0\.0\.0|\[::1\]|host\.docker\.internal)(:|$)", re.IGNORECASE
+)
+_WEAK: Final = re.compile(
+    r"(my|db|user|some)?[-_]?(pass(word|wd)?|pw|pwd|secret)[\d!]*|\d{1,8}"
+    r"|(admin|root|postgres|mysql|mongo|redis|user|test|guest|app)[\d!@]*",
+    re.IGNORECASE,
+)
 _FILLED_IN: Final = re.compile(r"\{\{.*\}\}")  # what is made from a template has its own there
 
 
@@ -74,6 +87,23 @@ def is_sent_nowhere(name: str) -> bool:
 def is_given_key(text: str) -> bool:
     """Tell whether a text has the form of a key that a provider gave out, or of a private key."""
     return _GIVEN.search(text) is not None and not _PLACEHOLDER.search(text)
+
+
+def address_secret(text: str) -> Literal["block", "note"] | None:
+    """Return how bad a text is as the address of a server: it may hold a password.
+
+    On this machine, or as a placeholder, it is none; for a name that only a compose file knows, a
+    note.
+    """
+    found = _ADDRESS.fullmatch(text)
+    if found is None or _LOCAL_HOST.match(found["host"]) or set("{}%$<>") & set(text):
+        return None
+    password = found["password"]
+    if is_placeholder(found["host"]) or is_placeholder(password):
+        return None
+    if _WEAK.fullmatch(password) or password == found["user"]:
+        return None
+    return "block" if "." in found["host"] else "note"
 
 
 def is_random(text: str) -> bool:

@@ -7,16 +7,26 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from newel_tools.check.doors import doors
 from newel_tools.check.finding import Finding, Severity
 from newel_tools.check.review import Review
 from newel_tools.check.rule import Rule
-from newel_tools.check.secret import is_given_key, is_random, literal, secret_kind
+from newel_tools.check.secret import (
+    address_secret,
+    is_given_key,
+    is_random,
+    literal,
+    secret_kind,
+)
 from newel_tools.check.tokens import is_decode, is_encode, own_calls
 from newel_tools.facts.calls import Call
 from newel_tools.facts.source import Class, Module
 
 __all__ = ["RULE"]
 
+_DOCUMENTING: Final = re.compile(
+    r"^(description|examples?|help|title|summary|doc|json_schema_extra)$"
+)
 _SETTINGS: Final = re.compile(r"(^|\.)(BaseSettings|Settings|Config|AppConfig)$")
 _LOCAL: Final = re.compile(r"(dev|test|local|mock|fake|example|demo)", re.IGNORECASE)
 _LOCAL_NAME: Final = re.compile(r"(^|_)(dev|test|tests|local|mock|fake|dummy)(_|$)", re.IGNORECASE)
@@ -34,20 +44,28 @@ _CONSTANT_CHARACTERS: Final = 8  # shorter constants are names of things
 
 
 def find(review: Review) -> Iterator[Finding]:
-    """Find literal secrets: settings' defaults, constants, keys of signatures, given keys."""
+    """Find literal secrets: settings' defaults, constants, addresses, keys, tokens that let in."""
     refused = _compared_texts(review)
     for module in review.source.own_modules():
         if _ASIDE.search(f"/{module.file}"):
             continue
-        for line, what, severity in _in_module(review, module, refused):
-            yield RULE.found(what, file=module.file, line=line, severity=severity)
+        found = [*_in_module(review, module, refused), *_addresses(module)]
+        for line, what, severity in found:
+            yield _found(review, what, file=module.file, line=line, severity=severity)
     for call in own_calls(review):
         if not _ASIDE.search(f"/{call.caller.file}") and _signs_with_literal(call):
-            yield RULE.found(
-                f"`{call.target}` is given a key that stands in the code",
-                file=call.caller.file,
-                line=call.line,
-            )
+            what = f"`{call.target}` is given a key that stands in the code"
+            yield _found(review, what, file=call.caller.file, line=call.line, severity="block")
+    for function, line, name, severity in doors(review):
+        what = f"whoever sends the `{name}` that stands in the code is let in"
+        yield RULE.found(what, file=function.file, line=line, severity=severity)
+
+
+def _found(review: Review, what: str, *, file: str, line: int, severity: Severity) -> Finding:
+    """Return a finding; what no application here leads to signs nothing, and is told as a note."""
+    if file not in review.parts:
+        what, severity = f"{what}, in a file that no application here imports", "note"
+    return RULE.found(what, file=file, line=line, severity=severity)
 
 
 def _in_module(
@@ -67,6 +85,33 @@ def _in_module(
         if cls.module is module and not _LOCAL.search(cls.name) and not _is_choice(review, cls):
             kept = refused | _validated_names(cls)
             yield from _assigned(cls.node.body, kept, is_settings=_is_settings(review, cls))
+
+
+def _addresses(module: Module) -> Iterator[tuple[int, str, Severity]]:
+    """Find addresses of servers with a password in them, but for what documents or is compared."""
+    aside = {id(inner) for node in module.nodes for inner in _said_only(node)}
+    for node in module.nodes:
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in aside:
+            severity = address_secret(node.value)
+            if severity is not None:
+                yield node.lineno, "the address of a server holds its password", severity
+
+
+def _said_only(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield what lies in texts for readers, comparisons, and what is for tests by its name."""
+    match node:
+        case ast.Compare() | ast.Expr(value=ast.Constant()):
+            yield from ast.walk(node)
+        case ast.keyword(arg=str(name)) if _DOCUMENTING.search(name):
+            yield from ast.walk(node)
+        case ast.ClassDef(name=name) if _LOCAL.search(name):
+            yield from ast.walk(node)
+        case (
+            ast.Assign(targets=[ast.Name(id=name), *_]) | ast.AnnAssign(target=ast.Name(id=name))
+        ) if _LOCAL_NAME.search(name):
+            yield from ast.walk(node)
+        case _:
+            pass
 
 
 def _is_settings(review: Review, cls: Class) -> bool:
@@ -178,9 +223,10 @@ RULE = Rule(
     fix="a setting without a default, `secret_key: SecretStr`, so that the service does not start "
     "without it",
     seed='003 "No secrets in code", "Never hardcode secrets"',
-    expected="names of things (`TOKEN_TYPE`), paths, addresses, enums, tests, classes for "
-    "development, gaps of a template (`{{ name }}`), asterisks, defaults that the code compares "
-    "with or validates. Passwords of other services are notes.",
+    expected="names of things (`TOKEN_TYPE`), paths, enums, tests, classes for development, gaps "
+    "of a template (`{{ name }}`), asterisks, defaults that the code compares with or validates, "
+    "addresses of this machine or with a placeholder. Notes: passwords of other services, tokens "
+    "below a switch of the settings, what no application imports.",
     bad="""
 import os
 
@@ -196,6 +242,14 @@ JWT_SECRET = os.getenv("JWT_SECRET", "dev-secret-key")  # finding
 class Settings(BaseSettings):
     session_secret: str = "keyboard cat".replace(" ", "-")
     encryption_key: str = "changeme"  # finding
+    database_url: str = "postgresql://shop:Zk3-plum@db.shop.internal/shop"  # finding
+
+
+@app.get("/orders")
+def orders(token: str) -> list[str]:
+    if token == "admin-token-2024":  # finding
+        return ["all"]
+    return []
 
 
 @app.get("/token")
@@ -230,6 +284,7 @@ class Settings(BaseSettings):
     secret_key: str = Field(default_factory=lambda: secrets.token_urlsafe(32))
     jwt_secret: SecretStr = SecretStr("")
     signing_key: str = "changethis"
+    database_url: str = "postgresql://postgres:Zk3-plum@localhost/shop"
     master_key: str = "please-set-one"
 
     @field_validator("master_key")

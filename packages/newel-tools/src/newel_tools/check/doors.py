@@ -1,0 +1,133 @@
+"""Doors in the code: a token or password that a literal is compared with lets anybody in."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from newel_tools.check.finding import Severity
+from newel_tools.check.review import Review
+from newel_tools.check.secret import literal
+from newel_tools.facts.source import Function
+
+__all__ = ["doors"]
+
+_CREDENTIAL: Final = re.compile(
+    r"(^|[_-])(token|api[_-]?key|access[_-]?key|secret([_-]?key)?|password|passwd|passcode|credentials"
+    r"|authorization|bearer)$",
+    re.IGNORECASE,
+)
+_SENT: Final = re.compile(
+    r"^(credentials|creds|body|form|form_data|data|payload|request|req|login|login_data|headers|"
+    r"cookies|auth|authorization)\b",
+    re.IGNORECASE,
+)
+_TOKEN: Final = re.compile(r"[\w.~+/=!@#$%^&*-]{8,}")
+_MADE: Final = re.compile(
+    r"token|key|secret|admin|pass|mock|demo|test|master|magic|super|internal|debug|dev",
+    re.IGNORECASE,
+)
+_NAMES: Final = re.compile(
+    r"(access|refresh|id|csrf|api|auth|reset)[-_]?(token|key)", re.IGNORECASE
+)
+_REFUSED: Final = re.compile(
+    r"\b(raise|False|None|continue|break|40[0-9])\b|weak|invalid|error|warn|fail|unauthori|forbid"
+)
+_ON_PURPOSE: Final = re.compile(
+    r"debug|\bdev|develop|test|local|\benv|environment|mock|settings\.|config\.", re.IGNORECASE
+)
+
+
+def doors(review: Review) -> Iterator[tuple[Function, int, str, Severity]]:
+    """Yield the comparisons that let in whoever sends a literal, in code that requests lead to.
+
+    A comparison that refuses the literal is none; one below a switch of the settings is a note.
+    """
+    for function in review.served:
+        if not function.module.is_test:
+            for node, name, around in _in_body(function.node.body, ""):
+                severity: Severity = "note" if _ON_PURPOSE.search(around) else "block"
+                yield function, node.lineno, name, severity
+
+
+def _in_body(body: list[ast.stmt], around: str) -> Iterator[tuple[ast.expr, str, str]]:
+    """Yield comparisons with the name that is compared and the conditions that they stand in."""
+    for statement in body:
+        match statement:
+            case ast.If(test=test, body=inner, orelse=rest):
+                refuses = _REFUSED.search("\n".join(map(ast.unparse, inner))) is not None
+                yield from _in_test(test, around, grants=not refuses)
+                said = f"{around} {_without_texts(test)}"
+                yield from _in_body(inner, said)
+                yield from _in_body(rest, around)
+            case ast.Return(value=ast.expr() as value):
+                yield from _in_test(value, around, grants=True)
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                pass  # functions of their own
+            case _:
+                for field in ("body", "orelse", "finalbody"):
+                    yield from _in_body(getattr(statement, field, []), around)
+
+
+def _in_test(test: ast.expr, around: str, *, grants: bool) -> Iterator[tuple[ast.expr, str, str]]:
+    match test:
+        case ast.BoolOp(values=values):
+            for value in values:
+                yield from _in_test(value, f"{around} {_without_texts(test)}", grants=grants)
+        case ast.UnaryOp(op=ast.Not(), operand=operand):
+            yield from _in_test(operand, around, grants=not grants)
+        case ast.Compare(left=left, ops=[ast.Eq() | ast.NotEq() as op], comparators=[right]):
+            name = _compared(left, right) or _compared(right, left)
+            if name is not None and grants is isinstance(op, ast.Eq):
+                yield test, name, around
+        case ast.Call(func=ast.Name(id=called) | ast.Attribute(attr=called), args=[left, right]):
+            name = _compared(left, right) or _compared(right, left)
+            if called == "compare_digest" and name is not None and grants:
+                yield test, name, around
+        case _:
+            pass
+
+
+def _compared(sent: ast.expr, text: ast.expr) -> str | None:
+    """Return the name of what a client sent, if it is compared with a token in the code."""
+    name = _sent_name(sent)
+    found = literal(_bare(text), name=name or "")
+    if name is None or found is None or _TOKEN.fullmatch(found) is None or _NAMES.fullmatch(found):
+        return None
+    has_digits = any(character.isdigit() for character in found)
+    return name if has_digits or ("-" in found and _MADE.search(found)) else None
+
+
+def _bare(text: ast.expr) -> ast.expr:
+    match text:
+        case ast.Constant(value=str(value)) if value.startswith("Bearer "):
+            return ast.Constant(value=value.removeprefix("Bearer "))
+        case _:
+            return text
+
+
+def _sent_name(node: ast.expr) -> str | None:
+    """Return the name of a credential that a client sends; `None` for settings and rows."""
+    match node:
+        case ast.Name(id=name):
+            named = not name.isupper()
+        case ast.Attribute(value=owner, attr=name):
+            named = _SENT.match(ast.unparse(owner)) is not None
+        case (
+            ast.Subscript(value=ast.Attribute(attr=owner), slice=ast.Constant(value=str(name)))
+            | ast.Call(
+                func=ast.Attribute(value=ast.Attribute(attr=owner), attr="get"),
+                args=[ast.Constant(value=str(name)), *_],
+            )
+        ):
+            named = owner in ("headers", "cookies", "query_params")
+        case _:
+            return None
+    return name if named and _CREDENTIAL.search(name) else None
+
+
+def _without_texts(node: ast.expr) -> str:
+    """Return a condition's code without what stands in quotes."""
+    return re.sub(r"'[^']*'|\"[^\"]*\"", "''", ast.unparse(node))
