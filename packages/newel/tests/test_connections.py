@@ -26,7 +26,7 @@ MOST = 400
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "websocket":
-        sockets = {"/": echo, "/much": say_much, "/refused": refuse}
+        sockets = {"/": echo, "/much": say_much, "/refused": refuse, "/late": speak_late}
         await sockets[scope["path"]](receive, send)
         return
     if scope["path"] == "/read":
@@ -67,6 +67,16 @@ async def refuse(receive: Receive, send: Send) -> None:
     await send({"type": "websocket.http.response.start", "status": 404, "headers": []})
     await send({"type": "websocket.http.response.body", "body": b"not", "more_body": True})
     await send({"type": "websocket.http.response.body", "body": b" here"})
+
+
+async def speak_late(receive: Receive, send: Send) -> None:
+    """Speak when it is over, as who writes to many does until it hears of the end."""
+    await receive()
+    with suppress(OSError):  # as ASGI has it: nobody is there any more
+        await send({"type": "websocket.accept"})
+        while (await receive())["type"] == "websocket.receive":
+            pass
+        await send({"type": "websocket.send", "text": "too late"})
 
 
 class Served:
@@ -418,6 +428,38 @@ def test_too_much_of_one_message_closes_with_1009(
     with websocket(served) as client:
         client.sendall(data())
         assert close_code(client) == 1009
+
+
+def errors_of_too_much(
+    served: Served, caplog: pytest.LogCaptureFixture, *, early: bool
+) -> list[str]:
+    """Return what a service logs when a client sends too much, perhaps with its handshake."""
+    caplog.clear()
+    with ExitStack() as stack:
+        if early:
+            client = stack.enter_context(served.connect(handshake("/late") + a_large_message()))
+        else:
+            client = stack.enter_context(websocket(served, "/late"))
+            client.sendall(a_large_message())
+        with suppress(ConnectionResetError):
+            rest_of(client)
+    wait_until(lambda: not served.server.server_state.tasks)
+    return [record.message for record in caplog.records if record.levelname == "ERROR"]
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_too_much_of_one_message_is_no_error_of_the_service(
+    served: Served, caplog: pytest.LogCaptureFixture, early: bool
+) -> None:
+    assert errors_of_too_much(served, caplog, early=early) == []
+
+
+def test_negative_control_uvicorn_says_that_the_service_is_wrong(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    config = uvicorn.Config(app, **options(ws_max_size=65_536, ws_per_message_deflate=False))
+    with serving(config) as plain:
+        assert len(errors_of_too_much(plain, caplog, early=False)) == 1
 
 
 def test_negative_control_uvicorn_keeps_every_fragment() -> None:

@@ -200,6 +200,11 @@ class WebsocketConnection(WebSocketsSansIOProtocol):
         if not self.writable.is_set():
             self.transport.abort()
 
+    def handle_parser_exception(self) -> None:
+        """Close because of what the client sent: that nobody is there any more is no mistake."""
+        super().handle_parser_exception()
+        self.handshake_complete = self.disconnected = True
+
     def handle_cont(self, event: Any) -> None:
         """Take a fragment; too many of one message close with 1009."""
         if self.close_sent:
