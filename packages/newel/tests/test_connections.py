@@ -430,6 +430,28 @@ def test_too_much_of_one_message_closes_with_1009(
         assert close_code(client) == 1009
 
 
+NO_HANDSHAKES = {
+    "with a body": (b"content-length: 5\r\n\r\nhello", 400),
+    "with a body in chunks": (b"transfer-encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+    "with too many headers": (b"x: y\r\n" * 200 + b"\r\n", 431),
+    "with too long a header": (b"cookie: " + b"x" * 9_000 + b"\r\n\r\n", 431),
+}
+
+
+@pytest.mark.parametrize("name", NO_HANDSHAKES)
+def test_a_handshake_that_is_none_is_answered_and_over(patient: Served, name: str) -> None:
+    rest, status = NO_HANDSHAKES[name]
+    with patient.connect(handshake("/").removesuffix(b"\r\n") + rest) as client:
+        assert rest_of(client).startswith(b"HTTP/1.1 %d " % status)
+    wait_until(lambda: patient.count == 0)
+
+
+def test_negative_control_uvicorn_keeps_it_without_end(unguarded: Served) -> None:
+    rest, _ = NO_HANDSHAKES["with a body"]
+    with unguarded.connect(handshake("/").removesuffix(b"\r\n") + rest) as client:
+        assert stays_open(client)
+
+
 def errors_of_too_much(
     served: Served, caplog: pytest.LogCaptureFixture, *, early: bool
 ) -> list[str]:

@@ -34,6 +34,7 @@ _TOO_LARGE: Final = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
     b"content-length: 0\r\nconnection: close\r\n\r\n"
 )
+_NO_HANDSHAKE: Final = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
 class ConnectionConfig(uvicorn.Config):
@@ -199,6 +200,15 @@ class WebsocketConnection(WebSocketsSansIOProtocol):
     def _cut_off(self) -> None:
         if not self.writable.is_set():
             self.transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        """Read on; a handshake that is none is answered: uvicorn would wait for another."""
+        super().data_received(data)
+        if (
+            not self.handshake_initiated
+        ):  # all of it came at once: it has a body, or too long a line
+            self.transport.write(b"".join(self.conn.data_to_send()) or _NO_HANDSHAKE)
+            self.transport.close()
 
     def handle_parser_exception(self) -> None:
         """Close because of what the client sent: that nobody is there any more is no mistake."""
