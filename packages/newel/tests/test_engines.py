@@ -5,18 +5,23 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import AsyncGenerator
 from contextlib import nullcontext
-from typing import Any
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, cast
 from uuid import uuid4
 
 import pytest
 from sample_entities import Tag
-from sqlalchemy import event, func, select, text, update
+from sqlalchemy import Connection, Table, bindparam, event, func, insert, select, text, update
 from sqlalchemy.dialects.sqlite.aiosqlite import AsyncAdapt_aiosqlite_connection
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError, StatementError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from newel import engines
+from newel.clock import utc_now
 from newel.db import Database
-from newel.errors import AppError, ConfigurationError, Unavailable
+from newel.errors import AppError, ConfigurationError, Conflict, Unavailable
+from newel.events import Event
 from newel.principal import ANYONE
 from newel.repository import Repository
 from newel.schemas import ReadModel
@@ -24,8 +29,20 @@ from newel.schemas import ReadModel
 pytestmark = pytest.mark.anyio
 
 
+TAGS: Final = cast("Table", Tag.__table__)
+
+
 class TagRead(ReadModel):
     label: str
+
+
+class Tags(Repository[Tag]):
+    entity = Tag
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tagged(Event):
+    pass
 
 
 @pytest.mark.parametrize("sabotage", [False, True])
@@ -178,9 +195,7 @@ async def test_who_listens_to_statements_or_has_them_logged_sees_those_that_only
     engine = database.reading_engine.sync_engine
     assert not engines.is_watched(engine)
     async with database.read(ANYONE) as work:
-        tags = Repository[Tag](work)
-        tags.entity = Tag
-        reader = tags.reading(TagRead)
+        reader = Tags(work).reading(TagRead)
         for name in ("before_cursor_execute", "do_execute"):
             heard: list[object] = []
 
@@ -195,3 +210,101 @@ async def test_who_listens_to_statements_or_has_them_logged_sees_those_that_only
             assert not engines.is_watched(engine)
     with caplog.at_level("INFO", "sqlalchemy.engine"):
         assert engines.is_watched(engine)
+
+
+def ignore(*_: object) -> None:
+    """Listen, and do nothing."""
+
+
+def a_tag(**others: Any) -> dict[str, Any]:
+    now = utc_now()
+    row = {"id": uuid4(), "label": "a", "created_at": now, "updated_at": now, "version": 1}
+    return row | others
+
+
+@pytest.fixture(params=["driver", "SQLAlchemy"])
+async def connection(
+    request: pytest.FixtureRequest, database: Database
+) -> AsyncGenerator[AsyncConnection]:
+    """A connection whose statements go to the driver, or through SQLAlchemy: all tests hold."""
+    if request.param == "SQLAlchemy":
+        event.listen(database.engine.sync_engine, "before_cursor_execute", ignore)
+    async with database.engine.connect() as connection:
+        yield connection
+
+
+async def test_a_row_is_written_changed_and_read_in_a_transaction(
+    connection: AsyncConnection,
+) -> None:
+    tag = a_tag()
+    change = update(TAGS).where(TAGS.c.id == bindparam("wanted"))
+    shown = select(*TAGS.c).where(TAGS.c.id == bindparam("wanted"))
+
+    def write(sync: Connection) -> None:
+        assert engines.execute(sync, insert(TAGS), tag)[1] == 1
+        assert engines.execute(sync, change, {"label": "b", "wanted": tag["id"]}) == ((), 1)
+        assert engines.execute(sync, change, {"label": "c", "wanted": uuid4()}) == ((), 0)
+
+    def read(sync: Connection) -> list[dict[str, Any]]:
+        rows, _ = engines.execute(sync, shown, {"wanted": tag["id"]})
+        return [dict(zip(TAGS.c.keys(), row, strict=True)) for row in rows]
+
+    await connection.run_sync(write)
+    [row] = await connection.run_sync(read)
+    assert row.pop("updated_at") > tag.pop("updated_at"), "the statement's own default"
+    assert row == tag | {"label": "b"}
+    assert connection.in_transaction()
+    await connection.rollback()
+    assert await connection.run_sync(read) == []
+
+
+async def test_what_goes_wrong_is_told_as_sqlalchemy_tells_it(connection: AsyncConnection) -> None:
+    """Prepared statements use a name of SQLAlchemy's that is not public."""
+    tag = a_tag()
+
+    def write(sync: Connection, row: dict[str, Any]) -> None:
+        engines.execute(sync, insert(TAGS), row)
+
+    with pytest.raises(
+        StatementError, match=r"a time without a zone[^$]*INSERT INTO tags"
+    ) as caught:
+        await connection.run_sync(write, a_tag(created_at=datetime(2026, 1, 2)))  # noqa: DTZ001 - to be refused
+    assert isinstance(caught.value.orig, ValueError)
+    await connection.run_sync(write, tag)
+    with pytest.raises(IntegrityError, match="INSERT INTO tags") as caught:
+        await connection.run_sync(write, a_tag(label=None))
+    assert str(tag["id"]) not in str(caught.value), "values may be secret"
+    await connection.rollback()
+    await connection.run_sync(write, tag)
+    with pytest.raises(Conflict):
+        await connection.run_sync(write, a_tag(id=tag["id"]))
+
+
+@pytest.mark.parametrize("name", ["before_cursor_execute", "do_execute"])
+async def test_who_listens_to_statements_hears_of_every_write_from_then_on(
+    database: Database, name: str
+) -> None:
+    heard: list[str] = []
+
+    def hear(*told: Any) -> None:
+        heard.extend(each for each in told if isinstance(each, str))
+
+    async with database.write(None) as work:
+        found = await Tags(work).add(Tag(label="a"))
+        await Tags(work).update(found, {"label": "b"})
+        work.publish(Tagged(id=found.id))
+        await work.flush()
+        assert heard == []
+        event.listen(database.engine.sync_engine, name, hear)
+        await Tags(work).add(Tag(label="c"))
+        await Tags(work).update(found, {"label": "d"})
+        work.publish(Tagged(id=found.id))
+    sent = zip(heard, ("INSERT INTO tags", "UPDATE tags", "INSERT INTO outbox"), strict=True)
+    assert all(wanted in statement for statement, wanted in sent)
+
+
+async def test_what_is_remembered_of_statements_is_bounded() -> None:
+    """Clients choose which columns a PATCH writes."""
+    bound = engines._prepared.cache_info().maxsize  # pyright: ignore[reportPrivateUsage] - what it bounds is not seen from outside
+    assert bound is not None
+    assert bound <= 500

@@ -106,6 +106,10 @@ class HeardOnes(Repository[Heard]):
 Unit = Callable[..., AbstractAsyncContextManager[Work]]
 
 
+def ignore(*_: object) -> None:
+    """Listen, and do nothing."""
+
+
 @pytest.fixture
 async def ann(database: Database) -> Principal:
     user = User(email="ann@example.com")
@@ -114,9 +118,14 @@ async def ann(database: Database) -> Principal:
     return Principal(id=user.id)
 
 
-@pytest.fixture(params=["rows", "session"])
+@pytest.fixture(params=["rows", "rows through SQLAlchemy", "session"])
 def unit(request: pytest.FixtureRequest, database: Database, ann: Principal) -> Unit:
-    """Opens a unit that begins without a session, or with one: every test holds for both."""
+    """Opens a unit that begins without a session, or with one: every test holds for both.
+
+    What rows send goes to the driver, but while somebody listens to statements.
+    """
+    if request.param == "rows through SQLAlchemy":
+        event.listen(database.engine.sync_engine, "before_cursor_execute", ignore)
 
     @asynccontextmanager
     async def unit(caller: Principal | None = ann) -> AsyncGenerator[Work]:

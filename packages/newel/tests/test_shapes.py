@@ -19,6 +19,7 @@ from newel.shapes import column_names, is_plain, shape_of
 def test_columns_of_one_table_are_plain() -> None:
     assert is_plain(Measure)
     assert is_plain(Tag)
+    assert is_plain(Counted)
 
 
 class Inked(Entity):
@@ -53,6 +54,22 @@ class Generated(Entity):
 class Drawn(Entity):
     __tablename__ = "shapes_drawn"
     a: Mapped[int] = mapped_column(insert_default=func.random(), init=False)
+
+
+def spelled(context: Any) -> str:
+    return context.get_current_parameters()["a"][::-1]
+
+
+class Mirrored(Entity):
+    __tablename__ = "shapes_mirrored"
+    a: Mapped[str] = mapped_column(String(8))
+    b: Mapped[str] = mapped_column(String(8), insert_default=spelled, init=False)
+
+
+class Counted(Entity):
+    __tablename__ = "shapes_counted"
+    a: Mapped[str] = mapped_column(String(8), insert_default=lambda: "a", init=False)
+    b: Mapped[str] = mapped_column(String(8), onupdate=lambda: "b")
 
 
 class Touched(Entity):
@@ -90,7 +107,7 @@ class Mutable(Entity):
     "kind",
     [
         *(Agent, Board, Inked, Deferred, Renamed, Expressed, Generated, Drawn, Touched),
-        *(Parent, Child, Composed, Mutable, OutboxEvent),
+        *(Mirrored, Parent, Child, Composed, Mutable, OutboxEvent),
     ],
 )
 def test_what_a_session_has_to_do_more_for_is_not_plain(kind: type[Entity]) -> None:

@@ -179,6 +179,16 @@ def test_what_depends_on_its_values_is_not_prepared() -> None:
     assert Statements(asyncpg.dialect()).prepared(some) is None
 
 
+def test_an_insert_that_leaves_a_default_to_sqlalchemy_is_not_prepared() -> None:
+    """It would write NULL: the value is made for each statement that is sent."""
+    b = sa.Column("b", sa.Integer, default=lambda: 7)
+    table = sa.Table("t", sa.MetaData(), sa.Column("a", sa.Integer), b)
+    assert Prepared.of(sa.insert(table), asyncpg.dialect(), ["a"]) is None
+    prepared = Prepared.of(sa.insert(table), asyncpg.dialect(), ["a", "b"])
+    assert prepared is not None
+    assert prepared.parameters({"a": 1, "b": 2}) == [1, 2]
+
+
 @pytest.mark.anyio
 async def test_a_value_that_does_not_fit_costs_no_connection(database: Database) -> None:
     if database.is_sqlite:

@@ -7,11 +7,12 @@ share one pool; on SQLite there is one connection that writes (WAL, ``synchronou
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final, cast
 
 from pydantic_core import from_json
-from sqlalchemy import Engine, event, make_url
+from sqlalchemy import Dialect, Engine, Insert, Select, Update, event, make_url
 from sqlalchemy.engine import Connection
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError
@@ -23,7 +24,7 @@ from newel.errors import ConfigurationError
 from newel.pool import FairPool, refuse_closed
 from newel.statements import Prepared
 
-__all__ = ["is_watched", "open_beside", "open_engines", "read"]
+__all__ = ["execute", "is_watched", "open_beside", "open_engines", "read"]
 
 SQLITE_BUSY_SECONDS = 5.0
 """How long a writer waits for other writers, here or in another process, before it answers 503. A
@@ -36,6 +37,9 @@ IDLE_SECONDS = 60
 """How long nothing may happen in a transaction on PostgreSQL until the server ends it: a process
 that was stopped in the middle of one, with SIGSTOP for example, holds its locks no longer. The
 statements themselves may take their time; a request has its own end."""
+
+_PREPARED: Final = 500
+"""Bounds the statements that are remembered: clients choose which columns an UPDATE writes."""
 
 
 def _from_json(text: str) -> Any:
@@ -108,6 +112,34 @@ def read(engine: Engine, prepared: Prepared, parameters: Any) -> Sequence[Sequen
             connection.invalidate()  # an answer may be on its way
         connection.close()
     return prepared.decoded(rows, kinds)
+
+
+def execute(
+    connection: Connection,
+    statement: Select[*tuple[Any, ...]] | Insert | Update,
+    values: Mapping[str, Any],
+) -> tuple[Sequence[Sequence[Any]], int]:
+    """Run a statement that is built once; return its rows, and how many they were.
+
+    In the transaction of ``connection``, and in a greenlet of SQLAlchemy's, which it bypasses when
+    nobody listens.
+    """
+    prepared = None
+    if not is_watched(connection.engine):
+        prepared = _prepared(statement, connection.dialect, tuple(values))
+    if prepared is None:
+        done = connection.execute(statement, values)
+        return done.all() if done.returns_rows else (), done.rowcount
+    if not connection.in_transaction():
+        connection.begin()
+    return prepared.run(connection, values)
+
+
+@lru_cache(maxsize=_PREPARED)
+def _prepared(
+    statement: Select[*tuple[Any, ...]] | Insert | Update, dialect: Dialect, names: tuple[str, ...]
+) -> Prepared | None:
+    return Prepared.of(statement, dialect, names)
 
 
 def _backend(url: str) -> str:

@@ -43,6 +43,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from newel.clock import utc_now
 from newel.context import request_id, traceparent
+from newel.engines import execute
 from newel.entity import Entity
 from newel.ids import uuid7
 from newel.principal import Principal, dump_principal
@@ -145,7 +146,7 @@ class OutboxEvent(Entity):
     topic: Mapped[str | None] = mapped_column(String(128), default=None)
     sent_at: Mapped[datetime | None] = mapped_column(default=None)
 
-    __table_args__: Any = (
+    __table_args__ = (
         Index(
             "ix_outbox_unpublished",
             "position",
@@ -205,7 +206,8 @@ def write_events(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> N
     # Sorted, so that two units that publish about the same two entities do not lock each other up.
     ordered = sorted(rows, key=lambda row: row["aggregate_id"])
     for row in ordered:
-        connection.execute(_INSERT_IN_TURN, {**row, "turn": row["aggregate_id"].int & _LOCK_BITS})
+        turn = row["aggregate_id"].int & _LOCK_BITS
+        execute(connection, _INSERT_IN_TURN, {**row, "turn": turn})
 
 
 def _after_the_last() -> ColumnElement[int]:

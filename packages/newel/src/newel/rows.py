@@ -17,7 +17,7 @@ from types import NoneType
 from typing import Any, Final, TypeVar, cast
 from uuid import UUID
 
-from sqlalchemy import Connection, CursorResult, Engine, Executable, Row, Select, event
+from sqlalchemy import ColumnDefault, Connection, Engine, Insert, Select, Update, event
 from sqlalchemy.exc import InvalidRequestError, PendingRollbackError
 from sqlalchemy.orm import InstanceState, Session, SessionTransaction, make_transient
 from sqlalchemy.orm.attributes import get_history, instance_state, set_committed_value
@@ -25,6 +25,7 @@ from sqlalchemy.orm.exc import StaleDataError
 from sqlalchemy.sql.elements import ClauseElement
 from sqlalchemy.util import greenlet_spawn
 
+from newel.engines import execute
 from newel.entity import Entity
 from newel.outbox import Write, record
 from newel.scope import OVER, Scope, sees
@@ -99,9 +100,10 @@ class Rows:
 
     async def select(
         self, statement: Select[*tuple[Any, ...]], values: Mapping[str, Any]
-    ) -> Sequence[Row[*tuple[Any, ...]]]:
+    ) -> Sequence[Sequence[Any]]:
         """Return the rows of a SELECT of columns."""
-        return await greenlet_spawn(lambda: self._execute(statement, values).all())
+        rows, _ = await greenlet_spawn(self._execute, statement, values)
+        return rows
 
     async def insert(self, entity: Entity) -> bool:
         """Insert a new entity; ``False``: it is the session's to do."""
@@ -232,8 +234,10 @@ class Rows:
         if self._is_over:
             raise InvalidRequestError(OVER)
 
-    def _execute(self, statement: Executable, values: Mapping[str, Any]) -> CursorResult[Any]:
-        return self._trying(lambda: self._connected().execute(statement, values))
+    def _execute(
+        self, statement: Select[*tuple[Any, ...]] | Insert | Update, values: Mapping[str, Any]
+    ) -> tuple[Sequence[Sequence[Any]], int]:
+        return self._trying(lambda: execute(self._connected(), statement, values))
 
     def _write(self, write: Write[T], everything: Sequence[T]) -> None:
         write(self._connected(), everything)
@@ -255,8 +259,8 @@ class Rows:
             raise InvalidRequestError("a unit of work does one thing at a time: await each call")
 
     def _insert(self, entity: Entity, values: Mapping[str, Any]) -> None:
-        done = self._execute(shape_of(type(entity)).insert, values)
-        for name, value in _sent(done.last_inserted_params()).items():
+        self._execute(shape_of(type(entity)).insert, values)
+        for name, value in values.items():
             if name not in entity.__dict__ or entity.__dict__[name] is not value:
                 set_committed_value(entity, name, value)
         _state_of(entity).key = _identity_key(entity)
@@ -265,13 +269,12 @@ class Rows:
 
     def _update(self, entity: Entity, values: Mapping[str, Any]) -> None:
         if values:
-            done = self._execute(shape_of(type(entity)).update, values)
-            if done.rowcount != 1:
+            _, count = self._execute(shape_of(type(entity)).update, values)
+            if count != 1:
                 self._fail()
                 raise StaleDataError(f"the row of {type(entity).__name__} has another version")
-            written = _sent(done.last_updated_params())
-            for name in written.keys() - {ID, SEEN}:
-                set_committed_value(entity, name, written[name])
+            for name in values.keys() - {ID, SEEN}:
+                set_committed_value(entity, name, values[name])
         _settle(entity)
 
     def _keep(self, entity: E) -> E:
@@ -317,9 +320,12 @@ def _new_values(entity: Entity) -> Mapping[str, Any] | None:
         return None
     values: dict[str, Any] = {}
     for name in shape.names:
-        if name in present or name not in shape.defaulted:
+        default = shape.defaults.get(name)
+        if name in present or default is None:
             values[name] = present.get(name)
-    if any(name in values and values[name] is None for name in shape.particular):
+        else:
+            values[name] = _made(default)
+    if any(values[name] is None for name in shape.particular):
         return None
     if any(_is_expression(value) for value in values.values()):
         return None
@@ -336,8 +342,14 @@ def _changed_values(entity: Entity) -> Mapping[str, Any] | None:
         return {}
     if {"id", "version"} & changed.keys() or any(map(_is_expression, changed.values())):
         return None
+    stamps = {name: _made(stamp) for name, stamp in shape.stamps.items() if name not in changed}
     version = _next_version(shape, entity.version)
-    return {**changed, "version": version, ID: entity.id, SEEN: entity.version}
+    return {**changed, **stamps, "version": version, ID: entity.id, SEEN: entity.version}
+
+
+def _made(default: ColumnDefault) -> Any:
+    """Return the value of a default, as a statement of SQLAlchemy would make it."""
+    return default.arg(None) if default.is_callable else default.arg
 
 
 def _is_expression(value: object) -> bool:
@@ -350,7 +362,7 @@ def _next_version(shape: Shape, present: int | None) -> int:
     return cast("Any", shape.mapper.version_id_generator)(present)
 
 
-def _loaded(kind: type[E], row: Row[*tuple[Any, ...]]) -> E:
+def _loaded(kind: type[E], row: Sequence[Any]) -> E:
     """Return an entity as the session would have loaded it, but that it belongs to no session."""
     shape = shape_of(kind)
     entity: E = cast("Any", shape.mapper.class_manager).new_instance()
@@ -362,11 +374,6 @@ def _loaded(kind: type[E], row: Row[*tuple[Any, ...]]) -> E:
 def _identity_key(entity: Entity) -> Any:
     """Return what a session knows an entity by."""
     return shape_of(type(entity)).mapper.identity_key_from_primary_key((entity.id,))
-
-
-def _sent(parameters: Any) -> Mapping[str, Any]:
-    """Return the values of one statement, those of defaults too."""
-    return cast("Mapping[str, Any]", parameters)  # a list has it only of many
 
 
 def _settle(entity: Entity) -> None:

@@ -6,12 +6,22 @@ it by constant statements. Every other is the session's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final, cast
 
-from sqlalchemy import Column, Insert, Table, Update, bindparam, insert, inspect, update
+from sqlalchemy import (
+    Column,
+    ColumnDefault,
+    Insert,
+    Table,
+    Update,
+    bindparam,
+    insert,
+    inspect,
+    update,
+)
 from sqlalchemy.orm import ColumnProperty, Mapper
 
 from newel.entity import Entity
@@ -28,8 +38,10 @@ class Shape:
 
     mapper: Mapper[Any]
     names: tuple[str, ...]
-    defaulted: frozenset[str]
-    """Columns that have a default of their own."""
+    defaults: Mapping[str, ColumnDefault]
+    """What columns of a new row are when nobody says."""
+    stamps: Mapping[str, ColumnDefault]
+    """What columns become by an UPDATE when nobody says."""
     particular: frozenset[str]
     """Columns for which None is something else than NULL: their default, or the null of JSON."""
     insert: Insert
@@ -81,13 +93,19 @@ def _known_shape(kind: type[Entity]) -> Shape | None:
     # test_shapes.py fails when this one is renamed.
     if cast("Any", mapper)._insert_orm_defaults[table]:  # noqa: SLF001 - see above
         return None
-    defaulted = frozenset(n for n, column in columns.items() if column.default is not None)
+    defaults = {
+        name: column.default for name, column in columns.items() if column.default is not None
+    }
+    stamps = {
+        name: column.onupdate for name, column in columns.items() if column.onupdate is not None
+    }
     evaluated = frozenset(n for n, column in columns.items() if column.type.should_evaluate_none)
     return Shape(
         mapper=mapper,
         names=tuple(columns),
-        defaulted=defaulted,
-        particular=defaulted | evaluated,
+        defaults=cast("Mapping[str, ColumnDefault]", defaults),
+        stamps=cast("Mapping[str, ColumnDefault]", stamps),
+        particular=evaluated.union(defaults),
         insert=insert(table),
         update=update(table).where(table.c.id == bindparam(ID), table.c.version == bindparam(SEEN)),
     )
@@ -120,10 +138,7 @@ def _plain_columns(mapper: Mapper[Any]) -> dict[str, Column[Any]] | None:
 
 
 def _is_plain_column(attribute: ColumnProperty[Any], column: Column[Any]) -> bool:
-    made_here = all(
-        default is None or default.is_scalar or default.is_callable
-        for default in (column.default, column.onupdate)
-    )
+    made_here = all(map(_is_made_here, (column.default, column.onupdate)))
     made_there = (column.server_default, column.server_onupdate, column.computed, column.identity)
     return (
         made_here
@@ -132,3 +147,10 @@ def _is_plain_column(attribute: ColumnProperty[Any], column: Column[Any]) -> boo
         and not attribute.deferred
         and attribute.key == column.key == column.name
     )
+
+
+def _is_made_here(default: Any) -> bool:
+    """Tell whether a default is a value, or a function that does not ask for the statement."""
+    if default is None or default.is_scalar:
+        return True
+    return default.is_callable and not default.compare_argument(default.arg)

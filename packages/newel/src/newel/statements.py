@@ -4,7 +4,7 @@ Building a SELECT and finding its compiled form costs more than running it. What
 two calls of a repository's method is values: of its arguments, and of the caller in the predicates
 of the scope. An entity is asked for these once for each caller: they depend on nothing else.
 
-What is built once is compiled once, too: ``Prepared`` is a SELECT as the driver takes it.
+What is built once is compiled once, too: ``Prepared`` is a statement as the driver takes it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
-from sqlalchemy import BindParameter, ColumnElement, Dialect, Select
+from sqlalchemy import BindParameter, ColumnElement, Connection, Dialect, Insert, Select, Update
 from sqlalchemy.pool import PoolProxiedConnection
 from sqlalchemy.sql.compiler import SQLCompiler
 
@@ -32,14 +32,18 @@ _Build = Callable[[Sequence[ColumnElement[bool]]], _Built]
 
 
 class Prepared:
-    """A SELECT of columns that SQLAlchemy has compiled, for the driver's own cursor.
+    """A SELECT of columns, an INSERT or an UPDATE as SQLAlchemy has compiled it, for the driver.
 
     It sends and returns the same as SQLAlchemy would, without what that does at each call besides.
     Rows are the driver's sequences, and errors the driver's, too.
     """
 
     def __init__(
-        self, compiled: SQLCompiler, statement: _Built, dialect: Dialect, of_callers: Sequence[str]
+        self,
+        compiled: SQLCompiler,
+        columns: Sequence[ColumnElement[Any]],
+        dialect: Dialect,
+        of_callers: Sequence[str],
     ) -> None:
         self._dialect = dialect
         self._text = compiled.string
@@ -56,20 +60,25 @@ class Prepared:
         impls = {bind.key: bind.type.dialect_impl(dialect) for bind in binds.values()}
         encoders = {key: impl.bind_processor(dialect) for key, impl in impls.items()}
         self._encoders = [(key, encode) for key, encode in encoders.items() if encode]
-        self._types = [column.type.dialect_impl(dialect) for column in statement.selected_columns]
-        self._decoders: Sequence[Callable[[Any], Any] | None] | None = None
+        self._types = [column.type.dialect_impl(dialect) for column in columns]
+        self._decoders: Sequence[Callable[[Any], Any] | None] | None = None if columns else []
 
     @classmethod
     def of(
-        cls, statement: _Built, dialect: Dialect, of_callers: Sequence[str] = ()
+        cls, statement: _Built | Insert | Update, dialect: Dialect, of_callers: Sequence[str] = ()
     ) -> Prepared | None:
         """Prepare a statement; ``None`` when its text depends on its values, as ``IN`` does.
 
-        ``of_callers`` are the parameters whose values are another caller's each time.
+        ``of_callers`` are the parameters whose values are another caller's each time; of an INSERT
+        or UPDATE all, and ``None`` when a column that they leave out has a default.
         """
-        compiled = statement.compile(dialect=dialect)
+        is_read = isinstance(statement, Select)
+        compiled = statement.compile(dialect=dialect, column_keys=None if is_read else of_callers)
         varies = compiled.post_compile_params or compiled.literal_execute_params
-        return None if varies else cls(compiled, statement, dialect, of_callers)
+        columns = statement.selected_columns if is_read else ()
+        if varies or compiled.prefetch:
+            return None
+        return cls(compiled, tuple(columns), dialect, of_callers)
 
     def parameters(self, values: Mapping[str, Any]) -> Any:
         """Return ``values`` as the driver takes them, with those that the statement has itself."""
@@ -87,6 +96,27 @@ class Prepared:
         rows, kinds = cursor.fetchall(), cursor.description
         cursor.close()
         return rows, kinds
+
+    def run(self, connection: Connection, values: Values) -> tuple[_Rows, int]:
+        """Run it in the transaction of ``connection``; return its rows, and how many they were.
+
+        In a greenlet of SQLAlchemy's, whose errors it raises.
+        """
+        cursor: Any = None
+        try:
+            parameters = self.parameters(values)
+            cursor = connection.connection.cursor()
+            cursor.execute(self._text, parameters)
+            rows = self.decoded(cursor.fetchall(), cursor.description) if self._types else ()
+            count = cursor.rowcount
+            cursor.close()
+        except BaseException as error:
+            is_ours = cursor is not None and not isinstance(error, self._dialect.loaded_dbapi.Error)
+            told = None if is_ours else self._text
+            # What SQLAlchemy does itself; test_statements.py fails when it is renamed.
+            cast("Any", connection)._handle_dbapi_exception(error, told, values, cursor, None)  # noqa: SLF001 - see above
+            raise
+        return rows, count
 
     def decoded(self, rows: _Rows, kinds: Any) -> _Rows:
         """Return what ``fetch`` did, with values as SQLAlchemy gives them."""
