@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,11 @@ import pytest
 from fastapi import FastAPI
 from sample_accounts import ROLES, NewUser, UserRead, UserUpdate
 from sample_entities import User
-from sample_rooms import People, Said, Served, connected, members_of, served, settings_of
+from sample_rooms import Client, People, Said, Served, connected, members_of, served, settings_of
 from sample_valkey import Valkey
 from sqlalchemy import text as sql
 
-from newel import accounts, room_routes
+from newel import accounts, room_connections, room_routes
 from newel.app import create_app
 from newel.db import Database
 from newel.errors import ConfigurationError, Unavailable
@@ -89,19 +89,40 @@ class TestContract:
     async def test_who_does_not_read_is_closed_and_holds_up_nobody(
         self, server: Served, chat: str
     ) -> None:
-        text = "x" * 50_000
+        """One of ten reads nothing: all others hear all, and it is gone in five seconds."""
+        async with (
+            members_of(server, chat, 27) as healthy,
+            stalled(server, chat) as one,
+            stalled(server, chat) as two,
+            stalled(server, chat) as three,
+        ):
+            assert len(await server.rooms.members(chat, tenant_id=None)) == 30
+            await burst(server, chat, healthy)
+            async with asyncio.timeout(5):
+                while {one, two, three} & set(await server.rooms.members(chat, tenant_id=None)):  # noqa: ASYNC110 - nobody tells
+                    await asyncio.sleep(0.02)
+                # Their connections, too, and what was written to them.
+                while len(server.server.server_state.connections) > 27:  # noqa: ASYNC110 - nobody tells
+                    await asyncio.sleep(0.02)
+
+    async def test_negative_control_without_bounds_all_of_it_waits(
+        self, server: Served, chat: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for bound in ("QUEUE_BYTES", "SEND_SECONDS"):
+            monkeypatch.setattr(room_connections, bound, 10**9)
         async with members_of(server, chat, 3) as healthy, stalled(server, chat) as stopped:
-            assert len(await server.rooms.members(chat, tenant_id=None)) == 4
-            for _ in range(20):  # 1 MB: more than its socket, its queue and the server's take
-                await server.rooms.publish(chat, Said(text=text))
-                heard = await asyncio.gather(*(client.texts(1) for client in healthy))
-                assert heard == [[text]] * 3
-            async with asyncio.timeout(20):
-                while stopped in await server.rooms.members(chat, tenant_id=None):  # noqa: ASYNC110 - nobody tells
-                    await asyncio.sleep(0.02)
-            async with asyncio.timeout(20):  # its connection, too, and what was written to it
-                while len(server.server.server_state.connections) > 3:  # noqa: ASYNC110 - nobody tells
-                    await asyncio.sleep(0.02)
+            await burst(server, chat, healthy)
+            assert stopped in await server.rooms.members(chat, tenant_id=None)
+            assert len(server.server.server_state.connections) == 4
+
+
+async def burst(server: Served, room: str, healthy: Sequence[Client]) -> None:
+    """Say 1 MB: more than a socket, its queue and the server's take; all who read hear it."""
+    text = "x" * 50_000
+    for _ in range(20):
+        await server.rooms.publish(room, Said(text=text))
+        heard = await asyncio.gather(*(client.texts(1) for client in healthy))
+        assert heard == [[text]] * len(healthy)
 
 
 @asynccontextmanager
