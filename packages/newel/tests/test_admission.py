@@ -88,26 +88,26 @@ async def settle() -> None:
 async def crowded(admission: Admission) -> list[Client]:
     """Return as many who work for long as may be inside at all: nobody lends a place any more."""
     inside = list[Client]()
-    while admission.inside < 4 * admission.most:
+    while admission.inside < 120:
         inside.append(Client(admission))
         await asyncio.sleep(0.6)
     return inside
 
 
-def test_only_so_many_work_at_once_and_twice_as_many_wait() -> None:
+def test_only_so_many_work_at_once_and_some_more_wait() -> None:
     async def main() -> None:
         work = Work()
         admission = Admission(work, most=3)
-        clients = [Client(admission) for _ in range(11)]
+        clients = [Client(admission) for _ in range(3 + 64 + 2)]
         await settle()
 
         assert work.running == 3
         refused = [client for client in clients if client.status is not None]
-        assert refused == clients[9:], "whoever finds the line full is told at once"
+        assert refused == clients[67:], "whoever finds the line full is told at once"
         work.done.set()
         await asyncio.gather(*(client.task for client in clients))
 
-        assert [client.status for client in clients] == [200] * 9 + [503] * 2
+        assert [client.status for client in clients] == [200] * 67 + [503] * 2
         assert work.most == 3
         assert admission.in_flight == 0
 
@@ -117,11 +117,11 @@ def test_only_so_many_work_at_once_and_twice_as_many_wait() -> None:
 def test_a_refusal_is_a_problem_that_says_when_to_come_again() -> None:
     async def main() -> None:
         admission = Admission(Work(), most=1)
-        *let_in, refused = [Client(admission, path="/orders") for _ in range(4)]
+        *let_in, refused = [Client(admission, path="/orders") for _ in range(1 + 64 + 1)]
         await settle()
         problem = json.loads(refused.sent[1]["body"])
 
-        assert [client.status for client in let_in] == [None] * 3
+        assert [client.status for client in let_in] == [None] * 65
         assert problem["error"] == "unavailable"
         assert problem["instance"] == "/orders"
         assert refused.headers[b"retry-after"] == b"1"
@@ -205,13 +205,13 @@ def test_there_is_an_end_to_lending() -> None:
         holders = await crowded(admission)
         waiting = Client(admission)
         await asyncio.sleep(0.9)
-        assert (work.running, waiting.status) == (8, None)
+        assert (work.running, waiting.status) == (120, None)
         holders[0].task.cancel()
         await settle()
-        assert work.running == 7, "who had lent its place has none to give back"
+        assert work.running == 119, "who had lent its place has none to give back"
         holders[-1].task.cancel()
         await settle()
-        assert work.running == 7, "and whose place it was gives it on"
+        assert work.running == 119, "and whose place it was gives it on"
         for client in (*holders, waiting):
             client.task.cancel()
 
@@ -489,12 +489,15 @@ def test_negative_control_without_it_all_work_at_once() -> None:
     in_virtual_time(main)
 
 
-def test_there_is_a_place_for_each_connection_of_the_pool() -> None:
+def test_there_is_a_place_for_each_connection_of_the_pool_and_eight_on_sqlite() -> None:
     secret = "k3Jd9sLq0aZx7Vb2Nm5Rt8Yw1Ec4Ui6Op"
 
     def most(**values: Any) -> int:
         return Settings(_env_file=None, secret_key=secret, **values).most_in_flight
 
-    assert most() == 30
-    assert most(database_pool_size=5, database_max_overflow=0) == 5
-    assert most(max_in_flight=7) == 7
+    postgresql = "postgresql+asyncpg://somebody@localhost/data"
+    assert most(database_url=postgresql) == 20
+    assert most(database_url=postgresql, database_pool_size=5) == 5
+    assert most() == 8
+    assert most(database_pool_size=5) == 5
+    assert most(max_in_flight=70) == 70

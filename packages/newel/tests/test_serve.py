@@ -9,7 +9,9 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -247,6 +249,15 @@ def test_without_jobs_there_is_nothing_to_work_on(tmp_path: Path):
     asyncio.run(work_of(create_app(settings)))
 
 
+@pytest.fixture(autouse=True)
+def _interpreter_as_before() -> Generator[None]:
+    thresholds, turn_seconds = gc.get_threshold(), sys.getswitchinterval()
+    yield
+    gc.unfreeze()
+    gc.set_threshold(*thresholds)
+    sys.setswitchinterval(turn_seconds)
+
+
 async def retired(app: FastAPI) -> tuple[list[httpx2.Response], list[bool]]:
     """Return what `/ready` answers before and after, and whether streams are told to end."""
     app.state.draining = False
@@ -270,7 +281,6 @@ def test_who_is_replaced_does_not_say_that_the_host_is_not_ready(tmp_path: Path)
         _env_file=None, secret_key=secret, database_url=url, migrations=tmp_path, role="web"
     )
     (before, after), told = asyncio.run(retired(create_app(settings)))
-    gc.unfreeze()
 
     assert (before.status_code, after.status_code) == (200, 200)
     assert "connection" not in before.headers
@@ -282,9 +292,11 @@ class Glance(Server):
     """Stops at its first tick."""
 
     frozen = looks = 0
+    turn_seconds = 0.0
 
     async def on_tick(self, counter: int) -> bool:
         del counter
+        self.turn_seconds = sys.getswitchinterval()
         self.frozen = gc.get_freeze_count()
         looks = gc.get_stats()[0]["collections"]
         held = [[number] for number in range(5_000)]  # what some requests under way hold
@@ -293,21 +305,21 @@ class Glance(Server):
         return True
 
 
-def test_what_lives_is_not_looked_at_again_and_again(tmp_path: Path):
+def test_what_lives_is_left_alone_and_threads_take_turns_quickly(tmp_path: Path):
+    turn_seconds = sys.getswitchinterval()
     url = f"sqlite+aiosqlite:///{tmp_path / 'data.db'}"
     secret = "k3y-0123456789-abcdefghij-ABCDEFGHIJ"
     settings = Settings(
         _env_file=None, secret_key=secret, database_url=url, migrations=tmp_path, role="web"
     )
-    before, thresholds = gc.get_freeze_count(), gc.get_threshold()
+    before = gc.get_freeze_count()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = Glance(create_app(settings))
         asyncio.run(server.serve(sockets=[listener]))
-    gc.unfreeze()
-    gc.set_threshold(*thresholds)
 
     assert server.frozen > before + 10_000
     assert server.looks <= 1
+    assert server.turn_seconds < turn_seconds / 5, "a statement of SQLite is a thread's"
 
 
 @pytest.mark.parametrize("is_alone", [False, True], ids=["several times", "once"])

@@ -1,6 +1,6 @@
 """Admission: only as many requests at once as can be answered well; the rest is told so at once.
 
-    Middleware(Admission, most=120)     # in the list of newel.middleware
+    Middleware(Admission, most=20)     # in the list of newel.middleware
 
 Above its capacity a service that takes everything answers nobody in time: each request waits for
 all others. Who finds no place waits in line for a second, and then, or when the line is full or
@@ -23,16 +23,16 @@ __all__ = ["Admission", "begins_event_stream"]
 _EXEMPT: Final = frozenset({"/health", "/ready", "/metrics"})
 """Whoever looks at a full service has to see that it is full, not that it is dead."""
 
-_WAITING: Final = 2
-"""How many may wait for each one that works: about what is done in half a second."""
+_WAITING: Final = 64
+"""How many may wait: a longer line has nobody answered sooner, and some refused later."""
 
 _SLOW_CLIENT_SECONDS: Final = 0.1
 
 _LONG_SECONDS: Final = 0.5
 """Who works for longer than this waits for somebody else, a database that is silent for example."""
 
-_AT_ALL: Final = 4
-"""How many may be inside at all for each one that counts: what waits needs memory."""
+_INSIDE: Final = 120
+"""How many may be inside when places are lent: what waits needs memory."""
 
 
 def begins_event_stream(message: Message) -> bool:
@@ -46,12 +46,12 @@ def begins_event_stream(message: Message) -> bool:
 
 
 class Admission:
-    """Lets ``most`` requests work at once; twice as many wait, for ``wait_seconds`` at most.
+    """Lets ``most`` requests work at once; 64 more wait, for ``wait_seconds`` at most.
 
     A place is for work: it is given back when the answer's body begins, or a stream of events, so
     that downloads and streams hold none, and while a client takes more than 0.1 s to send what
     comes next of its body. Who has worked for half a second lends its place to who waits for
-    one, until four times ``most`` are inside: a dependency that is silent holds up only who
+    one, until 120 are inside: a dependency that is silent holds up only who
     needs it. Websockets need no place, nor do ``/health``, ``/ready`` and ``/metrics``.
     """
 
@@ -95,7 +95,7 @@ class Admission:
 
     def _lend(self) -> None:
         """Take the place of who has had it for longest, and long, when there is no other."""
-        if self.in_flight < self.most or self.inside >= _AT_ALL * self.most or not self.places:
+        if self.in_flight < self.most or self.inside >= _INSIDE or not self.places:
             return
         place, since = next(iter(self.places.items()))
         if asyncio.get_running_loop().time() - since >= _LONG_SECONDS:
@@ -103,8 +103,7 @@ class Admission:
 
     @property
     def _is_full(self) -> bool:
-        waiting = len(self._line)
-        return waiting >= _WAITING * self.most or self._line.is_slow(self.wait_seconds)
+        return len(self._line) >= _WAITING or self._line.is_slow(self.wait_seconds)
 
     def leave(self) -> None:
         """Give a place back: to who waits longest, if there are no more than may be."""

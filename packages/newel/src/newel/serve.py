@@ -59,6 +59,10 @@ _GARBAGE_OBJECTS: Final = 10_000
 """How many are made until the collector looks for cycles: at 700, Python's own number, it looks at
 what a hundred requests under way hold again and again."""
 
+_TURN_SECONDS: Final = 0.0005
+"""How long one thread may keep others from Python: at Python's 5 ms each statement of SQLite, which
+is a thread's, waits so long beside a loop that is busy."""
+
 _NOTHING_TO_REPLACE: Final = (
     "restart it for new code or settings; newel serve --workers 2 replaces its processes on SIGHUP"
 )
@@ -91,6 +95,7 @@ class Server(uvicorn.Server):
         gc.collect()
         gc.freeze()
         gc.set_threshold(_GARBAGE_OBJECTS)
+        sys.setswitchinterval(_TURN_SECONDS)
         if self._on_ready is not None:
             self._on_ready()
 

@@ -140,8 +140,14 @@ class Settings(BaseSettings):
 
     @property
     def most_in_flight(self) -> int:
-        """How many requests may be answered at once: as asked for, else one a connection."""
-        return self.max_in_flight or self.database_pool_size + self.database_max_overflow
+        """How many requests may work at once: as asked for, else one a connection of the pool.
+
+        At most 8 on SQLite: its statements are threads of this process, which take turns.
+        """
+        if self.max_in_flight is not None:
+            return self.max_in_flight
+        is_sqlite = self.database_url.startswith("sqlite")
+        return min(self.database_pool_size, 8) if is_sqlite else self.database_pool_size
 
     @field_validator("redis_url", "traces_url", "sentry_dsn", mode="before")
     @classmethod

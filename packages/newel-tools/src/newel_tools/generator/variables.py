@@ -61,7 +61,7 @@ VARIABLES: Final = (
     Variable("MAX_BODY_BYTES", "`1048576`", "longest request body"),
     Variable("REQUEST_TIMEOUT_SECONDS", "`30.0`", "longest time a request may take"),
     Variable("HEADER_TIMEOUT_SECONDS", "`10.0`", "longest time that its headers may take"),
-    Variable("MAX_IN_FLIGHT", "one a connection", "requests that are answered at once"),
+    Variable("MAX_IN_FLIGHT", "20; SQLite 8", "requests that work at once"),
     Variable("MAX_CONNECTIONS", "`10000`", "open connections of a process"),
     Variable("WEBSOCKET_MAX_BYTES", "`65536`", "largest message of a websocket"),
     Variable("API_PREFIX", "`/api/v1`", "where the endpoints lie"),
