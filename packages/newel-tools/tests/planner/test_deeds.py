@@ -240,4 +240,5 @@ def test_who_uploads_is_told_where_the_files_go():
     plan = plan_sentence("gallery; users upload zorks")
 
     assert (plan.files, plan.provenance["files"]) == (True, "users upload zorks")
-    assert "the files of zorks are uploaded to /files" in plan.assumed
+    where = "the files of zorks are uploaded to /files; the column that names a row's file is yours to add"
+    assert where in plan.assumed
