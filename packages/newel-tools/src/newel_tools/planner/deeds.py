@@ -362,8 +362,8 @@ def _grant(reading: Reading, deed: _Deed, span: Span, *, verbs: set[str]) -> set
         _only_admins(reading, deed, span, verbs=verbs)
     if "upload" in verbs:
         names = " and ".join(deed.objects)
-        where = f"the files of {names} are uploaded to /files; the column that names a row's file is yours to add"
-        reading.draft.notes.append(where)
+        yours = "the column that names a row's file is yours to add"
+        reading.draft.notes.append(f"the files of {names} are uploaded to /files; {yours}")
         reading.draft.files = reading.draft.files or span
     grant(reading, role, verbs, [name for name in deed.objects if name != "users"], span)
     return verbs
