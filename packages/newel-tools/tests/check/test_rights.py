@@ -175,6 +175,48 @@ def test_two_exceptions_or_a_public_one_are_meant(reviewed, route: str):
     assert routes(reviewed(HEAD + guarded + route, rules=[RULES["AUTH003"]])) == []
 
 
+POSTED = """
+@app.post("/{name}")
+def {name}(number: int, user: Caller) -> None:
+    {code}
+
+
+"""
+READ = "@app.get('/one')\ndef one(OPEN) -> None:\n    return None\n\n\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "reader", "found"),
+    [
+        ("notes.index(number)", "", False),
+        ("notes.remove(number)", "", True),
+        ("store_note(number)", "", True),
+        ("notes.index(number)", "user: Caller", True),
+    ],
+    ids=["reads", "removes", "stores", "where reads are protected"],
+)
+def test_a_post_that_reads_is_open_where_reads_are(reviewed, code: str, reader: str, found: bool):
+    text = HEAD + "notes: Any = None\nstore_note: Any = None\n" + READ.replace("OPEN", reader)
+    text += "".join(POSTED.format(name=name, code="notes.insert(1)") for name in ("a", "b", "c"))
+    text += POSTED.format(name="by_ids", code=code).replace(", user: Caller", "")
+
+    assert routes(reviewed(text, rules=[RULES["AUTH003"]])) == ["POST /by_ids"] * found
+
+
+@pytest.mark.parametrize(
+    ("parameter", "found"),
+    [("signature: str", False), ("ticket: str = ''", False), ("size: int", True)],
+)
+def test_a_key_among_the_parameters_is_asked_for(reviewed, parameter: str, found: bool):
+    text = HEAD + "".join(
+        f"@app.get('/{n}')\ndef f{n}(user: Caller) -> None:\n    return None\n\n\n"
+        for n in range(3)
+    )
+    text += f"@app.get('/picture')\ndef picture({parameter}) -> None:\n    return None\n"
+
+    assert routes(reviewed(text, rules=[RULES["AUTH003"]])) == ["GET /picture"] * found
+
+
 def test_a_sign_up_is_public(reviewed):
     text = f"""{HEAD}
 class SignUp(BaseModel):

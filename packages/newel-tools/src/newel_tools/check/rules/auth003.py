@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -10,10 +12,18 @@ from newel_tools.check.database import writes_rows
 from newel_tools.check.finding import Finding
 from newel_tools.check.review import Review
 from newel_tools.check.rule import Rule
+from newel_tools.facts.calls import Call
 from newel_tools.facts.routes import Route
 
 __all__ = ["RULE"]
 
+_EFFECT: Final = re.compile(
+    r"^(add|append|archive|cancel|commit|create|delete|discard|edit|insert|pop|publish|put|push|remove|replace"
+    r"|save|send|set|store|submit|update|upload|upsert|write)(_|$)"
+)
+_KEY: Final = re.compile(
+    r"(^|[_-])(token|signature|sig|hmac|secret|api_key|ticket)$", re.IGNORECASE
+)
 _OTHERS: Final = 3  # protected routes of the same kind that make the last one an exception
 
 
@@ -23,10 +33,15 @@ def find(review: Review) -> Iterator[Finding]:
     if access.guarding_middleware:
         return
     for routes in _by_file(review).values():
+        reads = [route for route in routes if not (route.writes or is_public(review, route))]
+        is_open = 2 * sum(not access.is_protected(route) for route in reads) >= len(reads) > 0
         for writes in (False, True):
             alike = [route for route in routes if route.writes is writes]
             outside = [route for route in alike if not access.is_protected(route)]
-            if len(outside) == 1 and len(alike) > _OTHERS and not _is_meant(review, outside[0]):
+            if len(outside) != 1 or len(alike) <= _OTHERS or _is_meant(review, outside[0]):
+                continue
+            # Where anybody may read, a POST that reads (by many ids, say) is one more of these.
+            if not (writes and is_open) or _has_effect(review, outside[0]):
                 yield _finding(review, outside[0], len(alike) - 1)
 
 
@@ -38,10 +53,26 @@ def _by_file(review: Review) -> dict[str, list[Route]]:
     return found
 
 
+def _has_effect(review: Review, route: Route) -> bool:
+    """Tell whether a route calls what by its name changes something, in a database or elsewhere."""
+    function = review.function(route.endpoint)
+    if function is None:
+        return False
+    calls = (call for inner in review.calls.reached(function) for call in review.calls.of(inner))
+    return any(writes_rows(call) or _EFFECT.search(_called(call)) for call in calls)
+
+
+def _called(call: Call) -> str:
+    callee = call.node.func
+    return callee.attr if isinstance(callee, ast.Attribute) else getattr(callee, "id", "")
+
+
 def _is_meant(review: Review, route: Route) -> bool:
-    """Tell whether a route is public by its name, or AUTH001's: it changes rows."""
+    """Tell whether a route is public by its name, asks for a key of its own, or is AUTH001's."""
     function = review.function(route.endpoint)
     if function is None or is_public(review, route):
+        return True
+    if any(_KEY.search(param.name) for param in route.params):
         return True
     reached = review.calls.reached(function)
     changes = any(writes_rows(call) for inner in reached for call in review.calls.of(inner))
@@ -70,7 +101,8 @@ RULE = Rule(
     "`APIRouter(dependencies=[...])`",
     seed='003 "Dependency injection for auth"',
     expected="files with two exceptions or with fewer than three protected routes that read, or "
-    "write, as this one does; log-in, webhooks, health and the like by their path.",
+    "write, as this one does; a POST that only reads where reading is public; log-in, webhooks, "
+    "health and the like by their path; a signature or a token among its parameters.",
     bad="""
 from typing import Annotated
 
