@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator
 from datetime import datetime, timedelta
 from io import BytesIO
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 from uuid import UUID
 
 import structlog
@@ -59,7 +59,7 @@ class StoredFile(Owned):
     sha256: Mapped[str] = mapped_column(String(64))
     key: Mapped[str] = mapped_column(String(64), unique=True)
 
-    __table_args__: Any = ({"info": {"kernel": True}},)
+    __table_args__ = ({"info": {"kernel": True}},)
 
     @classmethod
     def resource_name(cls) -> str:

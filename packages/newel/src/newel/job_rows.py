@@ -165,7 +165,7 @@ class JobRow(Entity):
         """Nobody changes a job as an entity: the queue does it, by statements that are fenced."""
         return False
 
-    __table_args__: Any = (
+    __table_args__ = (
         _partial(
             "ix_jobs_ready",
             "queue",

@@ -66,7 +66,7 @@ class WebhookEndpoint(Owned):
     sealed_old_secret: Mapped[bytes | None] = mapped_column(LargeBinary, default=None, repr=False)
     old_secret_until: Mapped[datetime | None] = mapped_column(default=None)
 
-    __table_args__: Any = ({"info": {"kernel": True}},)
+    __table_args__ = ({"info": {"kernel": True}},)
 
     @classmethod
     def resource_name(cls) -> str:
@@ -87,7 +87,7 @@ class WebhookDelivery(Owned):
     attempts: Mapped[int] = mapped_column(default=0)
     answer: Mapped[str | None] = mapped_column(String(16), default=None)
 
-    __table_args__: Any = (
+    __table_args__ = (
         Index("ix_webhook_deliveries_created_at", "created_at"),  # for the purge
         {"info": {"kernel": True}},
     )
