@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
 from typing import Final
 
@@ -9,8 +10,9 @@ from newel_tools.check.database import is_commit, writes_rows
 from newel_tools.check.finding import Finding
 from newel_tools.check.review import Review
 from newel_tools.check.rule import Rule
-from newel_tools.check.transactions import commit_at_exit
+from newel_tools.check.transactions import begins, commit_at_exit
 from newel_tools.facts.routes import Route
+from newel_tools.facts.source import Function
 
 __all__ = ["RULE"]
 
@@ -45,8 +47,20 @@ def _only_writes(review: Review, route: Route) -> bool:
     function = review.function(route.endpoint)
     if function is None:
         return False
-    calls = [call for inner in review.calls.reached(function) for call in review.calls.of(inner)]
-    return any(map(writes_rows, calls)) and not any(map(is_commit, calls))
+    reached = review.calls.reached(function)
+    calls = [call for inner in reached for call in review.calls.of(inner)]
+    commits = any(map(is_commit, calls)) or any(map(_has_block, reached))
+    return any(map(writes_rows, calls)) and not commits
+
+
+def _has_block(function: Function) -> bool:
+    """Tell whether a function holds a block that commits at its end: `with session.begin():`."""
+    return any(
+        begins(entered.context_expr)
+        for node in function.nodes
+        if isinstance(node, ast.With | ast.AsyncWith)
+        for entered in node.items
+    )
 
 
 RULE = Rule(
@@ -59,8 +73,9 @@ RULE = Rule(
     fix='commit before the answer: `Depends(get_session, scope="function")` (FastAPI 0.121 and '
     "newer), or commit in the function that writes",
     seed='"Database transactions"',
-    expected="dependencies of the scope `function`, routes that commit themselves, FastAPI 0.106 "
-    "to 0.117, which ran the end of a dependency before it answered.",
+    expected="dependencies of the scope `function`, routes that commit themselves or by a block "
+    "`with session.begin()`, FastAPI 0.106 to 0.117, which ran the end of a dependency before it "
+    "answered.",
     bad="""
 from typing import Annotated
 
@@ -151,6 +166,12 @@ def early(session: Annotated[Session, Depends(committing, scope="function")]) ->
 def itself(session: Annotated[Session, Depends(committing)]) -> None:
     session.add(Note())
     session.commit()
+
+
+@app.post("/block", status_code=201)
+def by_block(session: Annotated[Session, Depends(committing)]) -> None:
+    with session.begin():
+        session.add(Note())
 
 
 @app.post("/plain", status_code=201)
