@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
+from typing import Final
 
 from newel_tools.check.finding import Finding
 from newel_tools.check.review import Review
 from newel_tools.check.rule import Rule
-from newel_tools.facts.facts import Middleware
+from newel_tools.facts.source import Module
 
 __all__ = ["RULE"]
 
+_DEVELOPING: Final = re.compile(r"(dev|debug|local|test|prod|env)", re.IGNORECASE)
 _ANY = (".*", "^.*$", "https?://.*", "http.*")
 
 
@@ -23,15 +26,16 @@ def find(review: Review) -> Iterator[Finding]:
         origins = item.options.get("allow_origins") or ()
         pattern = item.options.get("allow_origin_regex")
         if item.options.get("allow_credentials") and ("*" in origins or pattern in _ANY):
-            file, line = _place(review, item)
+            module, call = _place(review) or (None, None)
             yield RULE.found(
                 "every origin is allowed to send and read requests with credentials",
-                file=file,
-                line=line,
+                file=module.file if module is not None else None,
+                line=call.lineno if call is not None else 0,
+                severity="note" if module and call and _only_developing(module, call) else None,
             )
 
 
-def _place(review: Review, _item: Middleware) -> tuple[str | None, int]:
+def _place(review: Review) -> tuple[Module, ast.Call] | None:
     """Return where the middleware is added: the first call that names it."""
     for module in review.source.own_modules():
         for node in module.nodes if "CORSMiddleware" in module.text else ():
@@ -39,8 +43,32 @@ def _place(review: Review, _item: Middleware) -> tuple[str | None, int]:
                 given = [*node.args[:1], *(k.value for k in node.keywords[:1]), node.func]
                 names = [ast.unparse(value).rpartition(".")[2] for value in given]
                 if "CORSMiddleware" in names:
-                    return module.file, node.lineno
-    return None, 0
+                    return module, node
+    return None
+
+
+def _only_developing(module: Module, call: ast.Call) -> bool:
+    """Tell whether `*` depends on where the application runs, by the same file.
+
+    The review imports it without a word on that, as a developer would.
+    """
+    given = {word.arg: ast.unparse(word.value) for word in call.keywords}
+    origins = given.get("allow_origins", "")
+    for node in module.nodes:
+        match node:
+            case ast.If(test=test, body=body) if any(call in ast.walk(item) for item in body):
+                pass
+            case ast.Assign(targets=[target], value=ast.IfExp(test=test)) if (
+                ast.unparse(target) == origins
+            ):
+                pass
+            case ast.IfExp(test=test) if ast.unparse(node) == origins:
+                pass
+            case _:
+                continue
+        if _DEVELOPING.search(ast.unparse(test)):
+            return True
+    return False
 
 
 RULE = Rule(
@@ -53,7 +81,8 @@ RULE = Rule(
     fix="list the origins of the front ends in the settings, or drop `allow_credentials`",
     seed='003 "Whitelist specific origins (no wildcards in production)"; 000 shows the fault',
     expected="`*` without credentials, listed origins. What counts is what the imported "
-    "application has, so a default of the settings counts too.",
+    "application has, so a default of the settings counts too; where the code asks whether it runs "
+    "for developers before it allows `*`, it is a note.",
     bad="""
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
