@@ -275,7 +275,7 @@ def test_follows_a_generic_repository(reviewed, bound: str, expected: list[str])
 
 
 GUARDED = """
-from fastapi import Depends, HTTPException
+from fastapi import Depends, HTTPException, status
 from sqlalchemy.exc import SQLAlchemyError
 
 
@@ -297,7 +297,14 @@ def create(body: Body, session: Session = Depends(opened)) -> None:
 
 @pytest.mark.parametrize(
     ("raised", "severity"),
-    [("HTTPException(400, 'refused')", "change"), ("", "block"), ("error", "block")],
+    [
+        ("HTTPException(400, 'refused')", "change"),
+        ("HTTPException(status_code=status.HTTP_409_CONFLICT)", "change"),
+        ("HTTPException(500, 'no')", "block"),
+        ("HTTPException(status_code=status.HTTP_500_INTERNAL_SERVER_ERROR)", "block"),
+        ("", "block"),
+        ("error", "block"),
+    ],
 )
 def test_a_dependency_that_answers_for_the_database_makes_it_a_change(
     reviewed, raised: str, severity: str
@@ -305,6 +312,33 @@ def test_a_dependency_that_answers_for_the_database_makes_it_a_change(
     report = reviewed(APP + GUARDED.format(raised=raised), rules=[RULE])
 
     assert [(item.what, item.severity) for item in report.findings] == [(SAID, severity)]
+
+
+HANDLED = """
+from fastapi.responses import JSONResponse
+from sqlalchemy.exc import SQLAlchemyError
+
+
+@app.exception_handler(SQLAlchemyError)
+def failed(request: Any, error: Exception) -> JSONResponse:
+    return JSONResponse({{"detail": "no"}}, status_code={status})
+
+
+@app.post("/notes")
+def create(body: Body) -> None:
+    with Session(engine) as session:
+        session.add(Note(**body.model_dump()))
+        session.commit()
+"""
+
+
+@pytest.mark.parametrize(("status", "severity"), [(409, "change"), (500, "block")])
+def test_a_handler_makes_it_a_change_only_where_it_answers_with_another_status(
+    reviewed, status: int, severity: str
+):
+    report = reviewed(APP + HANDLED.format(status=status), rules=[RULE])
+
+    assert [item.severity for item in report.findings] == [severity]
 
 
 NEVER_SENT = """

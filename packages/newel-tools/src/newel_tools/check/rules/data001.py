@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from newel_tools.check.finding import Finding
@@ -17,6 +17,8 @@ from newel_tools.facts.shapes import Field
 __all__ = ["RULE"]
 
 _JSON: Final = frozenset({"JSON", "JSONB"})  # SQLAlchemy writes JSON's own null there, no NULL
+_FAILURE: Final = re.compile(r"\b(HTTP_)?500(_\w+)?\b|\bINTERNAL_SERVER_ERROR\b")
+_REFUSED: Final = re.compile(r"\b(HTTP_)?4\d\d(_\w+)?\b|\b(BAD_REQUEST|CONFLICT)\b")
 _REFUSALS: Final = re.compile(r"(IntegrityError|SQLAlchemyError|DBAPIError|DatabaseError)\b")
 
 
@@ -41,23 +43,33 @@ def find(review: Review) -> Iterator[Finding]:
 
 def _is_caught(review: Review, store: Store) -> bool:
     """Tell whether the database's refusal is caught somewhere, so that it is no 500 but odd."""
-    if any(_REFUSALS.search(item.exception or "") for item in review.facts.handlers):
-        return True
+    for item in review.facts.handlers:
+        function = review.function(item.handler)
+        fails = function is not None and _fails(function.nodes)
+        if _REFUSALS.search(item.exception or "") and not fails:
+            return True
     starts = {*review.starts(store.routes[0]), store.function}
     return any(_catches(node) for function in starts for node in function.nodes)
 
 
 def _catches(node: ast.AST) -> bool:
-    """Tell whether a handler takes the refusal and does not only pass it on."""
+    """Tell whether a handler takes the refusal, and neither passes it on nor answers 500."""
     if not isinstance(node, ast.ExceptHandler):
         return False
     if node.type is not None and not _REFUSALS.search(ast.unparse(node.type)):
         return False
-    return not any(
+    inside = tuple(ast.walk(node))
+    return not _fails(inside) and not any(
         isinstance(inner, ast.Raise)
         and (inner.exc is None or (isinstance(inner.exc, ast.Name) and inner.exc.id == node.name))
-        for inner in ast.walk(node)
+        for inner in inside
     )
+
+
+def _fails(nodes: Iterable[ast.AST]) -> bool:
+    """Tell whether all that code says of a status is that the server failed: a 500."""
+    said = " ".join(ast.unparse(node) for node in nodes if isinstance(node, ast.Raise | ast.Call))
+    return bool(_FAILURE.search(said)) and not _REFUSED.search(said)
 
 
 def _clashes(store: Store, field: Field, column: Column) -> bool:
@@ -83,7 +95,7 @@ RULE = Rule(
     expected="fields with a validator, values that the code tests or replaces, `exclude_none`, "
     "columns with a default on insert (the default is taken), of JSON without `none_as_null` (its "
     "null is its own), primary keys, columns that the code sets itself afterwards. Where the "
-    "database's refusal is caught, in a dependency too, it is a change.",
+    "database's refusal is caught, in a dependency too, and not answered with 500, it is a change.",
     bad="""
 from fastapi import FastAPI
 from pydantic import BaseModel
