@@ -12,9 +12,9 @@ from functools import cached_property
 from typing import Final
 
 from newel_tools.check.review import Review
+from newel_tools.check.roles import text_of
 from newel_tools.facts.facts import Middleware
 from newel_tools.facts.routes import Dependency, Route
-from newel_tools.facts.shapes import Place
 from newel_tools.facts.source import Function
 
 __all__ = ["Access", "is_public"]
@@ -49,6 +49,16 @@ _CLASSES: Final = re.compile(
 )
 _OPENERS: Final = re.compile(
     r"(service|repo|repository|crud|db|database|store|manager|client|settings|resolver|factory)$"
+)
+_SIGNED: Final = re.compile(
+    r"(verif|check|validat|compare)\w*(signature|hmac|webhook)|compare_digest|construct_event"
+    r"|(signature|hmac)\w*(valid|match)",
+    re.IGNORECASE,
+)
+_OF_CALLERS: Final = re.compile(  # what tells callers apart; an Origin tells only pages apart
+    r"(auth(?!or(s?\b|_))|bearer|cookie|token|jwt|key|session|credential|user|login|secret|signature"
+    r"|client\b|ip\b|ip_|forwarded)",
+    re.IGNORECASE,
 )
 _SESSIONS: Final = re.compile(r"\b(Async|Client)?Session\b")  # a database's, aiohttp's
 _MIDDLEWARE: Final = re.compile(
@@ -139,30 +149,41 @@ class Access:
         if _MIDDLEWARE.search(name) or (item.dispatch and _MIDDLEWARE.search(item.dispatch.name)):
             return True
         if item.dispatch is not None:
-            return self.refuses(self._review.function(item.dispatch))
-        return self._refusing_class(item)
-
-    def _refusing_class(self, place: Place) -> bool:
-        cls = self._review.class_(place)
-        if cls is None:
-            return False
+            return self._refuses_callers(self._review.function(item.dispatch))
+        cls = self._review.class_(item)
+        methods = cls.methods if cls is not None else {}
         return any(
-            self.refuses(method)
-            for name, method in cls.methods.items()
-            if name in ("dispatch", "__call__")
+            self._refuses_callers(methods[name])
+            for name in ("dispatch", "__call__")
+            if name in methods
+        )
+
+    def _refuses_callers(self, function: Function | None) -> bool:
+        """Tell whether a middleware refuses by who is calling, not by an Origin or a path."""
+        return self.refuses(function) and any(
+            _OF_CALLERS.search(text_of(inner)) for inner in self._review.calls.reached(function)
         )
 
 
 def _decorator_names(function: Function) -> Iterator[str]:
     for node in function.node.decorator_list:
         inner = node.func if isinstance(node, ast.Call) else node
-        name = inner.attr if isinstance(inner, ast.Attribute) else getattr(inner, "id", "")
+        name = _name(inner)
         if name not in ("get", "post", "put", "patch", "delete", "api_route", "route", "websocket"):
             yield name
 
 
 def _refuses_itself(function: Function) -> bool:
-    return any(_is_refusal(node) for node in function.nodes)
+    return any(_is_refusal(node) or _is_proof(node) for node in function.nodes)
+
+
+def _is_proof(node: ast.AST) -> bool:
+    """Tell whether a sender's signature is checked: `hmac.compare_digest`, `_verify_signature`."""
+    return isinstance(node, ast.Call) and _SIGNED.search(_name(node.func)) is not None
+
+
+def _name(callee: ast.expr) -> str:
+    return callee.attr if isinstance(callee, ast.Attribute) else getattr(callee, "id", "")
 
 
 def _is_refusal(node: ast.AST) -> bool:
@@ -171,7 +192,7 @@ def _is_refusal(node: ast.AST) -> bool:
             name = ast.unparse(raised.func if isinstance(raised, ast.Call) else raised)
             return _ERRORS.search(name) is not None or _has_refusing_status(raised)
         case ast.Call(func=callee):
-            name = callee.attr if isinstance(callee, ast.Attribute) else getattr(callee, "id", "")
+            name = _name(callee)
             answers = name.endswith("Response") or name in ("close", "HTTPException")
             return answers and _has_refusing_status(node)
         case _:

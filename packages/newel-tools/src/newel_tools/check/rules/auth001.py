@@ -68,8 +68,9 @@ RULE = Rule(
     "`dependencies=[...]` of the router",
     seed='003 "Skip authentication on protected routes"',
     expected="sign-up, log-in, password reset, webhooks, contact forms and the like by their "
-    "path; routes below a middleware, decorator or dependency that may refuse; routes "
-    "that change no rows. An application without any authentication is one finding.",
+    "path; routes below a decorator or dependency that may refuse, or a middleware that does so by "
+    "who is calling; routes that check the sender's signature; routes that change no rows. An "
+    "application without any authentication is one finding.",
     bad="""
 from typing import Annotated
 
@@ -105,6 +106,7 @@ def create(text: str) -> None:  # finding
         session.commit()
 """,
     good="""
+import hmac
 from typing import Annotated
 
 from fastapi import Depends, FastAPI
@@ -139,6 +141,19 @@ def register(text: str) -> None:
     with Session(engine) as session:
         session.add(Note(text=text))
         session.commit()
+
+
+def is_signed(text: str, signature: str) -> bool:
+    made = hmac.new(b"read from the settings", text.encode(), "sha256").hexdigest()
+    return hmac.compare_digest(made, signature)
+
+
+@app.post("/payments/notification")
+def notify(text: str, signature: str) -> None:
+    if is_signed(text, signature):
+        with Session(engine) as session:
+            session.add(Note(text=text))
+            session.commit()
 """,
     find=find,
 )

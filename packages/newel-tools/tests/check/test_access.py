@@ -1,0 +1,91 @@
+"""Who is asked before a route answers, and which pages may call it."""
+
+import pytest
+
+from newel_tools.check.rule import load_rules
+
+RULES = load_rules()
+APP = """
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from sqlalchemy import create_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from starlette.middleware.base import BaseHTTPMiddleware
+
+app = FastAPI()
+session = Session(create_engine("sqlite://"))
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Note(Base):
+    __tablename__ = "notes"
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+
+class AllowList(BaseHTTPMiddleware):
+    async def dispatch(self, request: Request, call_next):
+        if {asked} not in {{"allowed"}}:
+            return JSONResponse({{"detail": "no"}}, status_code=403)
+        return await call_next(request)
+
+
+app.add_middleware(AllowList)
+
+
+@app.post("/notes")
+def create() -> None:
+    session.add(Note())
+    session.commit()
+"""
+
+
+@pytest.mark.parametrize(
+    ("asked", "open_"),
+    [
+        ('request.headers.get("Origin")', True),
+        ("request.url.path", True),
+        ('request.headers.get("Authorization")', False),
+        ('request.cookies.get("sid")', False),
+        ("request.client.host", False),
+    ],
+)
+def test_a_middleware_guards_only_if_it_refuses_by_who_is_calling(
+    reviewed, asked: str, open_: bool
+):
+    report = reviewed(APP.format(asked=asked), rules=[RULES["AUTH001"]])
+
+    assert bool(report.findings) == open_
+
+
+CORS = """
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+
+ENVIRONMENT = "development"
+COUNT = 1
+app = FastAPI()
+{before}
+"""
+ADDED = "app.add_middleware(CORSMiddleware, allow_origins={}, allow_credentials=True)"
+
+
+@pytest.mark.parametrize(
+    ("before", "severity"),
+    [
+        (ADDED.format("['*']"), "block"),
+        (ADDED.format("['*'] if COUNT else []"), "block"),
+        (ADDED.format("['*'] if ENVIRONMENT == 'development' else []"), "note"),
+        (
+            "found = ['*'] if ENVIRONMENT == 'development' else []\n" + ADDED.format("found"),
+            "note",
+        ),
+        ("if ENVIRONMENT == 'development':\n    " + ADDED.format("['*']"), "note"),
+    ],
+)
+def test_every_origin_for_developers_only_is_a_note(reviewed, before: str, severity: str):
+    report = reviewed(CORS.format(before=before), rules=[RULES["CORS001"]])
+
+    assert [item.severity for item in report.findings] == [severity]
