@@ -32,8 +32,8 @@ class Caller:
         found = {
             secret: f"{word}_{kind.upper()}"
             for kind, secret in (
+                ("cookie", self.tokens.get("cookie")),  # which may hold the token
                 ("token", self.tokens.get("access")),
-                ("cookie", self.tokens.get("cookie")),
             )
             if secret
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -28,6 +29,8 @@ from newel_tools.prove.values import PASSWORD, Maker
 __all__ = ["Entrance", "said_of"]
 
 _TRIES: Final = 5
+_READS: Final = 20  # that are asked who they refuse
+_TRIED: Final = 3  # of those that refuse: administrators' are among them
 _SCHEMES: Final = ("Bearer {}", "Token {}", "JWT {}", "{}")
 _SWITCHED_ON: Final = re.compile(
     r"^(is_)?(active|activated|enabled|(e?mail_)?(verified|confirmed)|approved)$", re.IGNORECASE
@@ -42,7 +45,10 @@ _SECRETS: Final = re.compile(r"pass|hash", re.IGNORECASE)
 
 
 class Entrance:
-    """Registers and logs in. ``log_in`` and ``registration`` are how; ``None`` if unknown."""
+    """Registers and logs in. ``log_in`` and ``registration`` are how; ``None`` if unknown.
+
+    ``turned_away`` is a read that refused whatever the log-in answered; ``None`` if one let it in.
+    """
 
     def __init__(
         self, service: Service, maker: Maker, settings: Settings, *, urls: tuple[str, ...]
@@ -55,7 +61,8 @@ class Entrance:
         self._maker = maker
         self._settings = settings
         self._urls = urls
-        self._scheme: tuple[str, str] | None = None
+        self.turned_away: Exchange | None = None
+        self._way: tuple[str, str] | None = None
         self._refusals: list[str] = []
 
     @property
@@ -201,33 +208,38 @@ class Entrance:
             return replace(
                 caller, headers={key: value.replace("{token}", token or "") for key, value in said}
             )
-        if token is not None:
-            name, form = self._scheme or self._find_scheme(token)
-            return replace(caller, headers={name: form.format(token)})
-        return None if cookie is None else replace(caller, headers={"Cookie": cookie})
+        if token is None and cookie is None:
+            return None
+        name, form = self._way or self._find_way(token, cookie)
+        value = cookie if name == "Cookie" else token
+        return None if value is None else replace(caller, headers={name: form.format(value)})
 
-    def _find_scheme(self, token: str) -> tuple[str, str]:
-        for form in _SCHEMES:
-            value = form.format(token)
-            for operation in self._guarded():
-                path_values = dict.fromkeys(operation.path_names, "1")
-                headers = {"Authorization": value}
-                answer = self._service.ask(
-                    operation, headers=headers, path_values=path_values
-                ).answer
-                if answer.status not in (401, 403) and answer.status < 500:
-                    self._scheme = ("Authorization", form)
-                    return self._scheme
-        return ("Authorization", _SCHEMES[0])
+    def _find_way(self, token: str | None, cookie: str | None) -> tuple[str, str]:
+        """Return the header that lets in, of those that the log-in's answer is good for."""
+        ways = [] if token is None else [("Authorization", form) for form in _SCHEMES]
+        if cookie is not None:
+            is_secured = any(operation.secured for operation in self._service.operations)
+            ways.insert(len(ways) if is_secured else 0, ("Cookie", "{}"))
+        for operation, refusal in self._guarded():
+            for name, form in ways:
+                value = form.format((cookie if name == "Cookie" else token) or "")
+                exchange = self._read(operation, {name: value})
+                if _lets_in(exchange.answer.status, refusal):
+                    self._way, self.turned_away = (name, form), None
+                    return name, form
+                self.turned_away = exchange if exchange.answer.status == 401 else None
+        return ways[0]
 
-    def _guarded(self) -> list[Operation]:
-        """Return reads that need credentials, the plainest first: two are enough to try a token."""
+    def _guarded(self) -> list[tuple[Operation, int]]:
+        """Return reads that refuse who sends nothing, and how: some are enough to try a token."""
         reads = [op for op in self._service.operations if op.method == "GET"]
-        secured = [op for op in reads if op.secured]
-        ordered = sorted(
-            secured or reads, key=lambda op: ("/me" not in op.path, len(op.path_names))
-        )
-        return ordered[:2]
+        reads.sort(key=lambda op: (not op.secured, "/me" not in op.path, len(op.path_names)))
+        asked = ((op, self._read(op, {}).answer.status) for op in reads[:_READS])
+        return list(itertools.islice((pair for pair in asked if pair[1] in (401, 403)), _TRIED))
+
+    def _read(self, operation: Operation, headers: Mapping[str, str]) -> Exchange:
+        path_values = dict.fromkeys(operation.path_names, "1")
+        return self._service.ask(operation, headers=headers, path_values=path_values)
 
     def id_of(self, username: str) -> str | None:
         """Return the primary key of an account's row, as text."""
@@ -297,6 +309,11 @@ class Entrance:
         return values
 
 
+def _lets_in(status: int, refusal: int) -> bool:
+    """Tell whether an answer is no refusal, or one for another reason than who sends nothing."""
+    return (status not in (401, 403) and status < 500) or (status, refusal) == (403, 401)
+
+
 def _is_set(stored: Any, wanted: Any) -> bool:
     """Tell whether a switch stands as wanted; any moment will do for one."""
     if isinstance(wanted, bool):
@@ -338,7 +355,9 @@ def _put(body: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
 def said_of(exchange: Exchange) -> str:
     """Return a request and what it was answered, for people."""
     request, answer = exchange.request, exchange.answer
-    return f"{request.method} {BASE_URL}{request.path} -> {answer.status} {answer.text[:900]}"
+    error = answer.errors[0] if answer.errors else None
+    why = f" ({error.type} at {error.where}: {error.text[:300]})" if error else ""
+    return f"{request.method} {BASE_URL}{request.path} -> {answer.status} {answer.text[:900]}{why}"
 
 
 def _mend(maker: Maker, exchange: Exchange) -> bool:

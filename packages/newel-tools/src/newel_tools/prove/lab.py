@@ -103,7 +103,7 @@ class Lab:
     def is_locked_out(self) -> bool:
         """Tell whether callers have to say who they are, and nobody was let in."""
         if self.callers:
-            return False
+            return self.entrance.turned_away is not None
         return any(op.secured for op in self.service.operations) or self.refusal is not None
 
     @property
@@ -122,6 +122,8 @@ class Lab:
         """What has to be added to the settings, so that somebody is let in; nothing if one was."""
         if not self.is_locked_out:
             return []
+        if self.callers and self.entrance.turned_away is not None:
+            return [_unused(self.entrance.turned_away)]
         errors = (error.text for exchange in self.seen for error in exchange.answer.errors)
         away = next((text for text in errors if "newel prove" in text), "")
         return [_missing(self.entrance, self.refusal, away=away[:_AWAY_CHARACTERS])]
@@ -260,6 +262,15 @@ def _admin(entrance: Entrance, settings: Settings) -> Caller | None:
 def _refuses(status: int) -> bool:
     """Tell whether a status says that nobody looked at what was asked."""
     return 300 <= status < 400 or status in (401, 403, 423, 428, 503)
+
+
+def _unused(refused: Exchange) -> str:
+    return (
+        f"the log-in succeeds, and what it answers lets nobody in: {said_of(refused)}. "
+        "Add to pyproject.toml, [tool.newel.prove]: login = { path = ..., json = { ... }, "
+        'token = "the.field" } that names the token in the answer, or headers = '
+        '{ X-Token = "{token}" } where tokens have a header of their own'
+    )
 
 
 def _missing(entrance: Entrance, refusal: Exchange | None, *, away: str) -> str:

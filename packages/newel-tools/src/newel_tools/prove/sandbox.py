@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import re
-import secrets
 import shlex
 import shutil
 import tomllib
@@ -21,6 +20,7 @@ from newel_tools.facts.interpreter import interpreter_advice
 from newel_tools.facts.process import copied
 from newel_tools.facts.project import Project
 from newel_tools.prove.errors import ProveError, Setting
+from newel_tools.prove.key_pairs import Keys
 from newel_tools.prove.postgres import throw_away_postgres
 from newel_tools.prove.process import HostProcess, run_host
 from newel_tools.prove.settings import Settings
@@ -30,6 +30,7 @@ __all__ = ["Sandbox", "sandbox"]
 
 _SECRET: Final = re.compile(r"SECRET|TOKEN|PASSWORD|PASSWD|PRIVATE|API_?KEY|_KEY$", re.IGNORECASE)
 _LIFETIME: Final = re.compile(r"EXPIRE|MINUTES|SECONDS|DAYS|HOURS|TTL|LENGTH|URL|PATH|ALGORITHM")
+_LIBRARY: Final = re.compile(r"library not found|cannot open shared object|lib\w+\.so")
 _SQLITE: Final = b"SQLite format 3\0"
 _DRIVERS: Final = frozenset({"asyncpg", "psycopg", "psycopg2", "pg8000"})
 _TRIES: Final = 4
@@ -84,6 +85,11 @@ class Sandbox:
     def _advised(self, error: ProveError) -> ProveError:
         """Say what is wrong with the interpreter, if that is why nothing starts."""
         advice = interpreter_advice(self.project, error=error.error)
+        if _LIBRARY.search(error.message):
+            advice = (
+                "a library of the system is missing: install it, or a wheel that brings it along "
+                "(`psycopg[binary]`, `psycopg2-binary`)"
+            )
         if advice is None:
             return error
         return ProveError(error.message, fix=advice, details=error.details)
@@ -233,7 +239,7 @@ def sandbox(project: Project, settings: Settings) -> Generator[Sandbox]:
     """
     with ExitStack() as stack:
         scratch, copy = stack.enter_context(copied(project))
-        named = _without_secrets(copy)
+        named = _without_secrets(copy, project.python)
         _remove_databases(copy)
         environment = {
             **base_environment(scratch),
@@ -277,7 +283,7 @@ def _is_settings(path: Path) -> bool:
     return path.suffix in (".env", ".ini", ".toml") or path.name.startswith(".env")
 
 
-def _without_secrets(copy: Path) -> dict[str, str]:
+def _without_secrets(copy: Path, python: Path) -> dict[str, str]:
     """Replace the secrets in the copy's `.env` files; return the new values by name."""
     found: dict[str, str] = {}
     for path in copy.rglob(".env*"):
@@ -285,11 +291,12 @@ def _without_secrets(copy: Path) -> dict[str, str]:
         if text is None or "example" in path.name or "sample" in path.name:
             continue
         lines: list[str] = []
+        keys = Keys(python, text)
         for line in text.splitlines():
-            name, equals, _ = line.partition("=")
+            name, equals, value = line.partition("=")
             name = name.strip().removeprefix("export ").strip()
             if equals and _SECRET.search(name) and not _LIFETIME.search(name.upper()):
-                found.setdefault(name, secrets.token_hex(32))
+                found.setdefault(name, keys.like(value))
                 lines.append(f"{name}={found[name]}")
             else:
                 lines.append(line)

@@ -56,7 +56,10 @@ def _changed(lab: Lab, operation: Operation, made: Made, other: Caller) -> Resul
         return PROBE.kept(operation.label)
     if lab.send(request, ANONYMOUS).answer.is_success:
         return PROBE.skipped(operation.label, "it asks nobody who they are: AUTH001")
-    said = f"a user {_done(operation)} another user's {made.resource.name}"
+    whose = (
+        "another account" if is_people(made.resource) else f"another user's {made.resource.name}"
+    )
+    said = f"a user {_done(operation)} {whose}"
     return PROBE.broke(operation.label, said, exchange)
 
 

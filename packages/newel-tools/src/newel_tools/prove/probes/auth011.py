@@ -22,10 +22,9 @@ def _run(lab: Lab) -> Iterator[Result]:
     if form is None or users is None or other is None:
         yield PROBE.skipped("", "no two accounts could be registered and compared")
         return
-    first = lab.entrance.row_by_name(lab.user.username) or {}
-    second = lab.entrance.row_by_name(other.username) or {}
+    first, second = lab.user.account, other.account  # as they were, before they were tried on
     names = [column.name for column in users.columns if _POWER.match(column.name)]
-    more = [name for name in names if first.get(name) != second.get(name)]
+    more = [n for n in names if first.get(n) and first[n] != second.get(n)]
     exchanges = [e for e in lab.seen if e.request.label == form.operation.label]
     if more and exchanges:
         said = f"the first to register gets {more[0]} = {first.get(more[0])!r}, the next does not"
