@@ -9,13 +9,13 @@ from typing import Any
 
 import httpx2
 import pytest
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, UploadFile
 from pydantic import BaseModel
 from starlette.responses import PlainTextResponse
 from structlog.testing import capture_logs
 
 from newel.app import create_app
-from newel.auth import public
+from newel.auth import public, requires
 from newel.errors import ConfigurationError
 from newel.modules import Module
 from newel.settings import Settings
@@ -145,6 +145,20 @@ async def test_an_old_one_says_when_it_ends(client: httpx2.AsyncClient) -> None:
         assert headers["sunset"] == "Fri, 01 Jan 2027 00:00:00 GMT"  # RFC 8594
         assert headers["link"] == '<https://docs.example/v2>; rel="deprecation"; type="text/html"'
     assert "deprecation" not in (await client.get("/api/v2/things/7")).headers
+
+
+async def test_an_old_one_says_so_to_who_may_not_upload() -> None:
+    """They are refused around the route, before their body is read."""
+    router = APIRouter()
+
+    @router.post("/files", dependencies=[requires()])
+    async def upload(file: UploadFile) -> str | None:
+        return file.filename
+
+    async with asking(application(Module("files", routers=[router]))) as client:
+        answer = await client.post("/api/files", files={"file": b"x"})
+    assert (answer.status_code, answer.headers["x-api-version"]) == (401, "v1")
+    assert answer.headers["sunset"] == "Fri, 01 Jan 2027 00:00:00 GMT"
 
 
 async def test_what_has_no_version_stays_as_it_is(client: httpx2.AsyncClient) -> None:

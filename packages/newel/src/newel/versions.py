@@ -26,7 +26,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
-from newel.errors import BadRequest, ConfigurationError
+from newel.errors import AppError, BadRequest, ConfigurationError
 from newel.middleware import REDOC_POLICY, SWAGGER_POLICY
 from newel.routing import RouteIndex
 
@@ -151,7 +151,12 @@ class VersionedPaths:
         else:
             await self._index(scope, receive, send)
             return
-        await self._index(scope, receive, _saying(send, self._by_name[name].headers()))
+        said = self._by_name[name].headers()
+        try:
+            await self._index(scope, receive, _saying(send, said))
+        except AppError as error:  # what is raised around a route is answered further out
+            error.headers.update(said)
+            raise
 
     def _named(self, asked: str | None) -> str:
         if asked is None:
