@@ -213,7 +213,8 @@ class WebsocketConnection(WebSocketsSansIOProtocol):
     def handle_parser_exception(self) -> None:
         """Close because of what the client sent: that nobody is there any more is no mistake."""
         super().handle_parser_exception()
-        self.handshake_complete = self.disconnected = True
+        self.disconnected: bool = True
+        self.handshake_complete = True
 
     def handle_cont(self, event: Any) -> None:
         """Take a fragment; too many of one message close with 1009."""
