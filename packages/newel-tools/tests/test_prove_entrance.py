@@ -125,6 +125,21 @@ def test_what_lets_in_is_tried_out(tmp_path: Path, holder: str) -> None:
     assert said["notes"] == []
 
 
+@pytest.mark.parametrize("named", ["username", "email"])
+def test_either_name_of_a_registration_may_log_in(tmp_path: Path, named: str) -> None:
+    text = LET_IN.replace("HOLDER", HOLDERS["a cookie"] + REFUSAL)
+    text = text.replace("def register(body: Credentials)", "def register(body: SignUp)")
+    text = text.replace("passwords[body.username] =", f"passwords[body.{named}] =")
+    text = text.replace(
+        "class Note(", "class SignUp(Credentials):\n    email: str\n\n\nclass Note("
+    )
+    (tmp_path / "main.py").write_text(text)
+
+    said = run(tmp_path, "ERR005")
+
+    assert said["callers"] == ["user", "other"], said["notes"]
+
+
 def test_a_log_in_that_lets_nobody_in_is_told_and_not_approved(tmp_path: Path) -> None:
     said = proved(tmp_path, "nothing")
 

@@ -90,26 +90,36 @@ class Entrance:
         """Make an account and log in with it; ``None`` if that is not possible here."""
         forms = [self.registration] if self.registration else self._registrations()
         for form in forms:
-            account = self._account(form)
-            if account is None:
-                continue
-            caller = self.enter(account, name)
-            if caller is not None:
-                self.registration = form
-                return caller
+            body = self._registered(form)
+            for user in self._names(form, body) if body is not None else ():
+                account = Account(username=str(_at(body, user)), password=PASSWORD)
+                caller = self.enter(account, name)
+                if caller is not None:
+                    self.registration = replace(form, user=user)
+                    return caller
         return None
+
+    def _names(self, form: Form, body: dict[str, Any]) -> list[tuple[str, ...]]:
+        """Return the fields of a registration that may be its name, the likeliest first."""
+        if self.registration is not None:
+            return [form.user]
+        log_ins = find_log_in(self._service.operations, token_urls=self._urls)[:1]
+        known = {log_in.user[-1] for log_in in log_ins}
+        beside = [(*form.user[:-1], name) for name in object_of(_at(body, form.user[:-1]))]
+        found = [path for path in beside if path == form.user or _NAMES.match(path[-1])]
+        return sorted(found, key=lambda path: (path[-1] not in known, path != form.user))
 
     def _registrations(self) -> list[Form]:
         log_in = next(iter(find_log_in(self._service.operations, token_urls=self._urls)), None)
         return find_registration(self._service.operations, not_this=log_in)[:3]
 
-    def _account(self, form: Form) -> Account | None:
-        """Register somebody; the body is mended by what the application says is wrong with it."""
+    def _registered(self, form: Form) -> dict[str, Any] | None:
+        """Register somebody and return what was sent, mended by what was said to be wrong."""
         for tries in range(_TRIES):
             body = self._body(form, full=tries == 1)
             exchange = self._service.ask(form.operation, body=body)
             if exchange.answer.is_success:
-                return Account(username=str(_at(body, form.user)), password=PASSWORD)
+                return body
             self._refusals.append(said_of(exchange))
             if exchange.answer.status not in (400, 409, 422) or not _mend(self._maker, exchange):
                 break
