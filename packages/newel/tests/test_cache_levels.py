@@ -175,6 +175,20 @@ class TestContract:
         assert await first == "old"
         assert await get(cache, source, tags=["agents"]) == "new"
 
+    async def test_negative_control_without_its_moment_it_would_be_kept(
+        self, cache: LevelCache, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(cache, "_is_untouched", lambda *_: True)
+        source = Source("old")
+        source.may_answer.clear()
+        first = asyncio.create_task(get(cache, source, tags=["agents"]))
+        await source.asked.wait()
+        await cache.forget("agents")
+        source.value = "new"
+        source.may_answer.set()
+        assert await first == "old"
+        assert await get(cache, source, tags=["agents"]) == "old"
+
     async def test_who_asks_after_a_change_does_not_get_what_was_read_before_it(
         self, cache: LevelCache, monkeypatch: pytest.MonkeyPatch
     ) -> None:
