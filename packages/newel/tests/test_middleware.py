@@ -515,7 +515,10 @@ class TestCORS:
         assert exposed >= {"X-Request-ID", "ETag", "RateLimit", "Location", "Retry-After"}
         assert exposed >= {"Content-Disposition", "Content-Range", "Link", "X-API-Version"}
 
-    @pytest.mark.parametrize("names", ["Range, If-Range", "Last-Event-ID", "X-API-Version"])
+    @pytest.mark.parametrize(
+        "names",
+        ["Range, If-Range", "Last-Event-ID", "X-API-Version", "traceparent, tracestate"],
+    )
     def test_a_page_may_ask_for_the_rest_of_a_file_or_a_room(self, names: str) -> None:
         asked = {
             "Origin": ORIGIN,

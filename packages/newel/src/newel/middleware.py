@@ -92,7 +92,7 @@ def default_middleware(
 
 _ALLOWED_HEADERS: Final = (
     *("Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "If-Range"),
-    *("Last-Event-ID", "Range", "X-API-Version", "X-Request-ID"),
+    *("Last-Event-ID", "Range", "X-API-Version", "X-Request-ID", "traceparent", "tracestate"),
 )
 _EXPOSED_HEADERS: Final = (
     *("Content-Disposition", "Content-Range", "Deprecation", "ETag", "Idempotent-Replayed", "Link"),
