@@ -189,6 +189,22 @@ def with_versions(report: Report, versions: dict[str, str]) -> Review:
     return Review(report.project, facts, report.source)
 
 
+@pytest.mark.parametrize(("locked", "fails"), [("4.3.0", False), ("5.0.0", True), (None, True)])
+def test_what_is_locked_counts_and_not_what_happens_to_be_installed(
+    reviewed, locked: str | None, fails: bool
+):
+    text = f"{HEAD}class CryptContext(BaseModel):\n    schemes: list[str]\n\n\n"
+    report = reviewed(text + "context = CryptContext(schemes=['bcrypt'])\n", rules=[])
+    if locked is not None:
+        lock = f'[[package]]\nname = "bcrypt"\nversion = "{locked}"\n'
+        (report.project.root / "poetry.lock").write_text(lock, encoding="utf-8")
+
+    installed = {"bcrypt": "5.0.0", "passlib": "1.7.4"}
+    found = list(RULES["AUTH009"].find(with_versions(report, installed)))
+
+    assert bool(found) == fails
+
+
 def test_two_contexts_that_fail_as_installed_are_one_finding(reviewed):
     text = f"{HEAD}class CryptContext(BaseModel):\n    schemes: list[str]\n\n\n"
     text += "one = CryptContext(schemes=['bcrypt'])\ntwo = CryptContext(schemes=['bcrypt'])\n"

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from newel_tools.check.finding import Finding
+from newel_tools.check.locked import locked
 from newel_tools.check.review import Review
 from newel_tools.check.rows import Rows
 from newel_tools.check.rule import Rule
@@ -117,8 +118,8 @@ def _contexts(review: Review) -> Iterator[Finding]:
 
 
 def _broken(review: Review, places: list[tuple[str, int]]) -> Iterator[Finding]:
-    """Find that passlib's bcrypt fails as installed: one cause, however many contexts there are."""
-    version = review.facts.versions.get("bcrypt", "0")
+    """Find that passlib's bcrypt fails as locked, or else as installed: one cause for all."""
+    version = locked(review.project, "bcrypt") or review.facts.versions.get("bcrypt", "0")
     if (
         places
         and int(version.partition(".")[0] or 0) >= _BCRYPT
@@ -127,8 +128,7 @@ def _broken(review: Review, places: list[tuple[str, int]]) -> Iterator[Finding]:
         served = {function.file for function in review.served}
         (file, line), *others = sorted(places, key=lambda place: place[0] not in served)
         yield RULE.found(
-            f"`CryptContext` cannot hash with the installed bcrypt {version}: every log-in and "
-            "sign-up fails",
+            f"`CryptContext` cannot hash with bcrypt {version}: every log-in and sign-up fails",
             file=file,
             line=line,
             certainty="proved",
@@ -154,8 +154,8 @@ RULE = Rule(
     "`.verify_and_update(password, stored)`",
     seed='003 "Hash with bcrypt via passlib", "Never store plain text"',
     expected="a fast hash that feeds a slow one, digests of files and tokens, comparing two new "
-    "passwords "
-    "of one form, a password of the settings.",
+    "passwords of one form, a password of the settings. That passlib cannot use bcrypt 5 "
+    "counts by the version in the lock, and without one by what is installed.",
     bad="""
 import hashlib
 
