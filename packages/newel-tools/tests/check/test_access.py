@@ -60,6 +60,80 @@ def test_a_middleware_guards_only_if_it_refuses_by_who_is_calling(
     assert bool(report.findings) == open_
 
 
+SIGN_UP = """
+from pydantic import BaseModel
+
+
+class Body(BaseModel):
+    name: str
+    {field}: str
+
+
+@app.post("/{path}")
+def take(body: Body) -> None:
+    session.add(Note())
+    session.commit()
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "field", "open_"),
+    [
+        ("schools", "admin_password", False),
+        ("onboarding", "text", False),
+        ("schools", "text", True),
+        ("schools", "password_hint", True),
+    ],
+)
+def test_a_sign_up_is_for_everybody(reviewed, path: str, field: str, open_: bool):
+    text = APP.partition("class AllowList")[0] + SIGN_UP.format(path=path, field=field)
+
+    assert bool(reviewed(text, rules=[RULES["AUTH001"]]).findings) == open_
+
+
+SECRET = """
+from typing import Annotated
+
+from fastapi import Depends, FastAPI
+from fastapi.security import HTTPBearer
+from pydantic import BaseModel
+
+app = FastAPI()
+bearer = HTTPBearer()
+
+
+class Client(BaseModel):
+    {field}: str
+
+
+def require_admin(token: Annotated[object, Depends(bearer)]) -> None: ...
+
+
+def read_caller(token: Annotated[object, Depends(bearer)]) -> None: ...
+
+
+@app.get("/clients", dependencies=[Depends({asked})])
+def clients() -> list[Client]:
+    return []
+"""
+
+
+@pytest.mark.parametrize(
+    ("field", "asked", "severity"),
+    [
+        ("client_secret", "require_admin", "change"),
+        ("client_secret", "read_caller", "block"),
+        ("password_hash", "require_admin", "block"),
+    ],
+)
+def test_administrators_may_be_meant_to_hand_a_secret_on_but_no_password(
+    reviewed, field: str, asked: str, severity: str
+):
+    report = reviewed(SECRET.format(field=field, asked=asked), rules=[RULES["RESP001"]])
+
+    assert [item.severity for item in report.findings] == [severity]
+
+
 CORS = """
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware

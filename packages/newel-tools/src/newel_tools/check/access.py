@@ -24,9 +24,10 @@ _PUBLIC: Final = re.compile(
     r"|forgot|reset|verif|confirm|activate|magic|otp|2fa|invite|invitation|accept|webhook|hook|callback|ipn"
     r"|contact|feedback|inquir|enquir|survey|donat|rsvp"
     r"|subscri|newsletter|waitlist|health|ping|track|analytics|event|telemetry|report"
-    r"|consent|public|guest|anonymous|captcha|setup|bootstrap|install|private|internal|dev|test|debug|utils)",
+    r"|consent|on_?-?board|public|guest|anonymous|captcha|setup|bootstrap|install|private|internal|dev|test|debug|utils)",
     re.IGNORECASE,
 )
+_OF_SIGN_UPS: Final = re.compile(r"((user|admin|owner|account)_)?password", re.IGNORECASE)
 _REFUSALS: Final = frozenset({"401", "403", "HTTP_401_UNAUTHORIZED", "HTTP_403_FORBIDDEN"})
 _REFUSALS_BY_NAME: Final = frozenset({"UNAUTHORIZED", "FORBIDDEN", "WS_1008_POLICY_VIOLATION"})
 _ERRORS: Final = re.compile(
@@ -74,7 +75,7 @@ def is_public(review: Review, route: Route) -> bool:
     if _PUBLIC.search(f"{route.path} {route.name}"):
         return True
     fields = (field.name for model in review.bodies(route) for field in model.fields)
-    return route.methods == ("POST",) and "password" in fields
+    return route.methods == ("POST",) and any(_OF_SIGN_UPS.fullmatch(name) for name in fields)
 
 
 class Access:
@@ -160,9 +161,10 @@ class Access:
 
     def _refuses_callers(self, function: Function | None) -> bool:
         """Tell whether a middleware refuses by who is calling, not by an Origin or a path."""
-        return self.refuses(function) and any(
-            _OF_CALLERS.search(text_of(inner)) for inner in self._review.calls.reached(function)
-        )
+        if function is None or not self.refuses(function):
+            return False
+        reached = self._review.calls.reached(function)
+        return any(_OF_CALLERS.search(text_of(inner)) for inner in reached)
 
 
 def _decorator_names(function: Function) -> Iterator[str]:

@@ -8,6 +8,7 @@ from typing import Final
 
 from newel_tools.check.finding import Finding
 from newel_tools.check.review import Review
+from newel_tools.check.roles import asks_role
 from newel_tools.check.rule import Rule
 from newel_tools.facts.routes import Route
 from newel_tools.facts.shapes import Field, Model
@@ -41,7 +42,13 @@ def find(review: Review) -> Iterator[Finding]:
                         file=file,
                         line=line,
                         route=route.label,
+                        severity="change" if _is_for_who_set_it(review, route, field) else None,
                     )
+
+
+def _is_for_who_set_it(review: Review, route: Route, field: Field) -> bool:
+    """Tell whether a secret of the API's own, no password, is shown to those who administer it."""
+    return not _HASHES.search(field.name) and asks_role(review, route)
 
 
 def _leaks(route: Route, field: Field) -> bool:
@@ -67,7 +74,8 @@ RULE = Rule(
     fix="answer with a model of its own that lacks the field, or exclude it: `Field(exclude=True)`",
     seed='003 "No passwords in responses", "Return passwords/secrets in responses"',
     expected="masked types (SecretStr), excluded fields, token endpoints, secrets that are shown"
-    " once when they are made, flags such as `has_password`.",
+    " once when they are made, flags such as `has_password`. An API's own secret (`client_secret`) "
+    "on a route for administrators is a change: they may be meant to hand it on.",
     bad="""
 from fastapi import FastAPI
 from pydantic import BaseModel
