@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -304,6 +305,11 @@ async def ask(database: Database, seconds: float = 0.0) -> None:
         await connection.execute(text(f"SELECT pg_sleep({seconds})"))
 
 
+async def often(call: Callable[[], Awaitable[None]]) -> None:
+    for _ in range(200):
+        await call()
+
+
 async def until_it_answers(database: Database) -> None:
     with anyio.fail_after(20):
         while True:
@@ -401,6 +407,16 @@ class TestSilence:
             await proxy.switch("black hole")
             with anyio.fail_after(20), pytest.raises(Unavailable, match="does not answer"):
                 await ask(database)
+
+    async def test_one_connection_that_ends_in_an_answer_is_no_database_away(
+        self, database_url: str
+    ) -> None:
+        async with behind_a_proxy(database_url) as (database, proxy):
+            await database.ping()
+            await proxy.switch("cut")
+            await often(database.ping)
+            with pytest.raises(Unavailable):  # what is not sent again
+                await often(partial(ask, database))
 
     async def test_a_statement_may_take_its_time(self, database_url: str) -> None:
         async with behind_a_proxy(database_url) as (database, _), database.watching():

@@ -26,7 +26,7 @@ import structlog
 from anyio import CancelScope
 from fastapi import Depends
 from pydantic import BaseModel
-from sqlalchemy import Select, text
+from sqlalchemy import Select, literal, select
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import InstanceState, Session
@@ -442,8 +442,7 @@ class Database:
 
     async def ping(self) -> None:
         """Run an empty query; raises ``Unavailable`` when the database does not answer."""
-        async with self._reader.connect() as connection:
-            await connection.execute(text("SELECT 1"))
+        await self.rows(select(literal(1)), {})
 
     @asynccontextmanager
     async def watching(self) -> AsyncGenerator[None]:
