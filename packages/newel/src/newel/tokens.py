@@ -13,11 +13,12 @@ import hmac
 import json
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
-from typing import Any, ClassVar, Final, Literal, Protocol
+from functools import lru_cache, partial
+from typing import Any, ClassVar, Final, Literal
 from uuid import UUID
 
 from pydantic import SecretStr
@@ -57,6 +58,8 @@ Purpose = Literal[
 Algorithm = Literal["HS256", "EdDSA"]
 """How access tokens are signed: HS256 if only we verify them, EdDSA if others do, by ``jwks()``."""
 
+_Sign = Callable[[bytes], bytes]
+
 _MIN_SECRET_BYTES: Final = 32
 _MAX_TOKEN_BYTES: Final = 4096
 """Ours take 500 bytes; a bigger one is refused before anything parses it."""
@@ -82,10 +85,7 @@ def _encoded(data: bytes) -> str:
 
 
 def _decoded(text: str) -> bytes:
-    data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    if _encoded(data) != text:  # with spare bits set it would be another text for the same bytes
-        raise ValueError("not base64url in its only form")
-    return data
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
 class KeyRing:
@@ -193,12 +193,12 @@ class AccessTokens:
         self.audience: Final = audience
         self.lifetime: Final = lifetime
         self._clock: Clock = clock or SystemClock()
-        self._keys = _signing_keys(keys, algorithm)
+        signing, self._public = _signing_keys(keys, algorithm)
         # By the text that a token begins with. Nothing in a header can then name another algorithm,
         # say where a key is (jku, x5u, jwk) or how to read on (crit): no header is ever parsed.
-        self._heads: Mapping[str, _SigningKey] = {
-            _segment({"alg": algorithm, "kid": kid, "typ": "at+jwt"}): key
-            for kid, key in self._keys.items()
+        self._sign_by_head: Mapping[str, _Sign] = {
+            _segment({"alg": algorithm, "kid": kid, "typ": "at+jwt"}): sign
+            for kid, sign in signing.items()
         }
         # The same token comes with each request of a client. A signature once good stays good,
         # so it is checked once; the times are looked at on each call. Only tokens of ours
@@ -219,9 +219,9 @@ class AccessTokens:
             "exp": issued_at + int(self.lifetime.total_seconds()),
             "type": "access",
         }
-        head, key = next(iter(self._heads.items()))  # the newest is the first
+        head, sign = next(iter(self._sign_by_head.items()))  # the newest is the first
         signed = f"{head}.{_segment(claims)}"
-        return f"{signed}.{_encoded(key.sign(signed.encode()))}"
+        return f"{signed}.{_encoded(sign(signed.encode()))}"
 
     def verify(self, token: str) -> AccessClaims:
         """Return what ``token`` says.
@@ -246,13 +246,12 @@ class AccessTokens:
                 {
                     "kty": "OKP",
                     "crv": "Ed25519",
-                    "x": _encoded(key.public),
+                    "x": _encoded(public),
                     "kid": kid,
                     "use": "sig",
                     "alg": "EdDSA",
                 }
-                for kid, key in self._keys.items()
-                if key.public
+                for kid, public in self._public.items()
             ]
         }
 
@@ -260,7 +259,9 @@ class AccessTokens:
         """Check everything about ``token`` that does not change with time."""
         signed, _, signature = token.rpartition(".")
         head, _, body = signed.partition(".")
-        if not self._heads[head].verify(signed.encode(), _decoded(signature)):
+        # Both algorithms sign a text in one way only: what we would not write is not ours.
+        own = _encoded(self._sign_by_head[head](signed.encode()))
+        if not hmac.compare_digest(own, signature):
             raise ValueError("not signed here")
         payload = json.loads(_decoded(body))
         if payload["iss"] != self.issuer or payload["aud"] != self.audience:
@@ -295,36 +296,22 @@ def _check_times(claims: AccessClaims, *, now: datetime, lifetime: timedelta) ->
         raise ValueError("lives longer than tokens do")
 
 
-class _SigningKey(Protocol):
-    """What signs; ``public`` is empty where there is nothing to publish."""
-
-    public: bytes
-
-    def sign(self, message: bytes) -> bytes: ...
-    def verify(self, message: bytes, signature: bytes) -> bool: ...
-
-
-class _Hs256:
-    """HMAC-SHA256."""
-
-    public = b""
-
-    def __init__(self, secret: bytes) -> None:
-        self._secret = secret
-
-    def sign(self, message: bytes) -> bytes:
-        return hmac.digest(self._secret, message, "sha256")
-
-    def verify(self, message: bytes, signature: bytes) -> bool:
-        return hmac.compare_digest(self.sign(message), signature)
-
-
-def _signing_keys(keys: KeyRing, algorithm: Algorithm) -> Mapping[str, _SigningKey]:
+def _signing_keys(
+    keys: KeyRing, algorithm: Algorithm
+) -> tuple[Mapping[str, _Sign], Mapping[str, bytes]]:
+    """Return by ``kid`` what signs, and what is published of it: nothing under HS256."""
     if algorithm == "HS256":
-        return {kid: _Hs256(keys.derive("access", kid=kid)) for kid in keys.kids}
-    from newel.drivers.openssl import Ed25519  # noqa: PLC0415 - 6 MiB, which HS256 does not need
+        return {kid: partial(_mac, keys.derive("access", kid=kid)) for kid in keys.kids}, {}
+    from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415 - 6 MiB, for few
 
-    return {kid: Ed25519(keys.derive("access-ed25519", kid=kid)) for kid in keys.kids}
+    made = ed25519.Ed25519PrivateKey.from_private_bytes
+    private = {kid: made(keys.derive("access-ed25519", kid=kid)) for kid in keys.kids}
+    public = {kid: key.public_key().public_bytes_raw() for kid, key in private.items()}
+    return {kid: key.sign for kid, key in private.items()}, public
+
+
+def _mac(key: bytes, message: bytes) -> bytes:
+    return hmac.digest(key, message, "sha256")
 
 
 def _segment(members: Mapping[str, object]) -> str:
@@ -423,20 +410,26 @@ class Sealer:
     what was sealed for one row does not open in another.
     """
 
-    def __init__(self, keys: KeyRing, purpose: Purpose) -> None:
-        from newel.drivers.openssl import Aes256Gcm  # noqa: PLC0415 - 6 MiB, and many seal nothing
+    _NONCE_BYTES: ClassVar = 12
 
-        self._ciphers = [Aes256Gcm(keys.derive(purpose, kid=kid)) for kid in keys.kids]
+    def __init__(self, keys: KeyRing, purpose: Purpose) -> None:
+        from cryptography.hazmat.primitives.ciphers import aead  # noqa: PLC0415 - 6 MiB, for few
+
+        self._ciphers = [aead.AESGCM(keys.derive(purpose, kid=kid)) for kid in keys.kids]
 
     def seal(self, plain: bytes, *, context: bytes) -> bytes:
         """Return ``plain`` encrypted by the newest key: 28 bytes more."""
-        return self._ciphers[0].encrypt(plain, context)
+        nonce = secrets.token_bytes(self._NONCE_BYTES)
+        return nonce + self._ciphers[0].encrypt(nonce, plain, context)
 
     def open(self, sealed: bytes, *, context: bytes) -> bytes:
         """Return what was sealed; ``ValueError`` if not by a key of the ring for ``context``."""
+        from cryptography.exceptions import InvalidTag  # noqa: PLC0415 - 6 MiB that few need
+
+        nonce, encrypted = sealed[: self._NONCE_BYTES], sealed[self._NONCE_BYTES :]
         for cipher in self._ciphers:
-            if (plain := cipher.decrypt(sealed, context)) is not None:
-                return plain
+            with suppress(InvalidTag):
+                return cipher.decrypt(nonce, encrypted, context)
         raise ValueError("not sealed here for this context")
 
 
@@ -455,4 +448,4 @@ class _Macs:
         return any(matches)
 
     def _mac(self, key: bytes, message: bytes) -> str:
-        return _encoded(hmac.digest(key, message, "sha256"))
+        return _encoded(_mac(key, message))
