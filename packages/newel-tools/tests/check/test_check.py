@@ -247,3 +247,95 @@ def test_the_json_says_all_of_it(reviewed):
     assert said["findings"][0]["rule"] == "ASYNC001"
     assert said["findings"][0]["fingerprint"]
     assert said["application"] == "main:app"
+
+
+SWITCHED = {
+    "main.py": """
+import os
+
+from fastapi import FastAPI
+
+from shop import reports
+from shop.orders import router
+
+app = FastAPI()
+app.include_router(router, prefix="/v1")
+if os.getenv("WITH_REPORTS") == "yes":
+    app.include_router(reports.router)
+""".lstrip(),
+    "shop/__init__.py": "",
+    "shop/orders.py": """
+import functools
+
+from fastapi import APIRouter
+
+router = APIRouter(prefix="/orders")
+
+
+def plain(function):
+    def wrapper():
+        return function()
+
+    return wrapper
+
+
+@router.get("/")
+def orders() -> None: ...
+
+
+@router.get("/wrapped")
+@plain
+def wrapped() -> None: ...
+""".lstrip(),
+    "shop/reports.py": """
+from fastapi import APIRouter
+
+router = APIRouter()
+
+
+@router.get("/reports")
+def reports() -> None: ...
+""".lstrip(),
+    "shop/old.py": """
+from fastapi import APIRouter
+
+old = APIRouter(prefix="/old")
+
+
+@old.post("/orders")
+def order() -> None: ...
+""".lstrip(),
+    "examples/one.py": "from main import app\n\n\n@app.get('/one')\ndef one() -> None: ...\n",
+    "tests/test_one.py": "from main import app\n\n\n@app.get('/two')\ndef two() -> None: ...\n",
+}
+
+
+def test_routes_that_the_application_lacks_are_named(reviewed):
+    report = reviewed(SWITCHED, rules=[])
+
+    assert report.verdict == "APPROVE"
+    assert report.notes[-1].startswith("2 routes were reviewed, and 2 that the source declares")
+    assert report.notes[-1].endswith(
+        "POST /old/orders (shop/old.py:7), GET /reports (shop/reports.py:7)"
+    )
+    listed = [(item["route"], item["file"]) for item in report.as_json()["unseen_routes"]]
+    assert listed == [("POST /old/orders", "shop/old.py"), ("GET /reports", "shop/reports.py")]
+
+
+def test_a_whole_application_lacks_no_route(reviewed):
+    files = {"main.py": SWITCHED["main.py"].replace('os.getenv("WITH_REPORTS") == "yes"', "True")}
+    report = reviewed({**SWITCHED, **files, "shop/old.py": ""}, rules=[])
+
+    assert report.unseen == ()
+    assert not [note for note in report.notes if "reviewed" in note]
+
+
+def test_routes_that_were_only_read_are_counted(tmp_path):
+    for name, text in {**SWITCHED, "shop/broken.py": ""}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text.replace("import functools", "import not_there"))
+
+    report = check_project(find_project(tmp_path), rules=[])
+
+    said = "no route of the application was seen: 4 were read in the source, and 1 left out"
+    assert report.notes[-1].startswith(said), report.notes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -15,11 +15,12 @@ from newel_tools.check.git import NoAnswer
 from newel_tools.check.review import Review
 from newel_tools.check.rule import Rule, load_rules
 from newel_tools.check.silence import Allowance, allowances, apart, silenced
+from newel_tools.facts.application import is_aside
 from newel_tools.facts.facts import Facts, load_facts
 from newel_tools.facts.interpreter import interpreter_advice
 from newel_tools.facts.project import Project
-from newel_tools.facts.source import Source, Unread, read_source
-from newel_tools.facts.source_routes import source_routes
+from newel_tools.facts.source import Function, Source, Unread, read_source
+from newel_tools.facts.source_routes import source_routes, unseen_routes
 
 __all__ = ["Report", "check_project", "review_facts"]
 
@@ -32,7 +33,8 @@ _ALSO: Final = 20  # places of one cause that a finding lists
 class Report:
     """What a review found. ``known`` is what the baseline accepts, ``allowed`` what comments do.
 
-    ``notes`` are sentences about what could not be looked at. ``unread`` files are not part of it.
+    ``notes`` are sentences about what could not be looked at. ``unread`` files are not part of it,
+    ``unseen`` routes neither: the source declares them, and the application lacks them.
     """
 
     project: Project
@@ -43,6 +45,7 @@ class Report:
     allowed: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
     unread: tuple[Unread, ...] = ()
+    unseen: tuple[tuple[Function, str], ...] = ()
     seconds: float = 0.0
 
     @property
@@ -60,6 +63,10 @@ class Report:
             "application": self.project.application.name,
             "imported": self.facts.is_imported,
             "routes": len(self.facts.routes),
+            "unseen_routes": [
+                {"route": label, "file": function.file, "line": function.line}
+                for function, label in self.unseen
+            ],
             "lines": self.source.lines,
             "seconds": round(self.seconds, 3),
             "findings": [finding.as_json() for finding in self.findings],
@@ -110,6 +117,9 @@ def review_facts(
             faults += _tried(rule, review, found)
     comments = allowances(source)
     kept, allowed = _allowed(merged(found), comments, source)
+    unseen = tuple(
+        pair for pair in unseen_routes(source, facts.routes) if not is_aside(Path(pair[0].file))
+    )
     new, known = apart([*kept, *_unreasoned(comments)], baseline)
     return Report(
         project=project,
@@ -118,8 +128,9 @@ def review_facts(
         findings=tuple(sorted(new, key=lambda finding: finding.order)),
         known=tuple(known),
         allowed=tuple(allowed),
-        notes=(*faults, *_notes(review, chosen)),
+        notes=(*faults, *_notes(review, chosen), *_coverage(facts, unseen)),
         unread=source.unread,
+        unseen=unseen,
         seconds=time.monotonic() - began,
     )
 
@@ -199,6 +210,23 @@ def _notes(review: Review, rules: Iterable[Rule]) -> Iterable[str]:
             f"not reviewed: {unparsed} of the files cannot be read as Python {own}, which newel "
             "runs on; if "
             "the project is for a newer one, install newel-tools with that"
+        )
+
+
+def _coverage(facts: Facts, unseen: Sequence[tuple[Function, str]]) -> Iterable[str]:
+    """Say how many routes were reviewed, and which that the source declares were not."""
+    seen = sum(route.kind in ("http", "websocket") for route in facts.routes)
+    named = [f"{label} ({function.file}:{function.line})" for function, label in unseen]
+    more = f" and {len(named) - _UNREAD} more" if len(named) > _UNREAD else ""
+    listed = ", ".join(named[:_UNREAD]) + more
+    if not facts.is_imported:
+        rest = f", and {len(named)} left out that no router includes: {listed}" if named else ""
+        yield f"no route of the application was seen: {seen} were read in the source{rest}"
+    elif named:
+        yield (
+            f"{seen} routes were reviewed, and {len(named)} that the source declares were not: a "
+            "setting switches them off, no router includes them, or they are of another "
+            f"application: {listed}"
         )
 
 

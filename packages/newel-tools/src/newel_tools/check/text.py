@@ -90,9 +90,10 @@ def _show_verdict(console: Console, report: Report) -> None:
     nothing = "nothing found" if report.facts.is_imported else "nothing found without an import"
     console.print(f": {', '.join(counts) or nothing}", highlight=False)
     routes = sum(route.kind in ("http", "websocket") for route in report.facts.routes)
+    unseen = f" of {routes + len(report.unseen)} in the source" if report.unseen else ""
     console.print(
-        f"{report.project.application.name}: {routes} routes, {report.source.lines:,} lines, "
-        f"{report.seconds:.1f} s",
+        f"{report.project.application.name}: {routes} routes{unseen}, "
+        f"{report.source.lines:,} lines, {report.seconds:.1f} s",
         style="dim",
         highlight=False,
     )

@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 
 from newel_tools.facts.files import is_test, read_text
 
-__all__ = ["Application", "find_applications", "import_root", "locate"]
+__all__ = ["Application", "find_applications", "import_root", "is_aside", "locate"]
 
 _NAMES: Final = ("main", "app", "asgi", "server", "application", "api", "__init__")
 _SIDE: Final = frozenset(
@@ -69,7 +69,7 @@ def find_applications(root: Path, files: Iterable[Path]) -> list[Application]:
     found += [
         app for p, text in texts.items() if p not in makers for app in _unparsed(p, text, places)
     ]
-    main = [app for app in found if not _is_aside(app.file.relative_to(root))]
+    main = [app for app in found if not is_aside(app.file.relative_to(root))]
     ordered = sorted(main or found, key=_order)
     declared = [app for folder in _declaring(root, files) for app in _declared(folder, places)]
     return [*declared, *(app for app in ordered if app.name not in {a.name for a in declared})]
@@ -320,7 +320,8 @@ def _returns_application(node: ast.FunctionDef, makers: set[str]) -> bool:
     return False
 
 
-def _is_aside(path: Path) -> bool:
+def is_aside(path: Path) -> bool:
+    """Tell whether a path relative to the project is of its tests, examples or scripts."""
     return is_test(path) or not _SIDE.isdisjoint(part.lower() for part in path.parts[:-1])
 
 

@@ -8,14 +8,14 @@ decorator that is built at run time is not seen.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from newel_tools.facts.routes import Dependency, Route
 from newel_tools.facts.shapes import Field, Place
 from newel_tools.facts.source import Function, Module, Source
 
-__all__ = ["source_routes"]
+__all__ = ["source_routes", "unseen_routes"]
 
 _METHODS: Final = frozenset({"get", "post", "put", "patch", "delete", "head", "options"})
 _ROUTERS: Final = frozenset({"fastapi.APIRouter", "fastapi.FastAPI", "fastapi.routing.APIRouter"})
@@ -34,14 +34,46 @@ def source_routes(source: Source) -> tuple[Route, ...]:
     )
 
 
-def _route(decorator: ast.expr, function: Function, prefixes: _Prefixes) -> Iterator[Route]:
+def unseen_routes(source: Source, routes: Iterable[Route]) -> tuple[tuple[Function, str], ...]:
+    """Return the endpoints that decorators declare and ``routes`` lack, with their labels.
+
+    Routers that nobody includes count here. An endpoint that a decorator has wrapped is known by
+    its method and the end of its path.
+    """
+    prefixes, known = _Prefixes(source), list(routes)
+    places = {(r.endpoint.file, r.endpoint.name) for r in known if r.endpoint is not None}
+    ends = [(set(route.methods), route.path.rstrip("/")) for route in known]
+    found: list[tuple[Function, str]] = []
+    for function in source.functions.values():
+        if function.module.is_test or (function.file, function.name) in places:
+            continue
+        declared = [
+            route
+            for decorator in function.node.decorator_list
+            for route in _route(decorator, function, prefixes, unserved=True)
+        ]
+        if declared and not any(_is_served(route, ends) for route in declared):
+            found.append((function, declared[0].label))
+    return tuple(found)
+
+
+def _is_served(route: Route, ends: Iterable[tuple[set[str], str]]) -> bool:
+    path = route.path.rstrip("/")
+    return bool(path) and any(
+        methods >= set(route.methods) and served.endswith(path) for methods, served in ends
+    )
+
+
+def _route(
+    decorator: ast.expr, function: Function, prefixes: _Prefixes, *, unserved: bool = False
+) -> Iterator[Route]:
     match decorator:
         case ast.Call(func=ast.Attribute(value=router, attr=name)) if name in _METHODS or name in (
             "api_route",
             "websocket",
         ):
             path = _text(_argument(decorator, "path", position=0))
-            prefix = prefixes.of(function.module, router)
+            prefix = prefixes.of(function.module, router, unserved=unserved)
             if path is None or prefix is None:
                 return
             methods = [name.upper()] if name in _METHODS else _methods(decorator)
@@ -151,8 +183,8 @@ class _Prefixes:
             case _:
                 pass
 
-    def of(self, module: Module, router: ast.expr) -> str | None:
-        """Return the whole prefix of a router; `None` for what is no router."""
+    def of(self, module: Module, router: ast.expr, *, unserved: bool = False) -> str | None:
+        """Return the whole prefix of a router; `None` for what is none, or nobody includes."""
         name = self.source.name_of(module, router)
         if name is None:
             return None
@@ -166,7 +198,7 @@ class _Prefixes:
                 break
             name, more = self._included[name]
             prefix = more + prefix
-        return prefix if self._is_served(name) else None
+        return prefix if unserved or self._is_served(name) else None
 
     def _is_served(self, name: str) -> bool:
         """Tell whether requests come to a router; if some are included by no name, all may be."""
