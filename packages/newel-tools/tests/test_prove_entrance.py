@@ -125,14 +125,15 @@ def test_what_lets_in_is_tried_out(tmp_path: Path, holder: str) -> None:
     assert said["notes"] == []
 
 
-@pytest.mark.parametrize("named", ["username", "email"])
-def test_either_name_of_a_registration_may_log_in(tmp_path: Path, named: str) -> None:
+@pytest.mark.parametrize(
+    ("named", "default"), [("username", ""), ("username", ' = "username"'), ("email", "")]
+)
+def test_either_name_of_a_registration_may_log_in(tmp_path: Path, named: str, default: str) -> None:
     text = LET_IN.replace("HOLDER", HOLDERS["a cookie"] + REFUSAL)
     text = text.replace("def register(body: Credentials)", "def register(body: SignUp)")
     text = text.replace("passwords[body.username] =", f"passwords[body.{named}] =")
-    text = text.replace(
-        "class Note(", "class SignUp(Credentials):\n    email: str\n\n\nclass Note("
-    )
+    sign_up = f"class SignUp(Credentials):\n    email: str\n    username: str{default}\n\n\n"
+    text = text.replace("class Note(", f"{sign_up}class Note(")
     (tmp_path / "main.py").write_text(text)
 
     said = run(tmp_path, "ERR005")

@@ -136,6 +136,9 @@ class Entrance:
         schema = {"type": "string", **({"format": "email"} if form.wants_email else {})}
         if _at(made, form.user) is None:
             _put(made, form.user, self._maker.value(operation.schemas, schema, name=form.user[-1]))
+        for name, said in operation.schemas.properties(operation.body).items():
+            if name not in made and _NAMES.match(name):  # by default everybody's is the same
+                made[name] = self._maker.value(operation.schemas, said, name=name)
         for path in (form.password, *form.again):
             _put(made, path, PASSWORD)
         return made
@@ -367,7 +370,8 @@ def said_of(exchange: Exchange) -> str:
     request, answer = exchange.request, exchange.answer
     error = answer.errors[0] if answer.errors else None
     why = f" ({error.type} at {error.where}: {error.text[:300]})" if error else ""
-    return f"{request.method} {BASE_URL}{request.path} -> {answer.status} {answer.text[:900]}{why}"
+    said = f"{answer.status} {answer.text[:900]}" if answer.status else f"({answer.outcome})"
+    return f"{request.method} {BASE_URL}{request.path} -> {said}{why}"
 
 
 def _mend(maker: Maker, exchange: Exchange) -> bool:
