@@ -351,6 +351,31 @@ def test_the_page_works_in_a_browser(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("severities", "more", "meaning"),
+    [
+        ([], {}, "Nothing gave way."),
+        (
+            ["block", "block", "change", "note"],
+            {},
+            "2 to mend before a release, 1 to mend soon, 1 to know of",
+        ),
+        ([], {"is_locked_out": True}, "little was tried, for nobody was let in"),
+    ],
+)
+def test_the_page_begins_with_what_the_verdict_asks_for(
+    severities: list[Severity], more: dict[str, Any], meaning: str
+) -> None:
+    results = [broke("ERR005", f"GET /{n}", severity=s) for n, s in enumerate(severities)]
+
+    text = page(report(*results, notes=("alembic failed",), **more))
+
+    assert f'<p id="meaning">{meaning}</p>' in text
+    assert text.index("shop.main:app</p>") < text.index("<h1>") < text.index("alembic failed")
+    assert text.index("alembic failed") < text.index('id="findings"')
+    assert ("An unknown id is answered with 404</dd>" in text) is bool(severities)
+
+
+@pytest.mark.parametrize(
     "body",
     [
         '{"name": "' + "x" * 100_000 + '"}',

@@ -28,7 +28,18 @@ def page(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("page.html.j2").render(report=report, rows=_rows(report))
+    template = environment.get_template("page.html.j2")
+    return template.render(report=report, rows=_rows(report), meaning=_meaning(report))
+
+
+def _meaning(report: Report) -> str:
+    """Say in a sentence what the verdict asks for."""
+    asked = [finding.severity for finding in report.findings]
+    words = {"block": "to mend before a release", "change": "to mend soon", "note": "to know of"}
+    said = [f"{asked.count(key)} {text}" for key, text in words.items() if key in asked]
+    if report.is_locked_out:
+        said.append("little was tried, for nobody was let in")
+    return ", ".join(said) or "Nothing gave way."
 
 
 def _rows(report: Report) -> list[tuple[str, list[tuple[str, str, str]]]]:
