@@ -18,7 +18,7 @@ from benchmarks.servers import ROOT, VARIANTS, BenchmarkError, inherited, pinned
 from benchmarks.service import newel_service
 
 NAME = "startup"
-ROUNDS = 5
+ROUNDS = 9
 IMPORTS: Mapping[str, str] = {
     "nothing": "pass",
     "fastapi + sqlalchemy": "import fastapi, sqlalchemy.ext.asyncio, sqlalchemy.orm",
@@ -35,18 +35,23 @@ def measure() -> str:
         return _table(import_seconds(service), first_answers(service, core))
 
 
-def _table(imports: Mapping[str, float], answers: Mapping[str, float]) -> str:
+def _table(imports: Mapping[str, Sequence[float]], answers: Mapping[str, float]) -> str:
     base = imports["fastapi + sqlalchemy"]
     rows = [
-        [f"import: {name}", f"{seconds:.2f} s CPU ({seconds / base:.2f})"]
-        for name, seconds in imports.items()
+        [f"import: {name}", f"{median(spent):.2f} s CPU ({_ratio(spent, base):.2f})"]
+        for name, spent in imports.items()
     ]
     rows += [[f"first answer: {name}", f"{seconds:.2f} s"] for name, seconds in answers.items()]
     return markdown(["what", "median"], rows)
 
 
-def import_seconds(service: Path) -> dict[str, float]:
-    """Return the CPU seconds of each import in a new process, bytecode compiled before."""
+def _ratio(spent: Sequence[float], base: Sequence[float]) -> float:
+    """Return the median of the ratios, round by round: what slows one down slows both."""
+    return median(one / other for one, other in zip(spent, base, strict=True))
+
+
+def import_seconds(service: Path) -> dict[str, list[float]]:
+    """Return the CPU seconds of each import, a new process each time, bytecode compiled before."""
     samples: dict[str, list[float]] = {name: [] for name in IMPORTS}
     path = os.pathsep.join((str(ROOT), str(service / "src")))
     for number in range(ROUNDS + 1):
@@ -54,7 +59,7 @@ def import_seconds(service: Path) -> dict[str, float]:
             spent = _cpu_of([sys.executable, "-c", code], path)
             if number:  # the first time compiles
                 samples[name].append(spent)
-    return {name: median(seconds) for name, seconds in samples.items()}
+    return samples
 
 
 def _cpu_of(command: Sequence[str], path: str) -> float:
