@@ -240,11 +240,12 @@ def _waits(task: Any, places: Places) -> str:
     A lifespan is an asynchronous generator, which what awaits it does not name.
     """
     found = None
-    for waiting in (task.get_coro(), *filter(inspect.isasyncgen, gc.get_objects())):
+    for start in (task.get_coro(), *filter(inspect.isasyncgen, gc.get_objects())):
+        waiting: Any = start
         while waiting is not None:
             frame = getattr(waiting, "cr_frame", None) or getattr(waiting, "ag_frame", None)
             found = places.of_frame(frame) or found
-            waiting = getattr(waiting, "cr_await", None) or getattr(waiting, "ag_await", None)  # noqa: PLW2901 - a chain
+            waiting = getattr(waiting, "cr_await", None) or getattr(waiting, "ag_await", None)
     return f": it waits at {found}" if found else ""
 
 
