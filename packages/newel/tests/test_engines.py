@@ -11,6 +11,9 @@ from typing import Any, Final, cast
 from uuid import uuid4
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from sample_entities import Tag
 from sqlalchemy import Connection, Table, bindparam, event, func, insert, select, text, update
 from sqlalchemy.dialects.sqlite.aiosqlite import AsyncAdapt_aiosqlite_connection
@@ -25,6 +28,7 @@ from newel.events import Event
 from newel.principal import ANYONE
 from newel.repository import Repository
 from newel.schemas import ReadModel
+from newel.telemetry import Traces
 
 pytestmark = pytest.mark.anyio
 
@@ -301,6 +305,23 @@ async def test_who_listens_to_statements_hears_of_every_write_from_then_on(
         work.publish(Tagged(id=found.id))
     sent = zip(heard, ("INSERT INTO tags", "UPDATE tags", "INSERT INTO outbox"), strict=True)
     assert all(wanted in statement for statement, wanted in sent)
+
+
+async def test_only_what_is_traced_is_sent_through_sqlalchemy(database: Database) -> None:
+    engine, exporter = database.engine.sync_engine, InMemorySpanExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    traces, rarely = Traces(provider), Traces(provider, ratio=0.0)
+    traces.watch(engine)
+    for each, watched in ((rarely, False), (traces, True)):
+        with each.follow("job", parent=None):
+            assert engines.is_watched(engine) == watched
+            async with database.write(None) as work:
+                await Tags(work).add(Tag(label=str(watched)))
+    names = [span.name for span in exporter.get_finished_spans()]
+    assert names.count("INSERT tags") == names.count("job") == 1
+    event.listen(engine, "do_execute", ignore)
+    assert engines.is_watched(engine), "somebody else listens, too"
 
 
 async def test_what_is_remembered_of_statements_is_bounded() -> None:

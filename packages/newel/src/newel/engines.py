@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any, Final, cast
 
 from pydantic_core import from_json
-from sqlalchemy import Dialect, Engine, Insert, Select, Update, event, make_url
+from sqlalchemy import Dialect, Engine, event, make_url
 from sqlalchemy.engine import Connection
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError
@@ -22,7 +22,8 @@ from sqlalchemy.pool import ConnectionPoolEntry, NullPool, PoolProxiedConnection
 from newel.database_errors import translate, translate_connect_error
 from newel.errors import ConfigurationError
 from newel.pool import FairPool, refuse_closed
-from newel.statements import Prepared
+from newel.statements import Constant, Prepared
+from newel.telemetry import is_heard_by
 
 __all__ = ["execute", "is_watched", "open_beside", "open_engines", "read"]
 
@@ -90,7 +91,7 @@ def is_watched(engine: Engine) -> bool:
     return (
         (watched._has_events and any(getattr(watched.dispatch, name) for name in _HEARD))  # noqa: SLF001 - see above
         or watched._should_log_info()  # noqa: SLF001 - see above
-        or bool(watched.dialect.dispatch.do_execute)
+        or any(is_heard_by(each) for each in watched.dialect.dispatch.do_execute)
     )
 
 
@@ -115,9 +116,7 @@ def read(engine: Engine, prepared: Prepared, parameters: Any) -> Sequence[Sequen
 
 
 def execute(
-    connection: Connection,
-    statement: Select[*tuple[Any, ...]] | Insert | Update,
-    values: Mapping[str, Any],
+    connection: Connection, statement: Constant, values: Mapping[str, Any]
 ) -> tuple[Sequence[Sequence[Any]], int]:
     """Run a statement that is built once; return its rows, and how many they were.
 
@@ -136,9 +135,7 @@ def execute(
 
 
 @lru_cache(maxsize=_PREPARED)
-def _prepared(
-    statement: Select[*tuple[Any, ...]] | Insert | Update, dialect: Dialect, names: tuple[str, ...]
-) -> Prepared | None:
+def _prepared(statement: Constant, dialect: Dialect, names: tuple[str, ...]) -> Prepared | None:
     return Prepared.of(statement, dialect, names)
 
 

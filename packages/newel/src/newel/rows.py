@@ -17,7 +17,7 @@ from types import NoneType
 from typing import Any, Final, TypeVar, cast
 from uuid import UUID
 
-from sqlalchemy import ColumnDefault, Connection, Engine, Insert, Select, Update, event
+from sqlalchemy import Connection, Engine, Select, event
 from sqlalchemy.exc import InvalidRequestError, PendingRollbackError
 from sqlalchemy.orm import InstanceState, Session, SessionTransaction, make_transient
 from sqlalchemy.orm.attributes import get_history, instance_state, set_committed_value
@@ -30,6 +30,7 @@ from newel.entity import Entity
 from newel.outbox import Write, record
 from newel.scope import OVER, Scope, sees
 from newel.shapes import ID, SEEN, Shape, shape_of
+from newel.statements import Constant
 
 __all__ = ["Listeners", "Rows"]
 
@@ -235,7 +236,7 @@ class Rows:
             raise InvalidRequestError(OVER)
 
     def _execute(
-        self, statement: Select[*tuple[Any, ...]] | Insert | Update, values: Mapping[str, Any]
+        self, statement: Constant, values: Mapping[str, Any]
     ) -> tuple[Sequence[Sequence[Any]], int]:
         return self._trying(lambda: execute(self._connected(), statement, values))
 
@@ -320,11 +321,8 @@ def _new_values(entity: Entity) -> Mapping[str, Any] | None:
         return None
     values: dict[str, Any] = {}
     for name in shape.names:
-        default = shape.defaults.get(name)
-        if name in present or default is None:
-            values[name] = present.get(name)
-        else:
-            values[name] = _made(default)
+        is_left_out = name not in present and name in shape.defaults
+        values[name] = _made(shape.defaults[name]) if is_left_out else present.get(name)
     if any(values[name] is None for name in shape.particular):
         return None
     if any(_is_expression(value) for value in values.values()):
@@ -347,7 +345,7 @@ def _changed_values(entity: Entity) -> Mapping[str, Any] | None:
     return {**changed, **stamps, "version": version, ID: entity.id, SEEN: entity.version}
 
 
-def _made(default: ColumnDefault) -> Any:
+def _made(default: Any) -> Any:
     """Return the value of a default, as a statement of SQLAlchemy would make it."""
     return default.arg(None) if default.is_callable else default.arg
 

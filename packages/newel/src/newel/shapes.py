@@ -11,17 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final, cast
 
-from sqlalchemy import (
-    Column,
-    ColumnDefault,
-    Insert,
-    Table,
-    Update,
-    bindparam,
-    insert,
-    inspect,
-    update,
-)
+from sqlalchemy import Column, Insert, Table, Update, bindparam, insert, inspect, update
 from sqlalchemy.orm import ColumnProperty, Mapper
 
 from newel.entity import Entity
@@ -38,9 +28,9 @@ class Shape:
 
     mapper: Mapper[Any]
     names: tuple[str, ...]
-    defaults: Mapping[str, ColumnDefault]
+    defaults: Mapping[str, Any]
     """What columns of a new row are when nobody says."""
-    stamps: Mapping[str, ColumnDefault]
+    stamps: Mapping[str, Any]
     """What columns become by an UPDATE when nobody says."""
     particular: frozenset[str]
     """Columns for which None is something else than NULL: their default, or the null of JSON."""
@@ -103,8 +93,8 @@ def _known_shape(kind: type[Entity]) -> Shape | None:
     return Shape(
         mapper=mapper,
         names=tuple(columns),
-        defaults=cast("Mapping[str, ColumnDefault]", defaults),
-        stamps=cast("Mapping[str, ColumnDefault]", stamps),
+        defaults=defaults,
+        stamps=stamps,
         particular=evaluated.union(defaults),
         insert=insert(table),
         update=update(table).where(table.c.id == bindparam(ID), table.c.version == bindparam(SEEN)),

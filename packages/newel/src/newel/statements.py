@@ -19,7 +19,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from newel.entity import Entity
 from newel.scope import Scope, visible
 
-__all__ = ["Prepared", "Statements"]
+__all__ = ["Constant", "Prepared", "Statements"]
 
 _KEPT = 10_000
 """Bounds what is remembered of callers, and of statements, whose shapes are far fewer."""
@@ -27,6 +27,9 @@ _KEPT = 10_000
 T = TypeVar("T")
 Values = Mapping[str, Any]
 _Built = Select[*tuple[Any, ...]]
+Constant = _Built | Insert | Update
+"""A statement that is built once."""
+
 _Rows = Sequence[Sequence[Any]]
 _Build = Callable[[Sequence[ColumnElement[bool]]], _Built]
 
@@ -41,7 +44,7 @@ class Prepared:
     def __init__(
         self,
         compiled: SQLCompiler,
-        columns: Sequence[ColumnElement[Any]],
+        statement: Constant,
         dialect: Dialect,
         of_callers: Sequence[str],
     ) -> None:
@@ -60,25 +63,23 @@ class Prepared:
         impls = {bind.key: bind.type.dialect_impl(dialect) for bind in binds.values()}
         encoders = {key: impl.bind_processor(dialect) for key, impl in impls.items()}
         self._encoders = [(key, encode) for key, encode in encoders.items() if encode]
+        columns = statement.selected_columns if isinstance(statement, Select) else ()
         self._types = [column.type.dialect_impl(dialect) for column in columns]
-        self._decoders: Sequence[Callable[[Any], Any] | None] | None = None if columns else []
+        self._decoders: Sequence[Callable[[Any], Any] | None] | None = None
 
     @classmethod
     def of(
-        cls, statement: _Built | Insert | Update, dialect: Dialect, of_callers: Sequence[str] = ()
+        cls, statement: Constant, dialect: Dialect, of_callers: Sequence[str] = ()
     ) -> Prepared | None:
         """Prepare a statement; ``None`` when its text depends on its values, as ``IN`` does.
 
         ``of_callers`` are the parameters whose values are another caller's each time; of an INSERT
         or UPDATE all, and ``None`` when a column that they leave out has a default.
         """
-        is_read = isinstance(statement, Select)
-        compiled = statement.compile(dialect=dialect, column_keys=None if is_read else of_callers)
+        compiled = statement.compile(dialect=dialect, column_keys=of_callers)
         varies = compiled.post_compile_params or compiled.literal_execute_params
-        columns = statement.selected_columns if is_read else ()
-        if varies or compiled.prefetch:
-            return None
-        return cls(compiled, tuple(columns), dialect, of_callers)
+        is_known = not varies and not compiled.prefetch
+        return cls(compiled, statement, dialect, of_callers) if is_known else None
 
     def parameters(self, values: Mapping[str, Any]) -> Any:
         """Return ``values`` as the driver takes them, with those that the statement has itself."""

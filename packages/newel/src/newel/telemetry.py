@@ -46,6 +46,7 @@ __all__ = [
     "Export",
     "Traces",
     "act_within",
+    "is_heard_by",
     "note",
     "note_error",
     "open_traces",
@@ -246,6 +247,11 @@ def traced(
     """Make a span of the block, if what it is a part of is traced; else do nothing."""
     tracer = _tracer.get()
     return _NOTHING if tracer is None else _span(tracer, name, kind=kind, attributes=attributes)
+
+
+def is_heard_by(listener: object) -> bool:
+    """Tell whether a listener to statements hears of one now; ours does in a traced block only."""
+    return _tracer.get() is not None or getattr(listener, "__module__", "") != __name__
 
 
 def note(attributes: Attributes) -> None:
