@@ -146,7 +146,7 @@ class OutboxEvent(Entity):
     topic: Mapped[str | None] = mapped_column(String(128), default=None)
     sent_at: Mapped[datetime | None] = mapped_column(default=None)
 
-    __table_args__ = (
+    __table_args__: ClassVar[Any] = (  # ty: ignore[incompatible-attribute-override] - no field
         Index(
             "ix_outbox_unpublished",
             "position",

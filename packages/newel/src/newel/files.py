@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator
 from datetime import datetime, timedelta
 from io import BytesIO
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, ClassVar, Final
 from uuid import UUID
 
 import structlog
@@ -59,7 +59,9 @@ class StoredFile(Owned):
     sha256: Mapped[str] = mapped_column(String(64))
     key: Mapped[str] = mapped_column(String(64), unique=True)
 
-    __table_args__ = ({"info": {"kernel": True}},)
+    __table_args__: ClassVar[Any] = (  # ty: ignore[incompatible-attribute-override] - no field
+        {"info": {"kernel": True}},
+    )
 
     @classmethod
     def resource_name(cls) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, Literal, cast
+from typing import Any, ClassVar, Final, Literal, cast
 from uuid import UUID
 
 from sqlalchemy import (
@@ -165,7 +165,7 @@ class JobRow(Entity):
         """Nobody changes a job as an entity: the queue does it, by statements that are fenced."""
         return False
 
-    __table_args__ = (
+    __table_args__: ClassVar[Any] = (  # ty: ignore[incompatible-attribute-override] - no field
         _partial(
             "ix_jobs_ready",
             "queue",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 from uuid import UUID
 
 from fastapi import FastAPI
@@ -66,7 +66,9 @@ class WebhookEndpoint(Owned):
     sealed_old_secret: Mapped[bytes | None] = mapped_column(LargeBinary, default=None, repr=False)
     old_secret_until: Mapped[datetime | None] = mapped_column(default=None)
 
-    __table_args__ = ({"info": {"kernel": True}},)
+    __table_args__: ClassVar[Any] = (  # ty: ignore[incompatible-attribute-override] - no field
+        {"info": {"kernel": True}},
+    )
 
     @classmethod
     def resource_name(cls) -> str:
@@ -87,7 +89,7 @@ class WebhookDelivery(Owned):
     attempts: Mapped[int] = mapped_column(default=0)
     answer: Mapped[str | None] = mapped_column(String(16), default=None)
 
-    __table_args__ = (
+    __table_args__: ClassVar[Any] = (  # ty: ignore[incompatible-attribute-override] - no field
         Index("ix_webhook_deliveries_created_at", "created_at"),  # for the purge
         {"info": {"kernel": True}},
     )
