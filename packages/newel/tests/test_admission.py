@@ -85,11 +85,13 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def crowded(admission: Admission) -> list[Client]:
+async def crowded(admission: Admission, *, body: bytes | None = None) -> list[Client]:
     """Return as many who work for long as may be inside at all: nobody lends a place any more."""
     inside = list[Client]()
     while admission.inside < 120:
         inside.append(Client(admission))
+        if body is not None:
+            inside[-1].give(body)
         await asyncio.sleep(0.6)
     return inside
 
@@ -98,7 +100,9 @@ def test_only_so_many_work_at_once_and_some_more_wait() -> None:
     async def main() -> None:
         work = Work()
         admission = Admission(work, most=3)
-        clients = [Client(admission) for _ in range(3 + 64 + 2)]
+        clients = [Client(admission) for _ in range(3 + 64)]
+        await asyncio.sleep(0.03)
+        clients += [Client(admission) for _ in range(2)]
         await settle()
 
         assert work.running == 3
@@ -114,10 +118,27 @@ def test_only_so_many_work_at_once_and_some_more_wait() -> None:
     in_virtual_time(main)
 
 
+def test_a_burst_may_wait_that_is_over_at_once() -> None:
+    async def main() -> None:
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await asyncio.sleep(0)
+            await PlainTextResponse("done")(scope, receive, send)
+
+        admission = Admission(app, most=3)
+        clients = [Client(admission) for _ in range(3 + 256 + 1)]
+        await asyncio.gather(*(client.task for client in clients))
+
+        assert [client.status for client in clients] == [200] * 259 + [503]
+
+    in_virtual_time(main)
+
+
 def test_a_refusal_is_a_problem_that_says_when_to_come_again() -> None:
     async def main() -> None:
         admission = Admission(Work(), most=1)
-        *let_in, refused = [Client(admission, path="/orders") for _ in range(1 + 64 + 1)]
+        let_in = [Client(admission, path="/orders") for _ in range(1 + 64)]
+        await asyncio.sleep(0.03)
+        refused = Client(admission, path="/orders")
         await settle()
         problem = json.loads(refused.sent[1]["body"])
 
@@ -400,6 +421,96 @@ def test_a_slow_client_lends_its_place_and_is_served_when_its_body_is_there() ->
         await slow.task
         assert slow.sent[1]["body"] == b"3"
         assert admission.in_flight == 0
+
+    in_virtual_time(main)
+
+
+def test_who_sends_slowly_needs_a_place_again_when_its_body_is_there() -> None:
+    """Else as many as like could come inside by sending their bodies a little later."""
+
+    async def main() -> None:
+        heard: list[str] = []
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            message = await receive()
+            heard.append(message["type"])
+            if message["type"] == "http.disconnect":
+                await PlainTextResponse("too late")(scope, receive, send)
+            await asyncio.Event().wait()
+
+        admission = Admission(app, most=1)
+        slow = Client(admission)
+        await settle()
+        workers = await crowded(admission, body=b"")
+        slow.give(b"{}")
+        await asyncio.sleep(0.9)
+        assert slow.status is None
+        await asyncio.sleep(0.2)
+
+        assert [message.get("status") for message in slow.sent] == [503, None]
+        assert slow.headers[b"retry-after"] == b"1"
+        assert heard[-1] == "http.disconnect"
+        for client in (slow, *workers):
+            client.task.cancel()
+
+    in_virtual_time(main)
+
+
+def test_who_has_sent_much_of_a_body_is_not_sent_away() -> None:
+    async def main() -> None:
+        admission = Admission(read, most=1)
+        upload = Client(admission)
+        upload.give(b"a" * 70_000, more=True)
+        await settle()
+        workers = await crowded(admission)
+        upload.give(b"b")
+        await upload.task
+
+        assert upload.sent[1]["body"] == b"70001"
+        for client in workers:
+            client.task.cancel()
+        await settle()
+        assert (admission.in_flight, admission.inside, admission.places) == (0, 0, {})
+
+    in_virtual_time(main)
+
+
+def test_who_is_answered_while_it_waits_for_a_place_again_has_none() -> None:
+    async def main() -> None:
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            listening = asyncio.ensure_future(receive())
+            await asyncio.sleep(0.2)
+            await PlainTextResponse("done")(scope, receive, send)
+            await listening
+
+        admission = Admission(app, most=1)
+        early = Client(admission)
+        await settle()
+        other = Client(admission)
+        other.give(b"")
+        await settle()
+        early.give(b"{}")
+        await asyncio.gather(early.task, other.task)
+
+        assert (early.status, other.status) == (200, 200)
+        assert (admission.in_flight, admission.inside, admission.places) == (0, 0, {})
+
+    in_virtual_time(main)
+
+
+def test_a_burst_of_slow_clients_holds_up_nobody() -> None:
+    async def main() -> None:
+        admission = Admission(read, most=8)
+        slow = [Client(admission) for _ in range(200)]
+        quick = Client(admission)
+        quick.give(b"abc")
+        await quick.task
+
+        assert quick.status == 200
+        assert asyncio.get_running_loop().time() == 0.0
+        assert {client.status for client in slow} == {None}
+        for client in slow:
+            client.task.cancel()
 
     in_virtual_time(main)
 

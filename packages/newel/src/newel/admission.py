@@ -26,7 +26,12 @@ _EXEMPT: Final = frozenset({"/health", "/ready", "/metrics"})
 _WAITING: Final = 64
 """How many may wait: a longer line has nobody answered sooner, and some refused later."""
 
-_SLOW_CLIENT_SECONDS: Final = 0.1
+_BURST: Final = 256
+_BURST_SECONDS: Final = 0.02
+"""A line that has just begun may be longer: most of it may be gone before it is noticed."""
+
+_LARGE_BYTES: Final = 65_536
+"""Who has sent so much of a body is not sent away any more."""
 
 _LONG_SECONDS: Final = 0.5
 """Who works for longer than this waits for somebody else, a database that is silent for example."""
@@ -49,10 +54,11 @@ class Admission:
     """Lets ``most`` requests work at once; 64 more wait, for ``wait_seconds`` at most.
 
     A place is for work: it is given back when the answer's body begins, or a stream of events, so
-    that downloads and streams hold none, and while a client takes more than 0.1 s to send what
-    comes next of its body. Who has worked for half a second lends its place to who waits for
-    one, until 120 are inside: a dependency that is silent holds up only who
-    needs it. Websockets need no place, nor do ``/health``, ``/ready`` and ``/metrics``.
+    that downloads and streams hold none, and while a body, or more of it, is on its way: who sends
+    it slowly holds up nobody, and may be told to come again when it is there. Who has worked for
+    half a second lends its place to who waits for one, until 120 are inside: a dependency that is
+    silent holds up only who needs it. Websockets need no place, nor do ``/health``, ``/ready`` and
+    ``/metrics``.
     """
 
     def __init__(self, app: ASGIApp, *, most: int, wait_seconds: float = 1.0) -> None:
@@ -68,22 +74,24 @@ class Admission:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        if self.in_flight >= self.most and _is_exempt(scope):
+            await self.app(scope, receive, send)
+        elif await self.enter():
+            place = _Place(self, scope, receive, send)
+            try:
+                await self.app(scope, place.receive, place.send)
+            finally:
+                place.close()
+        else:
+            await refuse(scope, receive, send)
+
+    async def enter(self) -> bool:
+        """Take a place, or wait for one; ``False``: there is none."""
         self._lend()
         if self.in_flight < self.most:
             self.in_flight += 1
-        elif scope["path"].removeprefix(scope.get("root_path", "")) in _EXEMPT:
-            await self.app(scope, receive, send)
-            return
-        elif self._is_full or not await self._turn():
-            scope["newel.refused"] = True
-            busy = Unavailable("The service is busy.", retry_after_seconds=1)
-            await problem_response(busy, instance=scope["path"])(scope, receive, send)
-            return
-        place = _Place(self, receive, send)
-        try:
-            await self.app(scope, place.receive, place.send)
-        finally:
-            place.close()
+            return True
+        return not self._is_full and await self._turn()
 
     async def _turn(self) -> bool:
         """Wait for a place; ``False``: none came in time."""
@@ -103,7 +111,10 @@ class Admission:
 
     @property
     def _is_full(self) -> bool:
-        return len(self._line) >= _WAITING or self._line.is_slow(self.wait_seconds)
+        waiting = len(self._line)
+        is_new = not self._line.is_slow(2 * _BURST_SECONDS)
+        most = _BURST if is_new else _WAITING
+        return waiting >= most or self._line.is_slow(self.wait_seconds)
 
     def leave(self) -> None:
         """Give a place back: to who waits longest, if there are no more than may be."""
@@ -112,19 +123,35 @@ class Admission:
             self.in_flight += 1
 
 
+def _is_exempt(scope: Scope) -> bool:
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", "")) in _EXEMPT
+
+
+async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer that the service is busy, and when to come again."""
+    scope["newel.refused"] = True
+    busy = Unavailable("The service is busy.", retry_after_seconds=1)
+    await problem_response(busy, instance=scope["path"])(scope, receive, send)
+
+
 class _Place:
     """The place of one request."""
 
-    __slots__ = ("_admission", "_has_answered", "_is_whole", "_receive", "_send")
-
-    def __init__(self, admission: Admission, receive: Receive, send: Send) -> None:
+    def __init__(self, admission: Admission, scope: Scope, receive: Receive, send: Send) -> None:
         self._admission = admission
+        self._scope = scope
         self._receive = receive
         self._send = send
+        self._body_bytes = 0
         self._is_whole = False  # what was asked, with its body
         self._has_answered = False
+        self._is_refused = False
         admission.inside += 1
-        admission.places[self] = asyncio.get_running_loop().time()
+        self._work()
+
+    def _work(self) -> None:
+        self._admission.places[self] = asyncio.get_running_loop().time()
 
     def leave(self) -> None:
         """Give the place back, once."""
@@ -140,25 +167,40 @@ class _Place:
 
     async def send(self, message: Message) -> None:
         """Send on; with the body of the answer, or a stream of events, the work is done."""
+        if self._is_refused:
+            return  # the application hears that the client is gone, and has nobody to answer
         if message["type"] == "http.response.body" or begins_event_stream(message):
             self.close()
         await self._send(message)
 
     async def receive(self) -> Message:
-        """Receive; who waits for a slow client lends the place, and takes one back after that.
+        """Receive; who waits for more of a body lends the place, and needs one again after that.
 
-        Even if there is none: who was let in is not sent away. Whose body is there waits for
-        nothing more but the end of the connection, while it works.
+        Whose body is there waits for nothing more but the end of the connection, while it works.
         """
         if self._is_whole or self._has_answered:
             return await self._receive()
-        timer = asyncio.get_running_loop().call_later(_SLOW_CLIENT_SECONDS, self.leave)
+        waiting = asyncio.get_running_loop().call_soon(self.leave)
         try:
             message = await self._receive()
-            self._is_whole = not message.get("more_body", False)
-            return message
         finally:
-            timer.cancel()
-            if self not in self._admission.places and not self._has_answered:
-                self._admission.places[self] = asyncio.get_running_loop().time()
-                self._admission.in_flight += 1
+            waiting.cancel()
+        self._is_whole = not message.get("more_body", False)
+        self._body_bytes += len(message.get("body", b""))
+        if self in self._admission.places or self._has_answered or await self._is_back():
+            return message
+        return {"type": "http.disconnect"}
+
+    async def _is_back(self) -> bool:
+        """Take a place again; ``False``: there is none, and the client has been told so."""
+        if self._body_bytes > _LARGE_BYTES:
+            self._admission.in_flight += 1
+        elif not await self._admission.enter():
+            self._is_refused = True
+            self.close()
+            await refuse(self._scope, self._receive, self._send)
+            return False
+        self._work()
+        if self._has_answered:  # meanwhile
+            self.leave()
+        return True
