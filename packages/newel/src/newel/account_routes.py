@@ -153,7 +153,18 @@ def directory_of(app: FastAPI, work: Work) -> Directory:
 
 # ----------------------------------------------------------------------------------------- routes
 
+_router: Final = APIRouter()
+_keys: Final = APIRouter(tags=["auth"], dependencies=[public()])
 
+
+@_router.post(
+    "/login",
+    response_model_exclude_none=True,
+    dependencies=[public()],
+    summary="Log in",
+    response_description="Tokens",
+    responses={401: {}},
+)
 async def log_in(
     request: Request,
     response: Response,
@@ -167,6 +178,14 @@ async def log_in(
     return _hand_over(request, response, await directory.log_in(form, origin=origin))
 
 
+@_router.post(
+    "/refresh",
+    response_model_exclude_none=True,
+    dependencies=[public()],
+    summary="Refresh the tokens",
+    response_description="New tokens",
+    responses={401: {}, 403: {}},
+)
 async def refresh_tokens(
     request: Request,
     response: Response,
@@ -181,6 +200,13 @@ async def refresh_tokens(
     return _hand_over(request, response, await sessions.refresh(token, ip=origin.ip))
 
 
+@_router.post(
+    "/logout",
+    status_code=204,
+    summary="Log out",
+    response_description="Logged out",
+    responses={403: {}},
+)
 async def log_out(  # noqa: PLR0917 - FastAPI passes them by name
     request: Request,
     response: Response,
@@ -203,6 +229,12 @@ async def read_account(caller: Holder, work: CurrentWork, sessions: SessionsDep)
     return await AccountRepository(work, sessions.kind).get(caller.user_id)
 
 
+@_router.get(
+    "/sessions",
+    response_model=Page[SessionRead],
+    summary="List my sessions",
+    response_description="A page of sessions",
+)
 async def list_sessions(
     caller: Holder, query: Annotated[PageQuery, Query()], work: CurrentWork, sessions: SessionsDep
 ) -> Slice[SessionRead]:
@@ -218,18 +250,28 @@ async def list_sessions(
     return Slice(items=items, total=found.total, page=found.page, page_size=found.page_size)
 
 
-async def end_session(session_id: UUID, work: CurrentWork, sessions: SessionsDep) -> None:
-    """Log one device out; its tokens are worthless at once."""
-    if not await sessions.revoke(work, session_id):
-        raise NotFound("session", session_id)
-
-
+@_router.delete(
+    "/sessions", status_code=204, summary="Log out everywhere", response_description="Logged out"
+)
 async def log_out_everywhere(
     request: Request, response: Response, caller: Holder, directory: DirectoryDep
 ) -> None:
     """Log every device out, this one too; all tokens are worthless at once."""
     await directory.log_out_everywhere(caller)
     _drop_cookies(request, response)
+
+
+@_router.delete(
+    "/sessions/{session_id}",
+    status_code=204,
+    dependencies=[requires()],
+    summary="End a session",
+    response_description="Ended",
+)
+async def end_session(session_id: UUID, work: CurrentWork, sessions: SessionsDep) -> None:
+    """Log one device out; its tokens are worthless at once."""
+    if not await sessions.revoke(work, session_id):
+        raise NotFound("session", session_id)
 
 
 async def change_password(  # noqa: PLR0917 - FastAPI passes them by name
@@ -246,6 +288,12 @@ async def change_password(  # noqa: PLR0917 - FastAPI passes them by name
         _set_cookie(response, ACCESS_COOKIE, token, seconds=int(tokens.lifetime.total_seconds()))
 
 
+@_keys.get(
+    "/.well-known/jwks.json",
+    summary="Show the public keys",
+    response_description="The keys, the one that signs first",
+    responses={404: {}},
+)
 async def read_public_keys(response: Response, tokens: AccessTokensDep) -> JsonWebKeys:
     """Show the keys that verify access tokens; 404 when they are signed by a secret (HS256)."""
     if tokens.algorithm == "HS256":
@@ -307,23 +355,13 @@ def account_router(
     """Return the routes of accounts; ``register``, ``read`` and ``update`` are their bodies."""
     router = APIRouter(prefix="/auth", tags=["auth"], dependencies=[Depends(forbid_storing)])
     _add_account_routes(router, register, read, update)
-    _add_token_routes(router)
-    _add_session_routes(router)
+    router.include_router(_router)
     return router
 
 
 def key_router() -> APIRouter:
     """Return the route of the public keys, at the address that RFC 8414 clients look for."""
-    router = APIRouter(tags=["auth"], dependencies=[public()])
-    router.add_api_route(
-        "/.well-known/jwks.json",
-        read_public_keys,
-        methods=["GET"],
-        summary="Show the public keys",
-        response_description="The keys, the one that signs first",
-        responses={404: {}},
-    )
-    return router
+    return _keys
 
 
 def _add_account_routes(
@@ -388,64 +426,4 @@ def _add_update(router: APIRouter, update: type[InputModel], read: type[AccountR
         response_model=read,
         summary="Change my account",
         response_description="The account as it is now",
-    )
-
-
-def _add_token_routes(router: APIRouter) -> None:
-    router.add_api_route(
-        "/login",
-        log_in,
-        methods=["POST"],
-        response_model_exclude_none=True,
-        dependencies=[public()],
-        summary="Log in",
-        response_description="Tokens",
-        responses={401: {}},
-    )
-    router.add_api_route(
-        "/refresh",
-        refresh_tokens,
-        methods=["POST"],
-        response_model_exclude_none=True,
-        dependencies=[public()],
-        summary="Refresh the tokens",
-        response_description="New tokens",
-        responses={401: {}, 403: {}},
-    )
-    router.add_api_route(
-        "/logout",
-        log_out,
-        methods=["POST"],
-        status_code=204,
-        summary="Log out",
-        response_description="Logged out",
-        responses={403: {}},
-    )
-
-
-def _add_session_routes(router: APIRouter) -> None:
-    router.add_api_route(
-        "/sessions",
-        list_sessions,
-        methods=["GET"],
-        response_model=Page[SessionRead],
-        summary="List my sessions",
-        response_description="A page of sessions",
-    )
-    router.add_api_route(
-        "/sessions",
-        log_out_everywhere,
-        methods=["DELETE"],
-        status_code=204,
-        summary="Log out everywhere",
-        response_description="Logged out",
-    )
-    router.add_api_route(
-        "/sessions/{session_id}",
-        end_session,
-        methods=["DELETE"],
-        status_code=204,
-        dependencies=[requires()],
-        summary="End a session",
-        response_description="Ended",
     )
