@@ -10,7 +10,7 @@ import asyncio
 import json
 import stat
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -20,9 +20,9 @@ import typer
 from fastapi import FastAPI
 
 from newel.errors import AppError, ConfigurationError
-from newel.health import Degraded
+from newel.health import Check, Degraded
+from newel.ports import close_ports
 from newel.project import Project
-from newel.publisher import check_broker
 from newel.revisions import ensure_current, wanted
 from newel.settings import Settings, unsafe_settings
 
@@ -62,16 +62,34 @@ async def _findings(root: Path) -> AsyncGenerator[Finding]:
         yield finding
     if settings.environment == "production":
         yield _proxies(settings)
-    if app.state.broker is not None:
-        yield await _broker(app, settings)
-    if app.state.carrier is not None:
-        yield await _carrier(app)
+    try:
+        async for finding in _ports(app, settings):
+            yield finding
+    finally:
+        await close_ports(app)
+
+
+async def _ports(app: FastAPI, settings: Settings) -> AsyncGenerator[Finding]:
     if app.state.traces.export is not None:
         yield await _traces(app)
-    if app.state.redis is not None or settings.environment == "production":
-        yield await _redis(app)
-    if (check := app.state.checks.get("storage")) is not None:
-        yield await _storage(check)
+    if app.state.redis is None and settings.environment == "production":
+        yield _no_redis()
+    scheme = (settings.broker_url or "").partition(":")[0]
+    asked = {
+        "broker": (f"answers ({scheme})", "start the broker, or correct BROKER_URL"),
+        "jobs": (
+            "JetStream answers",
+            "start NATS with JetStream (nats-server -js), or correct JOBS_URL",
+        ),
+        "redis": (
+            "answers",
+            "start Redis, or correct REDIS_URL; until then each process is by itself",
+        ),
+        "storage": ("takes files", "make room for it, start it, or correct STORAGE_URL"),
+    }
+    for name, (said, fix) in asked.items():
+        if (check := app.state.checks.get(name)) is not None:
+            yield await _checked(name, check, said=said, fix=fix)
     async for finding in _database(app, settings):
         yield finding
 
@@ -143,29 +161,6 @@ def _proxies(settings: Settings) -> Finding:
     return Finding(name="proxies", status="ok", detail=f"trusted: {trusted}")
 
 
-async def _broker(app: FastAPI, settings: Settings) -> Finding:
-    scheme = (settings.broker_url or "").partition(":")[0]
-    try:
-        await check_broker(app.state.broker, app.state.database)
-    except Degraded as error:
-        fix = "start the broker, or correct BROKER_URL"
-        return Finding(name="broker", status="warn", detail=str(error), fix=fix)
-    finally:
-        await app.state.broker.close()
-    return Finding(name="broker", status="ok", detail=f"answers ({scheme})")
-
-
-async def _carrier(app: FastAPI) -> Finding:
-    try:
-        await app.state.carrier.ping()
-    except AppError as error:
-        fix = "start NATS with JetStream (nats-server -js), or correct JOBS_URL"
-        return Finding(name="jobs", status="warn", detail=error.detail, fix=fix)
-    finally:
-        await app.state.carrier.close()
-    return Finding(name="jobs", status="ok", detail="JetStream answers")
-
-
 async def _traces(app: FastAPI) -> Finding:
     try:
         await app.state.traces.export.ping()
@@ -175,36 +170,25 @@ async def _traces(app: FastAPI) -> Finding:
     return Finding(name="traces", status="ok", detail="the collector answers")
 
 
-async def _redis(app: FastAPI) -> Finding:
-    redis = app.state.redis
-    if redis is None:
-        return Finding(
-            name="redis",
-            status="warn",
-            detail="limits are counted, and log-outs heard of, in each process by itself",
-            fix="set REDIS_URL=redis://... when there is more than one process, here or elsewhere",
-        )
-    try:
-        await redis.ping()
-    except AppError as error:
-        fix = "start Redis, or correct REDIS_URL; until then each process is by itself"
-        return Finding(name="redis", status="warn", detail=error.detail, fix=fix)
-    finally:
-        await redis.close()
-    return Finding(name="redis", status="ok", detail="answers")
+def _no_redis() -> Finding:
+    return Finding(
+        name="redis",
+        status="warn",
+        detail="limits are counted, and log-outs heard of, in each process by itself",
+        fix="set REDIS_URL=redis://... when there is more than one process, here or elsewhere",
+    )
 
 
-async def _storage(check: Callable[[], Awaitable[None]]) -> Finding:
-    """Ask, as ``/ready`` does, the storage of a service that has files."""
-    fix = "make room for it, start it, or correct STORAGE_URL"
+async def _checked(name: str, check: Check, *, said: str, fix: str) -> Finding:
+    """Ask what ``/ready`` asks."""
     try:
         await check()
     except Degraded as error:
-        return Finding(name="storage", status="warn", detail=str(error), fix=fix)
+        return Finding(name=name, status="warn", detail=str(error), fix=fix)
     except (AppError, TimeoutError) as error:
-        detail = str(error) or "The storage of files does not answer."
-        return Finding(name="storage", status="fail", detail=detail, fix=fix)
-    return Finding(name="storage", status="ok", detail="takes files")
+        detail = str(error) or f"The {name} does not answer."
+        return Finding(name=name, status="fail", detail=detail, fix=fix)
+    return Finding(name=name, status="ok", detail=said)
 
 
 def _migrations(settings: Settings) -> Finding:
@@ -234,14 +218,12 @@ async def _database(app: FastAPI, settings: Settings) -> AsyncGenerator[Finding]
             fix="start the database, or correct DATABASE_URL",
         )
         return
+    yield Finding(name="database", status="ok", detail="answers")
     try:
-        yield Finding(name="database", status="ok", detail="answers")
         await ensure_current(database, settings.migrations)
         yield Finding(name="schema", status="ok", detail="is what the code wants")
     except ConfigurationError as error:
         yield _failed("schema", error)
-    finally:
-        await database.close()
 
 
 def doctor(
