@@ -127,19 +127,14 @@ class RedisLink:
         self._look = self._client.register_script(_LOOK)
         self._keep = self._client.register_script(_KEEP)
         self._hit = self._client.register_script(_HIT)
-        self._is_listening = False
+        self.is_listening = False
         self._is_away = False
         self._next_try = 0.0
-
-    @property
-    def is_listening(self) -> bool:
-        """See ``cache_levels.Store``."""
-        return self._is_listening
 
     async def ping(self) -> None:
         """Ask for a sign of life, whatever was found before; raises ``Unavailable``."""
         self._next_try = 0.0
-        await self._call("ping", self._client.ping)
+        await self.call("ping", self._client.ping)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -166,7 +161,9 @@ class RedisLink:
 
         ``Misfit`` is one that only its keys are to blame for: the next call is made all the same.
         """
-        return await self._call(name, command)
+        with traced(f"redis {name}", kind=SpanKind.CLIENT, attributes=_REDIS):
+            async with self._free:
+                return await self._try(command)
 
     async def hear(
         self,
@@ -207,7 +204,7 @@ class RedisLink:
     ) -> tuple[Literal["hit", "load", "wait"], bytes, bytes, float]:
         """See ``cache_levels.Store``."""
         arguments = [secrets.token_hex(6), _TOKEN_MILLISECONDS, turn, _milliseconds(turn_seconds)]
-        state, tokens, value, left = await self._call(
+        state, tokens, value, left = await self.call(
             "look", lambda: self._look(keys=self._keys(key, tags), args=arguments)
         )
         return state.decode(), tokens, value, left / 1000
@@ -224,7 +221,7 @@ class RedisLink:
     ) -> None:
         """See ``cache_levels.Store``."""
         arguments = [tokens, value, _milliseconds(expire_seconds), turn]
-        await self._call("keep", lambda: self._keep(keys=self._keys(key, tags), args=arguments))
+        await self.call("keep", lambda: self._keep(keys=self._keys(key, tags), args=arguments))
 
     async def forget(self, tags: Sequence[str]) -> None:
         """See ``cache_levels.Store``."""
@@ -237,14 +234,14 @@ class RedisLink:
                 commands.publish(self._channel, json.dumps([self._sender, *tags]))
                 await commands.execute()
 
-        await self._call("forget", send)
+        await self.call("forget", send)
 
     async def listen(self, heard: Callable[[Sequence[str] | None], None]) -> None:
         """See ``cache_levels.Store``."""
 
         def began() -> None:
             heard(None)
-            self._is_listening = True
+            self.is_listening = True
             _log.info("redis_connected")
 
         def take(data: bytes) -> None:
@@ -253,7 +250,7 @@ class RedisLink:
                 heard(tags)
 
         def ended() -> None:
-            self._is_listening = False
+            self.is_listening = False
 
         await self.hear(self._channel, take, began=began, ended=ended)
 
@@ -274,31 +271,19 @@ class RedisLink:
     ) -> tuple[bool, int]:
         """See ``limits.Tally``."""
         arguments = [rate, step_us, full_us, cost]
-        allowed, used_us = await self._call(
+        allowed, used_us = await self.call(
             "hit", lambda: self._hit(keys=[self._limit(key)], args=arguments)
         )
         return bool(allowed), int(used_us)
 
     async def reset(self, key: str) -> None:
         """See ``limits.Tally``."""
-        await self._call("reset", lambda: self._client.delete(self._limit(key)))
+        await self.call("reset", lambda: self._client.delete(self._limit(key)))
 
     def _limit(self, key: str) -> str:
         return f"{self._prefix}limit:{key}"
 
     # -------------------------------------------------------------------------------- the breaker
-
-    async def _call(self, name: str, command: Callable[[], Awaitable[T]]) -> T:
-        """Run ``command`` in bounded time; raise ``Unavailable``, at once while it is away.
-
-        ``name`` is what a trace says of it: no key, since those hold addresses and callers.
-
-        Who waits for a connection waits for us and not for Redis: that is no sign of its absence,
-        and many at once must not let each process count by itself.
-        """
-        with traced(f"redis {name}", kind=SpanKind.CLIENT, attributes=_REDIS):
-            async with self._free:
-                return await self._try(command)
 
     async def _try(self, command: Callable[[], Awaitable[T]]) -> T:
         if self._is_away:
