@@ -305,7 +305,7 @@ class TestManyAtOnce:
         how = Images(at_once=1, waiting=2)
         content = picture("PNG")
         at_work = [asyncio.create_task(anew(content, "image/png", how)) for _ in range(3)]
-        room: threading.Semaphore = cast("Any", how)._work._room
+        room: threading.Semaphore = cast("Any", how)._threads._room
         while room.acquire(blocking=False):  # until each has its place
             room.release()
             await asyncio.sleep(0)

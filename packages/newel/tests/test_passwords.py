@@ -226,7 +226,7 @@ class TestThreads:
     async def test_an_error_frees_its_place(self, monkeypatch: pytest.MonkeyPatch) -> None:
         passwords = Passwords(threads=1, queue=0)
         with monkeypatch.context() as broken:
-            broken.setattr(passwords, "_threads_started", lambda: 1 / 0)
+            broken.setattr("newel.tasks.ThreadPoolExecutor", lambda *_: 1 / 0)
             with pytest.raises(ZeroDivisionError):
                 await passwords.hash(GOOD)
         assert await passwords.hash(GOOD)

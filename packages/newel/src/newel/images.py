@@ -8,16 +8,15 @@ pixels. Reading a picture takes CPU and memory, so few are read at once, in thre
 
 from __future__ import annotations
 
-import asyncio
 import importlib
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import KW_ONLY, dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from tempfile import SpooledTemporaryFile
-from typing import Any, BinaryIO, Final, cast
+from typing import BinaryIO, Final, cast
 
-from newel.errors import ConfigurationError, Unavailable
+from newel.errors import ConfigurationError
+from newel.tasks import Threads
 
 __all__ = ["IMAGE_TYPES", "Images"]
 
@@ -43,7 +42,7 @@ class Images:
     quality: int = 85
     at_once: int = 2
     waiting: int = 16
-    _work: _Work = field(init=False, repr=False, compare=False)
+    _threads: Threads = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if find_spec("PIL") is None:
@@ -51,14 +50,20 @@ class Images:
                 "Images() writes pictures anew, and what reads them is not installed",
                 fix="install newel[images]",
             )
-        object.__setattr__(self, "_work", _Work(self.at_once, self.waiting))
+        threads = Threads(
+            "newel-images",
+            self.at_once,
+            waiting=self.waiting,
+            refusal="Too many pictures at once. Try again in a moment.",
+        )
+        object.__setattr__(self, "_threads", threads)
 
     async def write_anew(self, source: BinaryIO, media_type: str) -> BinaryIO:
         """Return the picture in ``source``, of one of ``IMAGE_TYPES``, anew, at its beginning.
 
         Raises ``ContentTooLarge``, ``Invalid`` for what moves or cannot be read, ``Unavailable``.
         """
-        return await self._work.run(self._write_anew, source, media_type)
+        return await self._threads.run(partial(self._write_anew, source, media_type))
 
     def _write_anew(self, source: BinaryIO, media_type: str) -> BinaryIO:
         driver = importlib.import_module("newel.drivers.pillow")
@@ -78,27 +83,3 @@ class Images:
             raise
         target.seek(0)
         return target
-
-
-class _Work:
-    """Threads that begin with the first picture, and places for those that wait for one."""
-
-    def __init__(self, at_once: int, waiting: int) -> None:
-        self._at_once = at_once
-        self._room = threading.BoundedSemaphore(at_once + waiting)
-        self._starting = threading.Lock()
-        self._threads: ThreadPoolExecutor | None = None
-
-    async def run(self, work: Any, *arguments: object) -> Any:
-        if not self._room.acquire(blocking=False):
-            raise Unavailable("Too many pictures at once. Try again in a moment.")
-        with self._starting:
-            self._threads = self._threads or ThreadPoolExecutor(self._at_once, "newel-images")
-        try:
-            future = self._threads.submit(work, *arguments)
-        except BaseException:
-            self._room.release()
-            raise
-        # The future frees the place: a caller that is cancelled goes away, its thread works on.
-        future.add_done_callback(lambda _: self._room.release())
-        return await asyncio.wrap_future(future)

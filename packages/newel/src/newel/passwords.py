@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import os
 import re
 import secrets
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Final
 
 from pwdlib.hashers.argon2 import Argon2Hasher
 from pwdlib.hashers.bcrypt import BcryptHasher
 from pydantic import AfterValidator, Field, SecretStr
 from pydantic_core import PydanticCustomError
 
-from newel.errors import FieldError, Invalid, Unavailable
+from newel.errors import FieldError, Invalid
+from newel.tasks import Threads
 
 __all__ = ["NewPassword", "Passwords", "Verified", "check_strength"]
-
-_T = TypeVar("_T")
 
 # OWASP's smallest recommended Argon2id. The library's own defaults (64 MiB, 3 passes, 4 lanes)
 # cost eight times the CPU, and 1.28 GB when 20 people log in at once.
@@ -60,10 +56,12 @@ class Passwords:
     """
 
     def __init__(self, *, threads: int | None = None, queue: int = 32) -> None:
-        self._threads = _available_cpus() if threads is None else threads
-        self._room = threading.BoundedSemaphore(self._threads + queue)
-        self._starting = threading.Lock()
-        self._executor: ThreadPoolExecutor | None = None
+        self._threads = Threads(
+            "newel-passwords",
+            _available_cpus() if threads is None else threads,
+            waiting=queue,
+            refusal="Too many log-ins at once. Try again in a moment.",
+        )
         self._argon2 = Argon2Hasher(memory_cost=_MEMORY_KIB, time_cost=_PASSES, parallelism=_LANES)
         self._bcrypt = BcryptHasher()
         self._nobodys_hash = _random_hash()
@@ -71,7 +69,7 @@ class Passwords:
     async def hash(self, password: str | SecretStr) -> str:
         """Return the Argon2id hash of ``password``, in PHC form; any text is hashed as it is."""
         plain = _bytes_of(password)
-        return await self._run(lambda: self._argon2.hash(plain))
+        return await self._threads.run(lambda: self._argon2.hash(plain))
 
     async def verify(self, password: str | SecretStr, hashed: str | None) -> Verified:
         """Tell whether ``password`` is the one that was hashed.
@@ -81,14 +79,11 @@ class Passwords:
         Raises ``Unavailable`` when the queue is full.
         """
         plain = _bytes_of(password)
-        return await self._run(lambda: self._verify(plain, hashed))
+        return await self._threads.run(lambda: self._verify(plain, hashed))
 
     def close(self) -> None:
         """End the threads after the work they have; does not wait. A later use starts new ones."""
-        with self._starting:
-            executor, self._executor = self._executor, None
-        if executor is not None:
-            executor.shutdown(wait=False)
+        self._threads.close()
 
     def _verify(self, plain: bytes, hashed: str | None) -> Verified:
         if hashed is not None and self._bcrypt.identify(hashed):
@@ -108,27 +103,6 @@ class Passwords:
             return self._bcrypt.verify(plain[:_BCRYPT_MAX_BYTES], hashed)
         except ValueError:  # a salt that it does not take, as of "$2x$"
             return False
-
-    async def _run(self, work: Callable[[], _T]) -> _T:
-        if not self._room.acquire(blocking=False):
-            raise Unavailable("Too many log-ins at once. Try again in a moment.")
-        try:
-            future = self._threads_started().submit(work)
-        except BaseException:
-            self._room.release()
-            raise
-        # The future frees the place, not the caller: a caller that is cancelled goes away, its
-        # thread works on.
-        future.add_done_callback(lambda _: self._room.release())
-        return await asyncio.wrap_future(future)
-
-    def _threads_started(self) -> ThreadPoolExecutor:
-        with self._starting:
-            if self._executor is None:
-                self._executor = ThreadPoolExecutor(
-                    self._threads, thread_name_prefix="newel-passwords"
-                )
-            return self._executor
 
 
 def _available_cpus() -> int:

@@ -1,13 +1,19 @@
-"""Tasks of asyncio: those that run beside a block and end with it, those that wait in a line."""
+"""Tasks that run beside a block and end with it, that wait in a line, that work in threads."""
 
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncGenerator, Callable, Collection, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-__all__ = ["Line", "beside", "end_tasks"]
+from newel.errors import Unavailable
+
+__all__ = ["Line", "Threads", "beside", "end_tasks"]
+
+T = TypeVar("T")
 
 _AGAIN_SECONDS: Final = 1.0
 
@@ -88,3 +94,42 @@ class Line:
 def _decide(turn: asyncio.Future[bool], result: bool) -> None:  # noqa: FBT001 - as asyncio calls it
     if not turn.done():
         turn.set_result(result)
+
+
+class Threads:
+    """``count`` threads for what takes CPU, and places for ``waiting`` callers.
+
+    They begin with the first call. Who comes when all places are taken gets ``Unavailable``, which
+    says ``refusal``.
+    """
+
+    def __init__(self, name: str, count: int, *, waiting: int, refusal: str) -> None:
+        self._name = name
+        self._count = count
+        self._refusal = refusal
+        self._room = threading.BoundedSemaphore(count + waiting)
+        self._starting = threading.Lock()
+        self._executor: ThreadPoolExecutor | None = None
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Return what ``work`` returns in one of the threads."""
+        if not self._room.acquire(blocking=False):
+            raise Unavailable(self._refusal)
+        try:
+            with self._starting:
+                self._executor = self._executor or ThreadPoolExecutor(self._count, self._name)
+                future = self._executor.submit(work)
+        except BaseException:
+            self._room.release()
+            raise
+        # The future frees the place, not the caller: a caller that is cancelled goes away, its
+        # thread works on.
+        future.add_done_callback(lambda _: self._room.release())
+        return await asyncio.wrap_future(future)
+
+    def close(self) -> None:
+        """End the threads after the work they have; does not wait. A later use starts new ones."""
+        with self._starting:
+            executor, self._executor = self._executor, None
+        if executor is not None:
+            executor.shutdown(wait=False)
