@@ -34,6 +34,8 @@ __all__ = [
 STATE_SECONDS: Final = 2.0
 ANSWER_SECONDS: Final = 2.0
 RECOVERY_SECONDS: Final = 2.0
+LATENCY_SECONDS: Final = 4.0
+"""Where a round trip takes 0.2 s: a write has eight, and a new connection five before them."""
 STORAGE_SECONDS: Final = 8.0
 """Of a bucket that is silent: its client waits five, and a part of a large file takes a while."""
 GROWTH: Final = 3
@@ -76,7 +78,7 @@ OUTAGES: Final[Sequence[Outage]] = (
         Outage(port="database", mode=mode, ready="failed", refusals=_WITHOUT_DATABASE)
         for mode in ("refuse", "reset", "black hole")
     ),
-    Outage(port="database", mode="latency", ready="ok"),
+    Outage(port="database", mode="latency", ready="ok", answer_seconds=LATENCY_SECONDS),
     Outage(port="database", mode="slow", ready="ok"),
     Outage(port="database", mode="cut", ready="ok", refusals=_WITHOUT_DATABASE),
     *(
