@@ -145,15 +145,15 @@ async def _caller_or_anyone(found: Identified) -> Principal:
 
 
 async def _count(
-    connection: HTTPConnection, response: Response, found: Identified
-) -> Principal | Unauthorized:
-    """Count the call, once a request however many dependencies ask who is calling."""
-    who = _who(connection, await _caller_or_anyone(found))
-    await _hit(connection, response, who, connection.app.state.api_rate, policy="api")
-    return found
-
-
-Counted = Annotated[Principal | Unauthorized, Depends(_count)]
+    connection: HTTPConnection, response: Response, found: Principal | Unauthorized
+) -> Principal:
+    """Count the call, once a request however many ask who is calling; return the caller."""
+    caller = ANYONE if isinstance(found, Unauthorized) else found
+    if "newel.counted" not in connection.scope:
+        connection.scope["newel.counted"] = True
+        who = _who(connection, caller)
+        await _hit(connection, response, who, connection.app.state.api_rate, policy="api")
+    return caller
 
 
 class _Requires:
@@ -165,7 +165,10 @@ class _Requires:
         # Never empty, which would say "public".
         self.__newel_access__ = (*permissions, *(f"role:{role}" for role in roles)) or (LOGGED_IN,)
 
-    async def __call__(self, found: Counted, work: CurrentWork) -> Principal:
+    async def __call__(
+        self, connection: HTTPConnection, response: Response, work: CurrentWork, found: Identified
+    ) -> Principal:
+        await _count(connection, response, found)
         caller = self.check(found)
         await work.admit(caller)
         return caller
@@ -219,8 +222,10 @@ class _Public:
 
     __newel_access__: tuple[str, ...] = ()
 
-    async def __call__(self, found: Counted, work: CurrentWork) -> Principal:
-        caller = await _caller_or_anyone(found)
+    async def __call__(
+        self, connection: HTTPConnection, response: Response, work: CurrentWork, found: Identified
+    ) -> Principal:
+        caller = await _count(connection, response, found)
         await work.admit(caller)
         return caller
 
