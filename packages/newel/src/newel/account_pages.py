@@ -6,7 +6,7 @@ cookies that no script reads. While the refresh token is good nobody is asked ag
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -33,12 +33,12 @@ __all__ = ["login_router"]
 
 Next = Annotated[PagePath, Query()]
 
-_router: Final = APIRouter(
+login_router: APIRouter = APIRouter(
     prefix="/admin", dependencies=[as_page(), public()], include_in_schema=False
 )
 
 
-@_router.get("/login")
+@login_router.get("/login")
 async def show_log_in(
     request: Request,
     sessions: SessionsDep,
@@ -59,7 +59,7 @@ async def show_log_in(
     return _let_in(request, pair, next)
 
 
-@_router.post("/login")
+@login_router.post("/login")
 async def log_in_by_form(
     request: Request,
     form: Annotated[LoginForm, Depends()],
@@ -76,7 +76,7 @@ async def log_in_by_form(
     return _let_in(request, pair, next)
 
 
-@_router.post("/logout")
+@login_router.post("/logout")
 async def log_out_by_form(
     request: Request,
     work: CurrentWork,
@@ -92,11 +92,6 @@ async def log_out_by_form(
     response = turn_to(request, LOGIN_PAGE)
     drop_tokens(response)
     return response
-
-
-def login_router() -> APIRouter:
-    """Return the routes of the log-in; ``accounts.module`` mounts them."""
-    return _router
 
 
 def _let_in(request: Request, pair: TokenPair, next: str) -> Response:

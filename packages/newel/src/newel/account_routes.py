@@ -154,7 +154,8 @@ def directory_of(app: FastAPI, work: Work) -> Directory:
 # ----------------------------------------------------------------------------------------- routes
 
 _router: Final = APIRouter()
-_keys: Final = APIRouter(tags=["auth"], dependencies=[public()])
+key_router: APIRouter = APIRouter(tags=["auth"], dependencies=[public()])
+"""The route of the public keys, at the address that RFC 8414 clients look for."""
 
 
 @_router.post(
@@ -288,7 +289,7 @@ async def change_password(  # noqa: PLR0917 - FastAPI passes them by name
         _set_cookie(response, ACCESS_COOKIE, token, seconds=int(tokens.lifetime.total_seconds()))
 
 
-@_keys.get(
+@key_router.get(
     "/.well-known/jwks.json",
     summary="Show the public keys",
     response_description="The keys, the one that signs first",
@@ -357,11 +358,6 @@ def account_router(
     _add_account_routes(router, register, read, update)
     router.include_router(_router)
     return router
-
-
-def key_router() -> APIRouter:
-    """Return the route of the public keys, at the address that RFC 8414 clients look for."""
-    return _keys
 
 
 def _add_account_routes(

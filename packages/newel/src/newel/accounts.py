@@ -116,7 +116,7 @@ def module(
         "auth",
         description="Accounts, log-in and sessions",
         routers=[account_router(register, read, update), recovery_router()],
-        root_routers=[key_router(), login_router()],
+        root_routers=[key_router, login_router],
         jobs=[send_mail, mail_reset, mail_verification],
         handlers=[welcome],
         authenticator=partial(_new_sessions, kind, mails or AccountMails()),

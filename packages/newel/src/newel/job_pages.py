@@ -42,7 +42,7 @@ _ACTIONS: Final[Mapping[str, tuple[JobAction, ...]]] = {
 
 Operator = Annotated[Principal, requires(SEE_ALL)]
 
-_router: Final = APIRouter(prefix=HOME, dependencies=[as_page()], include_in_schema=False)
+page_router: APIRouter = APIRouter(prefix=HOME, dependencies=[as_page()], include_in_schema=False)
 
 
 class JobFilter(BaseModel):
@@ -61,7 +61,7 @@ class JobFilter(BaseModel):
         return f"{HOME}?{query}" if query else HOME
 
 
-@_router.get("")
+@page_router.get("")
 async def show_jobs(
     request: Request, work: CurrentWork, wanted: Annotated[JobFilter, Query()], _caller: Operator
 ) -> HTMLResponse:
@@ -78,7 +78,7 @@ async def show_jobs(
     return page(request, "Jobs", body)
 
 
-@_router.get("/{job_id}")
+@page_router.get("/{job_id}")
 async def show_job(
     request: Request, work: CurrentWork, job_id: UUID, _caller: Operator, *, watch: bool = True
 ) -> HTMLResponse:
@@ -105,7 +105,7 @@ async def show_job(
     )
 
 
-@_router.post("/{job_id}/{action}")
+@page_router.post("/{job_id}/{action}")
 async def change_job(
     request: Request,
     work: CurrentWork,
@@ -117,11 +117,6 @@ async def change_job(
     """Do what a button says, if it is not too late, and show the page of the button again."""
     await {"retry": retry, "discard": discard, "cancel": cancel}[action](work, job_id)
     return turn_to(request, next)
-
-
-def page_router() -> APIRouter:
-    """Return the routes of the pages."""
-    return _router
 
 
 # ---------------------------------------------------------------------------------------- the list

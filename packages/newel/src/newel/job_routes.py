@@ -193,5 +193,5 @@ def module() -> Module:
         "jobs",
         description="What is done in the background",
         routers=[_router],
-        root_routers=[page_router()],
+        root_routers=[page_router],
     )

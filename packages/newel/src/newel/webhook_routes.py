@@ -308,10 +308,10 @@ Hooks = Annotated[WebhookService, Depends()]
 Reader = Annotated[Principal, requires("webhooks:read")]
 Writer = Annotated[Principal, requires("webhooks:write")]
 
-_router: Final = APIRouter(prefix="/webhooks", tags=["webhooks"])
+webhook_router: APIRouter = APIRouter(prefix="/webhooks", tags=["webhooks"])
 
 
-@_router.get("", response_model=Page[WebhookRead], summary="List webhooks")
+@webhook_router.get("", response_model=Page[WebhookRead], summary="List webhooks")
 async def list_webhooks(
     query: Annotated[WebhookQuery, Query()], hooks: Hooks, _caller: Reader
 ) -> Slice[WebhookEndpoint]:
@@ -319,7 +319,7 @@ async def list_webhooks(
     return await hooks.endpoints.page(query)
 
 
-@_router.post("", status_code=201, summary="Create a webhook", responses={409: {}})
+@webhook_router.post("", status_code=201, summary="Create a webhook", responses={409: {}})
 async def create_webhook(
     data: WebhookCreate, hooks: Hooks, caller: Writer, tagged: Tagged
 ) -> WebhookCreated:
@@ -327,13 +327,13 @@ async def create_webhook(
     return tagged.new(await hooks.create(caller, data))
 
 
-@_router.get("/types", summary="List what can be asked for")
+@webhook_router.get("/types", summary="List what can be asked for")
 async def list_webhook_types(hooks: Hooks, _caller: Reader) -> list[EventType]:
     """List the events, with the shape of their data."""
     return hooks.types()
 
 
-@_router.get("/{webhook_id}", response_model=WebhookRead, summary="Read a webhook")
+@webhook_router.get("/{webhook_id}", response_model=WebhookRead, summary="Read a webhook")
 async def read_webhook(
     webhook_id: UUID, hooks: Hooks, _caller: Reader, tagged: Tagged
 ) -> WebhookEndpoint:
@@ -341,7 +341,7 @@ async def read_webhook(
     return tagged(await hooks.endpoints.get(webhook_id))
 
 
-@_router.patch("/{webhook_id}", response_model=WebhookRead, summary="Change a webhook")
+@webhook_router.patch("/{webhook_id}", response_model=WebhookRead, summary="Change a webhook")
 async def update_webhook(
     webhook_id: UUID,
     data: WebhookUpdate,
@@ -354,7 +354,7 @@ async def update_webhook(
     return tagged(await hooks.update(webhook_id, data, if_match))
 
 
-@_router.delete("/{webhook_id}", status_code=204, summary="Delete a webhook")
+@webhook_router.delete("/{webhook_id}", status_code=204, summary="Delete a webhook")
 async def delete_webhook(
     webhook_id: UUID, hooks: Hooks, _caller: Writer, if_match: IfMatch
 ) -> None:
@@ -362,7 +362,7 @@ async def delete_webhook(
     await hooks.delete(webhook_id, if_match)
 
 
-@_router.post("/{webhook_id}/secret", summary="Change the secret of a webhook")
+@webhook_router.post("/{webhook_id}/secret", summary="Change the secret of a webhook")
 async def change_webhook_secret(
     webhook_id: UUID, hooks: Hooks, _caller: Writer, data: SecretChange | None = None
 ) -> WebhookSecret:
@@ -378,13 +378,13 @@ _ACCEPTED: Final[dict[str, Any]] = {
 }
 
 
-@_router.post("/{webhook_id}/test", summary="Try a webhook", **_ACCEPTED)
+@webhook_router.post("/{webhook_id}/test", summary="Try a webhook", **_ACCEPTED)
 async def try_webhook(webhook_id: UUID, hooks: Hooks, _caller: Writer) -> WebhookDelivery:
     """Send a message of the type `webhook.test`; read what became of it among the deliveries."""
     return await hooks.send_test(webhook_id)
 
 
-@_router.get(
+@webhook_router.get(
     "/{webhook_id}/deliveries",
     response_model=KeysetPage[DeliveryRead],
     summary="List the messages to a webhook",
@@ -400,7 +400,7 @@ async def list_webhook_deliveries(
     return await hooks.deliveries.of(await hooks.endpoints.get(webhook_id), query, signer)
 
 
-@_router.get(
+@webhook_router.get(
     "/{webhook_id}/deliveries/{delivery_id}",
     response_model=DeliveryDetail,
     summary="Read a message to a webhook",
@@ -412,7 +412,7 @@ async def read_webhook_delivery(
     return await hooks.delivery(webhook_id, delivery_id)
 
 
-@_router.post(
+@webhook_router.post(
     "/{webhook_id}/deliveries/{delivery_id}/replay", summary="Send a message again", **_ACCEPTED
 )
 async def replay_webhook_delivery(
@@ -420,8 +420,3 @@ async def replay_webhook_delivery(
 ) -> WebhookDelivery:
     """Send a message again, whatever became of it: the same id and body, signed afresh."""
     return await hooks.replay(webhook_id, delivery_id)
-
-
-def webhook_router() -> APIRouter:
-    """Return the routes; ``request.state.webhook_types`` says which events there are."""
-    return _router

@@ -69,7 +69,7 @@ def module(*events: type[Event], owner_of: OwnerOf | None = None) -> Module:
     return Module(
         "webhooks",
         description="Events for other systems",
-        routers=[webhook_router()],
+        routers=[webhook_router],
         dependencies=[Depends(_Types(types))],
         jobs=[deliver_webhook, purge_webhooks],
         handlers=[] if owner_of is None else [_teller(event, owner_of) for event in events],
