@@ -25,7 +25,7 @@ from newel.pool import FairPool, refuse_closed
 from newel.statements import Constant, Prepared
 from newel.telemetry import is_heard_by
 
-__all__ = ["execute", "is_watched", "open_beside", "open_engines", "read"]
+__all__ = ["begin_immediate", "execute", "is_watched", "open_beside", "open_engines", "read"]
 
 SQLITE_BUSY_SECONDS = 5.0
 """How long a writer waits for other writers, here or in another process, before it answers 503. A
@@ -228,7 +228,7 @@ def _sqlite_writer(url: str) -> AsyncEngine:
         hide_parameters=True,
     )
     event.listen(engine.sync_engine, "connect", _prepare_sqlite)
-    event.listen(engine.sync_engine, "begin", _begin_immediate)
+    event.listen(engine.sync_engine, "begin", begin_immediate)
     event.listen(engine.sync_engine, "checkin", _end_transaction)
     return engine
 
@@ -278,6 +278,6 @@ def _end_transaction(connection: DBAPIConnection | None, entry: ConnectionPoolEn
         connection.rollback()
 
 
-def _begin_immediate(connection: Connection) -> None:
+def begin_immediate(connection: Connection) -> None:
     """Take the write lock at once: who reads first and writes later may be refused."""
     connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -37,9 +37,10 @@ from sqlalchemy.sql.elements import False_, True_
 from sqlalchemy.sql.functions import now
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
+from newel.engines import begin_immediate
 from newel.errors import ConfigurationError
 from newel.kernel_tables import take_out
-from newel.revisions import heads, read_revisions, wanted
+from newel.revisions import heads, read_revisions, revision_at, wanted
 
 __all__ = ["CONNECT_SECONDS", "LOCK_TIMEOUT_SECONDS", "SQLITE_WAIT_SECONDS", "Migrations"]
 
@@ -89,7 +90,7 @@ class Migrations:
     async def current(self) -> str | None:
         """Return the revision the database is at, ``None`` if it was never migrated."""
         async with self._connection() as connection:
-            return await connection.run_sync(_current)
+            return await connection.run_sync(revision_at)
 
     async def up(self, revision: str = "head") -> list[str]:
         """Apply the missing migrations up to ``revision``; return the ids that were applied.
@@ -245,7 +246,7 @@ class Migrations:
         engine = create_async_engine(self._url, poolclass=NullPool, connect_args={name: seconds})
         if self._is_sqlite:
             event.listen(engine.sync_engine, "connect", _leave_transactions_to_us)
-            event.listen(engine.sync_engine, "begin", _begin_immediate)
+            event.listen(engine.sync_engine, "begin", begin_immediate)
         return engine
 
     def _away(self, why: str) -> ConfigurationError:
@@ -271,7 +272,7 @@ class Migrations:
         return wanted(self._directory) if self._directory.is_dir() else None
 
     async def _ensure_newest(self, connection: AsyncConnection) -> None:
-        at = await connection.run_sync(_current)
+        at = await connection.run_sync(revision_at)
         want = self._newest()
         if at != want:
             raise ConfigurationError(
@@ -339,11 +340,6 @@ def _plain_indexes(operations: Sequence[ops.MigrateOperation]) -> Iterator[ops.M
             yield from parts
 
 
-def _current(connection: Connection) -> str | None:
-    found = MigrationContext.configure(connection).get_current_heads()
-    return ", ".join(sorted(found)) or None
-
-
 def _check_references(connection: Connection, revision: str) -> None:
     """Refuse a migration that leaves rows pointing nowhere; SQLite did not watch meanwhile."""
     broken = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
@@ -356,10 +352,6 @@ def _check_references(connection: Connection, revision: str) -> None:
 
 def _leave_transactions_to_us(connection: Any, _entry: object) -> None:
     connection.isolation_level = None
-
-
-def _begin_immediate(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _escaped(path: Path) -> str:

@@ -18,7 +18,15 @@ from sqlalchemy.schema import Column
 from newel.db import Database
 from newel.errors import ConfigurationError
 
-__all__ = ["Revision", "current_revision", "ensure_current", "heads", "read_revisions", "wanted"]
+__all__ = [
+    "Revision",
+    "current_revision",
+    "ensure_current",
+    "heads",
+    "read_revisions",
+    "revision_at",
+    "wanted",
+]
 
 # Alembic's table, read here and written by Alembic alone.
 _VERSIONS = Table("alembic_version", MetaData(), Column("version_num", String(32)))
@@ -115,10 +123,11 @@ async def current_revision(database: Database) -> str | None:
     """Return the revision ``database`` is at, ``None`` for one that was never migrated."""
     async with database.read(None) as work:
         connection = await work.session.connection()
-        return await connection.run_sync(_current)
+        return await connection.run_sync(revision_at)
 
 
-def _current(connection: Connection) -> str | None:
+def revision_at(connection: Connection) -> str | None:
+    """Return the revision at the other end of ``connection``, or several of one that branched."""
     if not inspect(connection).has_table(_VERSIONS.name):
         return None
     found = connection.scalars(select(_VERSIONS.c.version_num)).all()
