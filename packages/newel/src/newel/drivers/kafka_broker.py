@@ -22,7 +22,7 @@ _LOGINS: Final = {
 }
 
 
-class KafkaEvents:
+class KafkaEvents(Link[KafkaBroker]):
     """Writes to the topic; the entity is the key, so that its events share a partition.
 
     ``kafka://one:9092,two:9092`` in the clear, ``kafkas://`` by TLS; with ``user:password@`` logs
@@ -32,7 +32,7 @@ class KafkaEvents:
     def __init__(self, url: str) -> None:
         servers = urlsplit(url).netloc.rpartition("@")[2].split(",")
         security = _security(url)
-        self._link = Link(
+        super().__init__(
             lambda: KafkaBroker(
                 servers,
                 security=security,
@@ -46,7 +46,7 @@ class KafkaEvents:
 
     async def publish(self, message: Message) -> None:
         """See ``Broker.publish``."""
-        broker = await self._link.connected()
+        broker = await self.connected()
         await broker.publish(
             message.body(),
             message.topic,
@@ -61,11 +61,7 @@ class KafkaEvents:
         One that fails keeps the client, unlike other drivers': it comes back by itself, and cannot
         be stopped while it still has something to send.
         """
-        await (await self._link.connected()).config.admin_client.describe_cluster()
-
-    async def close(self) -> None:
-        """See ``Broker.close``."""
-        await self._link.close()
+        await (await self.connected()).config.admin_client.describe_cluster()
 
 
 def _security(url: str) -> BaseSecurity:

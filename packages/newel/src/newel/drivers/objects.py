@@ -8,7 +8,7 @@ mark are obstore's options. Credentials come from the variables that the cloud's
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, BinaryIO, Final, cast
 from urllib.parse import parse_qsl, urlsplit
@@ -62,11 +62,8 @@ class ObjectStorage:
 
     async def delete(self, key: str) -> None:
         """Remove an object."""
-        with _outages():
-            try:
-                await obstore.delete_async(self._store, key)
-            except FileNotFoundError:
-                return
+        with _outages(), suppress(FileNotFoundError):
+            await obstore.delete_async(self._store, key)
 
     async def keys(self, prefix: str) -> AsyncGenerator[str]:
         """Yield the keys below ``prefix``."""

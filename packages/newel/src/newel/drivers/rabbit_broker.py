@@ -10,18 +10,18 @@ from newel.drivers.faststream_link import Link
 __all__ = ["RabbitEvents", "connect"]
 
 
-class RabbitEvents:
+class RabbitEvents(Link[RabbitBroker]):
     """Publishes, persistent and confirmed, to the exchange that is the topic's first word.
 
     The routing key is the topic. Queues are the consumers'; what no queue is bound for is dropped.
     """
 
     def __init__(self, url: str) -> None:
-        self._link = Link(lambda: RabbitBroker(url, logger=None))
+        super().__init__(lambda: RabbitBroker(url, logger=None))
 
     async def publish(self, message: Message) -> None:
         """See ``Broker.publish``."""
-        broker = await self._link.connected()
+        broker = await self.connected()
         name = message.topic.partition(".")[0]
         await broker.publish(
             message.body(),
@@ -39,16 +39,12 @@ class RabbitEvents:
     async def ping(self) -> None:
         """See ``Broker.ping``."""
         try:
-            connection = await (await self._link.connected()).connect()
+            connection = await (await self.connected()).connect()
             async with connection.channel():
                 pass
         except BaseException:
             await self.close()
             raise
-
-    async def close(self) -> None:
-        """See ``Broker.close``."""
-        await self._link.close()
 
 
 def connect(url: str) -> RabbitEvents:

@@ -24,7 +24,7 @@ class _AsItIs(BinaryMessageFormatV1):
         return message
 
 
-class RedisEvents:
+class RedisEvents(Link[RedisBroker]):
     """Adds an entry to the stream that is the topic: one field, ``__data__``, with the event.
 
     The stream is cut to about ``?maxlen=`` entries, a million by default. A stream and not
@@ -42,25 +42,21 @@ class RedisEvents:
         self._kept = int(given)
         address = parts._replace(query=urlencode(query, doseq=True)).geturl()
         silent = cast("Any", None)  # as for the other brokers; the annotation leaves it out
-        self._link = Link(lambda: RedisBroker(address, message_format=_AsItIs, logger=silent))
+        super().__init__(lambda: RedisBroker(address, message_format=_AsItIs, logger=silent))
 
     async def publish(self, message: Message) -> None:
         """See ``Broker.publish``."""
-        broker = await self._link.connected()
+        broker = await self.connected()
         await broker.publish(message.body(), stream=message.topic, maxlen=self._kept)
 
     async def ping(self) -> None:
         """See ``Broker.ping``."""
         try:
-            client: Any = await (await self._link.connected()).connect()  # redis leaves types open
+            client: Any = await (await self.connected()).connect()  # redis leaves types open
             await client.ping()
         except BaseException:
             await self.close()
             raise
-
-    async def close(self) -> None:
-        """See ``Broker.close``."""
-        await self._link.close()
 
 
 def connect(url: str) -> RedisEvents:
