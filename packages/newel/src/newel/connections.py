@@ -202,11 +202,12 @@ class WebsocketConnection(WebSocketsSansIOProtocol):
             self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Read on; a handshake that is none is answered: uvicorn would wait for another."""
+        """Read on; a handshake that is none is answered: uvicorn would wait for another.
+
+        All of it has come at once by now: what is missing will not come.
+        """
         super().data_received(data)
-        if (
-            not self.handshake_initiated
-        ):  # all of it came at once: it has a body, or too long a line
+        if not self.handshake_initiated:  # it has a body, or too long a line
             self.transport.write(b"".join(self.conn.data_to_send()) or _NO_HANDSHAKE)
             self.transport.close()
 
@@ -214,7 +215,7 @@ class WebsocketConnection(WebSocketsSansIOProtocol):
         """Close because of what the client sent: that nobody is there any more is no mistake."""
         super().handle_parser_exception()
         self.disconnected: bool = True
-        self.handshake_complete = True
+        self.handshake_complete: bool = True
 
     def handle_cont(self, event: Any) -> None:
         """Take a fragment; too many of one message close with 1009."""
