@@ -91,8 +91,11 @@ def nats(folder: Path) -> Generator[tuple[str, int]]:
 
 
 @contextmanager
-def buckets(folder: Path, *, volumes: int = 4) -> Generator[tuple[str, int]]:
-    """Run an S3 that makes buckets as they are asked for, in so many volumes of 64 MB."""
+def buckets(folder: Path, *, volumes: int = 16) -> Generator[tuple[str, int]]:
+    """Run an S3 that makes buckets as they are asked for, in so many volumes of 64 MB.
+
+    Half of them are for one bucket; after a quarter of an hour it wants some for a log of its own.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     ports = free_ports(8)
     command = [str(_SCRIPTS / "weed"), "server", f"-dir={folder}", "-ip=127.0.0.1", "-s3", "-filer"]
