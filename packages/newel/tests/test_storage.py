@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import io
 import os
-from collections.abc import Generator
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from sample_buckets import KEY, SECRET, serving_buckets
+from stress.proxy import Proxy
 
 from newel.errors import ConfigurationError, InsufficientStorage, NotFound, Unavailable
 from newel.ids import uuid7
@@ -39,6 +41,27 @@ def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
 
 async def content(kept: Storage, key: str, **part: int) -> bytes:
     return b"".join([chunk async for chunk in kept.read(key, **part)])
+
+
+async def test_a_connection_that_ends_in_an_answer_is_no_bucket_away(buckets: str) -> None:
+    address = urlsplit(buckets.partition("endpoint=")[2].partition("&")[0])
+    async with Proxy((str(address.hostname), address.port or 0)) as proxy:
+        through = buckets.replace(f":{address.port}", f":{proxy.port}")
+        # Answers of several lengths, so that some end in the body: obstore asks again for a head.
+        kept: list[Any] = [
+            open_storage(through.replace("?", f"{'x' * n}?")) for n in range(0, 90, 9)
+        ]
+        await kept[0].put("cut/a", io.BytesIO(b"a"))  # makes the bucket
+        await proxy.switch("cut")
+        await often([one.ping for one in kept])
+        with pytest.raises(Unavailable):  # what is not asked again
+            await often([one._ask for one in kept])
+
+
+async def often(calls: Sequence[Callable[[], Awaitable[None]]]) -> None:
+    for call in calls:
+        for _ in range(20):
+            await call()
 
 
 async def test_what_is_put_is_read_again(kept: Storage) -> None:

@@ -73,7 +73,13 @@ class ObjectStorage:
                     yield found["path"]
 
     async def ping(self) -> None:
-        """Return when the bucket answers."""
+        """Return when the bucket answers; who is cut off in the answer asks again."""
+        try:
+            await self._ask()
+        except Unavailable:
+            await self._ask()
+
+    async def _ask(self) -> None:
         with _outages():
             async for _ in self._list("newel-ping"):
                 return
