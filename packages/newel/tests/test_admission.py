@@ -435,6 +435,7 @@ def test_who_sends_slowly_needs_a_place_again_when_its_body_is_there() -> None:
             message = await receive()
             heard.append(message["type"])
             if message["type"] == "http.disconnect":
+                heard.append((await receive())["type"])
                 await PlainTextResponse("too late")(scope, receive, send)
             await asyncio.Event().wait()
 
@@ -449,8 +450,34 @@ def test_who_sends_slowly_needs_a_place_again_when_its_body_is_there() -> None:
 
         assert [message.get("status") for message in slow.sent] == [503, None]
         assert slow.headers[b"retry-after"] == b"1"
-        assert heard[-1] == "http.disconnect"
+        assert heard[-2:] == ["http.disconnect"] * 2
         for client in (slow, *workers):
+            client.task.cancel()
+
+    in_virtual_time(main)
+
+
+@pytest.mark.parametrize("begins_after_seconds", [0.0, 0.2])
+def test_an_answer_that_has_begun_is_not_begun_again(begins_after_seconds: float) -> None:
+    async def main() -> None:
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            listening = asyncio.ensure_future(receive())
+            await asyncio.sleep(begins_after_seconds)
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            if (await listening)["body"]:
+                await asyncio.sleep(2)
+            await send({"type": "http.response.body", "body": b"done"})
+
+        admission = Admission(app, most=1)
+        early = Client(admission)
+        await settle()
+        others = [Client(admission) for _ in range(64)]
+        await asyncio.sleep(0.03)
+        early.give(b"{}")
+        await early.task
+
+        assert [message.get("status") for message in early.sent] == [200, None]
+        for client in others:
             client.task.cancel()
 
     in_virtual_time(main)

@@ -345,6 +345,33 @@ async def test_a_process_that_stands_still_does_not_blame_the_database(tmp_path:
     await alone.dispose()
 
 
+async def test_a_connection_that_is_slow_to_end_is_told_once(tmp_path: Path) -> None:
+    engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path / 'data.db'}", poolclass=FairPool)
+    pool = cast("FairPool", engine.sync_engine.pool)
+    called_off, ended = anyio.Event(), anyio.Event()
+
+    async def connect() -> None:
+        limit = asyncio.timeout(None)
+        pool._making.add(limit)
+        async with limit:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                called_off.set()
+                await ended.wait()  # as a driver that takes leave
+                raise
+
+    connecting = asyncio.create_task(connect())
+    await asyncio.sleep(0)
+    pool.give_up()
+    await called_off.wait()
+    pool.give_up()  # the watch goes on, which is the only one that sees the database return
+    ended.set()
+    with pytest.raises(TimeoutError):
+        await connecting
+    await engine.dispose()
+
+
 class TestSilence:
     """A database that takes every byte and says nothing, as one does behind a dead firewall."""
 

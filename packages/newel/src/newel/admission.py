@@ -145,6 +145,7 @@ class _Place:
         self._send = send
         self._body_bytes = 0
         self._is_whole = False  # what was asked, with its body
+        self._has_begun = False  # to answer
         self._has_answered = False
         self._is_refused = False
         admission.inside += 1
@@ -169,6 +170,7 @@ class _Place:
         """Send on; with the body of the answer, or a stream of events, the work is done."""
         if self._is_refused:
             return  # the application hears that the client is gone, and has nobody to answer
+        self._has_begun = True
         if message["type"] == "http.response.body" or begins_event_stream(message):
             self.close()
         await self._send(message)
@@ -178,7 +180,9 @@ class _Place:
 
         Whose body is there waits for nothing more but the end of the connection, while it works.
         """
-        if self._is_whole or self._has_answered:
+        if self._is_refused:
+            return {"type": "http.disconnect"}
+        if self._is_whole or self._has_begun:
             return await self._receive()
         waiting = asyncio.get_running_loop().call_soon(self.leave)
         try:
@@ -187,7 +191,8 @@ class _Place:
             waiting.cancel()
         self._is_whole = not message.get("more_body", False)
         self._body_bytes += len(message.get("body", b""))
-        if self in self._admission.places or self._has_answered or await self._is_back():
+        is_gone = message["type"] == "http.disconnect"
+        if is_gone or self in self._admission.places or self._has_answered or await self._is_back():
             return message
         return {"type": "http.disconnect"}
 
@@ -196,11 +201,13 @@ class _Place:
         if self._body_bytes > _LARGE_BYTES:
             self._admission.in_flight += 1
         elif not await self._admission.enter():
+            if self._has_begun:
+                return True  # meanwhile: too late to say anything else
             self._is_refused = True
             self.close()
             await refuse(self._scope, self._receive, self._send)
             return False
         self._work()
-        if self._has_answered:  # meanwhile
+        if self._has_answered:
             self.leave()
         return True

@@ -19,7 +19,7 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool, PoolProxiedConnection
 
-from newel.database_errors import translate, translate_connect_error
+from newel.database_errors import ConnectionLost, translate, translate_connect_error
 from newel.errors import ConfigurationError
 from newel.pool import FairPool, refuse_closed
 from newel.statements import Constant, Prepared
@@ -131,7 +131,12 @@ def execute(
         return done.all() if done.returns_rows else (), done.rowcount
     if not connection.in_transaction():
         connection.begin()
-    return prepared.run(connection, values)
+    try:
+        return prepared.run(connection, values)
+    except ConnectionLost:
+        # Or it would say so again and again, of what it prepared before the tables were changed.
+        connection.invalidate()
+        raise
 
 
 @lru_cache(maxsize=_PREPARED)

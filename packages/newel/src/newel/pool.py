@@ -93,7 +93,8 @@ class FairPool(AsyncAdaptedQueuePool):
         """End what is taken and what is being made: who waits for an answer gets an error now."""
         self.is_away = True
         for limit in self._making:
-            limit.reschedule(0)
+            if not limit.expired():  # one that was told before may still be on its way out
+                limit.reschedule(0)
         for taken in list(self._taken):
             if isinstance(taken, ConnectionPoolEntry) and taken.driver_connection is not None:
                 _cut(taken.driver_connection)
