@@ -346,7 +346,8 @@ async def test_a_process_that_stands_still_does_not_blame_the_database(tmp_path:
 
 
 async def test_a_connection_that_is_slow_to_end_is_told_once(tmp_path: Path) -> None:
-    engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path / 'data.db'}", poolclass=FairPool)
+    url = f"sqlite+aiosqlite:///{tmp_path / 'data.db'}"
+    engine = create_async_engine(url, poolclass=FairPool, pool_size=1, max_overflow=0)
     pool = cast("FairPool", engine.sync_engine.pool)
     called_off, ended = anyio.Event(), anyio.Event()
 
