@@ -287,6 +287,29 @@ def test_a_worker_is_an_application_too(reviewed):
     ]
 
 
+@pytest.mark.parametrize(
+    ("head", "severity"),
+    [
+        ("class WorkerSettings:\n    functions = []", "block"),
+        ("if __name__ == '__main__':\n    print(1)", "block"),
+        ("class Settings:\n    functions = []", "note"),
+    ],
+)
+def test_a_program_is_started_without_an_import(reviewed, head: str, severity: str):
+    files = {"main.py": APP, "nightly.py": f"{head}\nSECRET_KEY = 'a-literal-key'\n"}
+
+    (item,) = reviewed(files, rules=[RULES["SEC001"]]).findings
+    assert item.severity == severity
+
+
+@pytest.mark.parametrize("text", ["AKIA" + "Q7" * 8, ADDRESS])
+def test_whoever_reads_the_repository_can_use_a_given_key_or_an_address(reviewed, text: str):
+    files = {"main.py": APP, "left.py": f"VALUE = '{text}'\n"}
+
+    (item,) = reviewed(files, rules=[RULES["SEC001"]]).findings
+    assert (item.severity, item.what.endswith("imports")) == ("block", False)
+
+
 @pytest.mark.parametrize("folder", ["tests", "examples", "scripts", "docs"])
 def test_examples_and_tests_may_hold_one(reviewed, folder: str):
     files = {"main.py": APP, f"{folder}/first.py": "SECRET_KEY = 'a-literal-key'\n"}

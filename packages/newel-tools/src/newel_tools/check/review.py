@@ -126,7 +126,7 @@ class Review:
 
     @cached_property
     def parts(self) -> frozenset[str]:
-        """The files of the applications and workers here, and all that these import."""
+        """The files of the applications, workers and programs here, and all that these import."""
         apps = (self.project.application, *self.project.others)
         starts = {self.project.relative(app.file) for app in apps}
         starts |= {file for file in self.facts.modules.values() if file in self.source.files}
@@ -134,6 +134,7 @@ class Review:
             module.file
             for module in self.source.own_modules()
             if any(map(_is_worker, module.values.values()))
+            or any(map(_is_started, module.tree.body))
         }
         return files_led_to(self.source, starts)
 
@@ -330,6 +331,17 @@ class Review:
 def _is_worker(value: ast.expr) -> bool:
     """Tell whether a value is what a worker process is started with: `Celery(...)`."""
     return isinstance(value, ast.Call) and _WORKERS.search(ast.unparse(value.func)) is not None
+
+
+def _is_started(node: ast.stmt) -> bool:
+    """Tell whether a module is for a process of its own: arq's settings, or a program."""
+    match node:
+        case ast.ClassDef(name="WorkerSettings"):
+            return True
+        case ast.If(test=ast.Compare(left=ast.Name(id="__name__"), ops=[ast.Eq()])):
+            return True
+        case _:
+            return False
 
 
 def _runs(call: Call, callee: Function) -> bool:

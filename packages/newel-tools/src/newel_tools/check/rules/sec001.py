@@ -49,8 +49,9 @@ def find(review: Review) -> Iterator[Finding]:
     for module in review.source.own_modules():
         if _ASIDE.search(f"/{module.file}"):
             continue
-        found = [*_in_module(review, module, refused), *_addresses(module)]
-        for line, what, severity in found:
+        for line, what, severity in [*_given_keys(module), *_addresses(module)]:
+            yield RULE.found(what, file=module.file, line=line, severity=severity)
+        for line, what, severity in _in_module(review, module, refused):
             yield _found(review, what, file=module.file, line=line, severity=severity)
     for call in own_calls(review):
         if not _ASIDE.search(f"/{call.caller.file}") and _signs_with_literal(call):
@@ -62,23 +63,29 @@ def find(review: Review) -> Iterator[Finding]:
 
 
 def _found(review: Review, what: str, *, file: str, line: int, severity: Severity) -> Finding:
-    """Return a finding; what no application here leads to signs nothing, and is told as a note."""
+    """Return a finding; what no application here leads to signs nothing, and is told as a note.
+
+    A given key or an address is no such matter: whoever reads the repository can use it.
+    """
     if file not in review.parts:
         what, severity = f"{what}, in a file that no application here imports", "note"
     return RULE.found(what, file=file, line=line, severity=severity)
+
+
+def _given_keys(module: Module) -> Iterator[tuple[int, str, Severity]]:
+    for node in module.nodes:
+        match node:
+            case ast.Constant(value=str(text)) if is_given_key(text):
+                yield node.lineno, "a provider's key stands in the code", "block"
+            case _:
+                pass
 
 
 def _in_module(
     review: Review, module: Module, refused: frozenset[str]
 ) -> Iterator[tuple[int, str, Severity]]:
     for node in module.nodes:
-        if (
-            isinstance(node, ast.Constant)
-            and isinstance(node.value, str)
-            and is_given_key(node.value)
-        ):
-            yield node.lineno, "a provider's key stands in the code", "block"
-        elif isinstance(node, ast.Call):
+        if isinstance(node, ast.Call):
             yield from _fallback(node, refused)
     yield from _assigned(module.tree.body, refused, is_settings=False)
     for cls in review.source.classes.values():
@@ -226,7 +233,7 @@ RULE = Rule(
     expected="names of things (`TOKEN_TYPE`), paths, enums, tests, classes for development, gaps "
     "of a template (`{{ name }}`), asterisks, defaults that the code compares with or validates, "
     "addresses of this machine or with a placeholder. Notes: passwords of other services, tokens "
-    "below a switch of the settings, what no application imports.",
+    "below a switch of the settings, keys to sign with that no application imports.",
     bad="""
 import os
 
