@@ -60,6 +60,25 @@ def test_a_middleware_guards_only_if_it_refuses_by_who_is_calling(
     assert bool(report.findings) == open_
 
 
+@pytest.mark.parametrize(
+    ("test", "open_"),
+    [
+        ('"curl" in request.headers.get("user-agent", "")', True),
+        ('request.headers.get("x-csrf-token") != request.cookies.get("csrf_token")', True),
+        ("request.client.host in app.extra", True),
+        ('request.url.path == "/" and not print(request.client.host, request.cookies)', True),
+        ("request.client.host not in app.extra", False),
+        ('request.cookies.get("sid") != request.headers.get("user-agent")', False),
+    ],
+)
+def test_a_browser_a_form_and_a_block_list_say_nothing_of_who_is_calling(
+    reviewed, test: str, open_: bool
+):
+    text = APP.replace('{asked} not in {{"allowed"}}', test).replace("{{", "{").replace("}}", "}")
+
+    assert bool(reviewed(text, rules=[RULES["AUTH001"]]).findings) == open_
+
+
 SIGN_UP = """
 from pydantic import BaseModel
 
@@ -83,6 +102,13 @@ def take(body: Body) -> None:
         ("onboarding", "text", False),
         ("schools", "text", True),
         ("schools", "password_hint", True),
+        ("authors", "text", True),
+        ("shipping", "text", True),
+        ("devices", "text", True),
+        ("seasonboards", "text", True),
+        ("auth/start", "text", False),
+        ("userLogin", "text", False),
+        ("user_sessions", "text", False),
     ],
 )
 def test_a_sign_up_is_for_everybody(reviewed, path: str, field: str, open_: bool):

@@ -20,11 +20,15 @@ from newel_tools.facts.source import Function
 __all__ = ["Access", "is_public"]
 
 _PUBLIC: Final = re.compile(
-    r"(sign_?-?(up|in|out)|register|registration|log_?-?(in|out)|token|auth|oauth|sso|session|password"
-    r"|forgot|reset|verif|confirm|activate|magic|otp|2fa|invite|invitation|accept|webhook|hook|callback|ipn"
+    r"(register|registration|login|logout|signup|token|oauth|webauthn|password|webhook|callback"
+    # These at the start of a word: `/shipping` is no ping, `/seasonboards` no onboarding.
+    r"|(?-i:(?<![A-Za-z0-9])|(?<=[a-z])(?=[A-Z]))("
+    r"sign_?-?(up|in|out)|log_?-?(in|out)|auth(?!ors?([^a-z]|$))|sso|session"
+    r"|forgot|reset|verif|confirm|activate|magic|otp|2fa|invite|invitation|accept|hook|ipn"
     r"|contact|feedback|inquir|enquir|survey|donat|rsvp"
     r"|subscri|newsletter|waitlist|health|ping|track|analytics|event|telemetry|report"
-    r"|consent|on_?-?board|public|guest|anonymous|captcha|setup|bootstrap|install|private|internal|dev|test|debug|utils)",
+    r"|consent|on_?-?board|public|guest|anonymous|captcha|setup|bootstrap|install|private|internal"
+    r"|dev(?!ice)|test|debug|utils))",
     re.IGNORECASE,
 )
 _OF_SIGN_UPS: Final = re.compile(r"((user|admin|owner|account)_)?password", re.IGNORECASE)
@@ -57,8 +61,16 @@ _SIGNED: Final = re.compile(
     re.IGNORECASE,
 )
 _OF_CALLERS: Final = re.compile(  # what tells callers apart; an Origin tells only pages apart
-    r"(auth(?!or(s?\b|_))|bearer|cookie|token|jwt|key|session|credential|user|login|secret|signature"
-    r"|client\b|ip\b|ip_|forwarded)",
+    r"(auth(?!or(s?\b|_))|bearer|cookie|token|jwt|key|session|credential|user|login|secret|signature)",
+    re.IGNORECASE,
+)
+_ADDRESSES: Final = re.compile(r"(client\b|ip\b|ip_|forwarded)", re.IGNORECASE)
+_ALLOWS: Final = re.compile(  # a list of those who may; one of who may not lets strangers in
+    r"\bnot (in\b|[\w.]*(allow|trust|private|internal|known)\w*\()", re.IGNORECASE
+)
+_SAYS_NOT_WHO: Final = re.compile(  # browsers, the page that a form is from, what is only logged
+    r"user[-_]?agent|cookies?(\.get\(|\[)[\"']?[\w.-]*[cx]srf[\w-]*|[\w-]*[cx]srf[\w-]*"
+    r"|\b(\w*log(ger|ging)?\.\w+|print)\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)",
     re.IGNORECASE,
 )
 _SESSIONS: Final = re.compile(r"\b(Async|Client)?Session\b")  # a database's, aiohttp's
@@ -160,11 +172,13 @@ class Access:
         )
 
     def _refuses_callers(self, function: Function | None) -> bool:
-        """Tell whether a middleware refuses by who is calling, not by an Origin or a path."""
+        """Tell whether a middleware refuses by who is calling, not by an Origin or a program."""
         if function is None or not self.refuses(function):
             return False
         reached = self._review.calls.reached(function)
-        return any(_OF_CALLERS.search(text_of(inner)) for inner in reached)
+        text = _SAYS_NOT_WHO.sub("", "\n".join(map(text_of, reached)))
+        by_address = _ADDRESSES.search(text) is not None and _ALLOWS.search(text) is not None
+        return by_address or _OF_CALLERS.search(text) is not None
 
 
 def _decorator_names(function: Function) -> Iterator[str]:
