@@ -8,7 +8,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from newel_tools.prove.key_pairs import Keys
+from newel_tools.prove.key_pairs import Keys, in_file
 
 PEM = "-----BEGIN {} KEY-----\nbm90IGEga2V5\n-----END {} KEY-----"
 
@@ -22,9 +22,7 @@ def in_quotes(kind: str) -> str:
 
 
 def plain(value: str) -> str:
-    if value.startswith('"'):
-        return value.strip('"').replace("\\n", "\n")
-    return base64.b64decode(value).decode()
+    return value if "BEGIN" in value else base64.b64decode(value).decode()
 
 
 @pytest.mark.parametrize("form", [in_base64, in_quotes])
@@ -38,10 +36,15 @@ def test_a_pair_signs_and_verifies(form, kind: str, algorithm: str):
 
     private, public = keys.like(form(kind)), keys.like(form("PUBLIC"))
 
-    assert private.startswith('"') is public.startswith('"') is (form is in_quotes)
+    assert ("BEGIN" in private) is ("BEGIN" in public) is (form is in_quotes)
     assert plain(private).startswith(f"-----BEGIN {kind} KEY-----")
     token = jwt.encode({"sub": "ann"}, plain(private), algorithm=algorithm)
     assert jwt.decode(token, plain(public), algorithms=[algorithm]) == {"sub": "ann"}
+
+
+def test_a_line_of_a_file_holds_a_pem_in_quotes():
+    assert in_file("one\ntwo") == r'"one\ntwo"'
+    assert in_file("word") == "word"
 
 
 def test_two_runs_have_two_pairs():

@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from starlette.middleware.exceptions import ExceptionMiddleware
 
 from newel_tools.facts.project import find_project
@@ -216,6 +217,27 @@ def test_secrets_of_the_developer_stay_at_home(
     assert "of-the-developer" not in (place.copy / ".env").read_text()
     assert (place.environment["NAME"], place.environment["TOKEN_MINUTES"]) == ("shop", "15")
     assert place.environment["SECRET_KEY"] in place.secrets
+
+
+@pytest.mark.parametrize("quote", ['"', "'", ""])
+def test_a_key_over_several_lines_is_replaced_as_a_whole(
+    project: Path, surroundings: Callable[..., Sandbox], quote: str
+) -> None:
+    pem = "-----BEGIN {} KEY-----\nbm90IGEga2V5\nbm90IG9uZQ==\n-----END {} KEY-----"
+    private, public = pem.format("PRIVATE", "PRIVATE"), pem.format("PUBLIC", "PUBLIC")
+    (project / ".env").write_text(
+        f"JWT_PRIVATE_KEY={quote}{private}{quote}\n\nNAME=shop\nSHOWN={quote}{public}{quote}\n"
+    )
+
+    place = surroundings(project)
+
+    written = (place.copy / ".env").read_text()
+    name, line = written.splitlines()[0].split("=", 1)
+    made = place.environment["JWT_PRIVATE_KEY"]
+    assert (name, line) == ("JWT_PRIVATE_KEY", '"' + made.replace("\n", "\\n") + '"')
+    assert load_pem_private_key(made.encode(), None)
+    # What is no secret by its name stays as it is.
+    assert written.partition("\n")[2] == f"\nNAME=shop\nSHOWN={quote}{public}{quote}\n"
 
 
 def refusal(folder: Path, code: str, start: Start, **settings: object) -> ProveError:

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final, Literal
 
-__all__ = ["Keys"]
+__all__ = ["Keys", "in_file"]
 
 _HEAD: Final = re.compile(r"-----BEGIN (RSA |EC )?(PRIVATE|PUBLIC) KEY-----")
 _SECONDS: Final = 30.0
@@ -38,7 +38,10 @@ class Keys:
         self._text = text
 
     def like(self, value: str) -> str:
-        """Return a key of the one pair if ``value`` is a key, as PEM or in base64; else a token."""
+        """Return a key of the one pair if ``value`` is a key, as PEM or in base64; else a token.
+
+        A PEM is one: `in_file` gives it the form that a line of a `.env` has.
+        """
         bare = value.strip().strip("\"'")
         found = _HEAD.search(_decoded(bare))
         if found is None or not self._pair:
@@ -47,7 +50,7 @@ class Keys:
         key = self._pair[kind]
         if _HEAD.search(bare) is None:
             return base64.b64encode(key.encode()).decode()
-        return '"' + key.strip().replace("\n", "\\n") + '"'
+        return key.strip()
 
     @cached_property
     def _pair(self) -> dict[str, str]:
@@ -66,6 +69,11 @@ class Keys:
         except (OSError, subprocess.SubprocessError):
             return {}  # without `cryptography` nobody signs with such keys
         return json.loads(done.stdout)
+
+
+def in_file(value: str) -> str:
+    """Return a secret as a line of a `.env` holds it: a PEM in quotes, on one line."""
+    return '"' + value.replace("\n", "\\n") + '"' if "\n" in value else value
 
 
 def _decoded(value: str) -> str:

@@ -20,7 +20,7 @@ from newel_tools.facts.interpreter import interpreter_advice
 from newel_tools.facts.process import copied
 from newel_tools.facts.project import Project
 from newel_tools.prove.errors import ProveError, Setting
-from newel_tools.prove.key_pairs import Keys
+from newel_tools.prove.key_pairs import Keys, in_file
 from newel_tools.prove.postgres import throw_away_postgres
 from newel_tools.prove.process import HostProcess, run_host
 from newel_tools.prove.settings import Settings
@@ -30,6 +30,11 @@ __all__ = ["Sandbox", "sandbox"]
 
 _SECRET: Final = re.compile(r"SECRET|TOKEN|PASSWORD|PASSWD|PRIVATE|API_?KEY|_KEY$", re.IGNORECASE)
 _LIFETIME: Final = re.compile(r"EXPIRE|MINUTES|SECONDS|DAYS|HOURS|TTL|LENGTH|URL|PATH|ALGORITHM")
+# A line, or a name with a PEM over several of them, in quotes or not.
+_ENTRY: Final = re.compile(
+    r"^(?:[^\n=]+=\s*([\"']?)-----BEGIN [A-Z ]+-----\n(?s:.*?)-----END [A-Z ]+-----\1|.*)$",
+    re.MULTILINE,
+)
 _LIBRARY: Final = re.compile(r"library not found|cannot open shared object|lib\w+\.so")
 _SQLITE: Final = b"SQLite format 3\0"
 _DRIVERS: Final = frozenset({"asyncpg", "psycopg", "psycopg2", "pg8000"})
@@ -292,12 +297,12 @@ def _without_secrets(copy: Path, python: Path) -> dict[str, str]:
             continue
         lines: list[str] = []
         keys = Keys(python, text)
-        for line in text.splitlines():
+        for line in (entry[0] for entry in _ENTRY.finditer("\n".join(text.splitlines()))):
             name, equals, value = line.partition("=")
             name = name.strip().removeprefix("export ").strip()
             if equals and _SECRET.search(name) and not _LIFETIME.search(name.upper()):
                 found.setdefault(name, keys.like(value))
-                lines.append(f"{name}={found[name]}")
+                lines.append(f"{name}={in_file(found[name])}")
             else:
                 lines.append(line)
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
