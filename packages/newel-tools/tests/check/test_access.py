@@ -149,7 +149,12 @@ def clients() -> list[Client]:
     [
         ("client_secret", "require_admin", "change"),
         ("client_secret", "read_caller", "block"),
+        ("secret_key", "require_admin", "change"),
         ("password_hash", "require_admin", "block"),
+        ("ssn", "require_admin", "block"),
+        ("card_number", "require_admin", "block"),
+        ("totp_secret", "require_admin", "block"),
+        ("pin_code_hash", "require_admin", "block"),
     ],
 )
 def test_administrators_may_be_meant_to_hand_a_secret_on_but_no_password(

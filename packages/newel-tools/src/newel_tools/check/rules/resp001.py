@@ -26,6 +26,9 @@ _SHOWN_ONCE: Final = re.compile(
     r"|setting|config|credential|key|secret|2fa|mfa|otp|totp)",
     re.IGNORECASE,
 )
+_OF_THE_API: Final = re.compile(
+    r"^((client|webhook|signing|jwt|app|api)_?secret|secret_?key)$", re.IGNORECASE
+)
 _HASHES: Final = re.compile(r"password|passwd|pwd|cvv|cvc", re.IGNORECASE)
 
 
@@ -47,8 +50,8 @@ def find(review: Review) -> Iterator[Finding]:
 
 
 def _is_for_who_set_it(review: Review, route: Route, field: Field) -> bool:
-    """Tell whether a secret of the API's own, no password, is shown to those who administer it."""
-    return not _HASHES.search(field.name) and asks_role(review, route)
+    """Tell whether a secret of the API's own, no person's, is shown to those who administer it."""
+    return _OF_THE_API.search(field.name) is not None and asks_role(review, route)
 
 
 def _leaks(route: Route, field: Field) -> bool:
