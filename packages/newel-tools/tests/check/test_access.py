@@ -166,10 +166,13 @@ def test_administrators_may_be_meant_to_hand_a_secret_on_but_no_password(
 
 
 CORS = """
+import os
+
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 ENVIRONMENT = "development"
+LIVE = "production"
 COUNT = 1
 app = FastAPI()
 {before}
@@ -188,9 +191,20 @@ ADDED = "app.add_middleware(CORSMiddleware, allow_origins={}, allow_credentials=
             "note",
         ),
         ("if ENVIRONMENT == 'development':\n    " + ADDED.format("['*']"), "note"),
+        (ADDED.format("[] if ENVIRONMENT == 'production' else ['*']"), "note"),
+        (ADDED.format("['*'] if ENVIRONMENT != 'production' else []"), "note"),
+        (ADDED.format("['*'] if not ENVIRONMENT == 'production' else []"), "note"),
+        ("if COUNT == 2:\n    pass\nelse:\n    " + ADDED.format("['*']"), "block"),
+        ("if ENVIRONMENT != 'development':\n    " + ADDED.format("['*']") + "\n    pass", None),
+        ("if ENVIRONMENT:\n    " + ADDED.format("['*']"), "note"),
+        (ADDED.format("[os.getenv('ORIGINS')] if os.getenv('ORIGINS') else ['*']"), "block"),
+        (ADDED.format("['*'] if not os.environ.get('CORS_ORIGINS') else []"), "block"),
+        (ADDED.format("['*'] if os.getenv('APP_ENV', 'dev') == 'dev' else []"), "note"),
+        (ADDED.format("['*'] if LIVE == 'production' else []"), "block"),
+        ("if LIVE == 'production':\n    " + ADDED.format("['*']"), "block"),
     ],
 )
-def test_every_origin_for_developers_only_is_a_note(reviewed, before: str, severity: str):
+def test_every_origin_for_developers_only_is_a_note(reviewed, before: str, severity: str | None):
     report = reviewed(CORS.format(before=before), rules=[RULES["CORS001"]])
 
-    assert [item.severity for item in report.findings] == [severity]
+    assert [item.severity for item in report.findings] == [severity] * (severity is not None)

@@ -15,6 +15,11 @@ from newel_tools.facts.source import Module
 __all__ = ["RULE"]
 
 _DEVELOPING: Final = re.compile(r"(dev|debug|local|test|prod|env)", re.IGNORECASE)
+# `os.getenv("ORIGINS")` asks for a setting, not where the application runs.
+_READS: Final = re.compile(
+    r"\b(os\.)?(getenv|environ(\.get)?)\b|['\"]?\w*(origin|cors|allow)\w*['\"]?", re.IGNORECASE
+)
+_LIVE: Final = re.compile(r"prod|live", re.IGNORECASE)
 _ANY = (".*", "^.*$", "https?://.*", "http.*")
 
 
@@ -56,19 +61,42 @@ def _only_developing(module: Module, call: ast.Call) -> bool:
     origins = given.get("allow_origins", "")
     for node in module.nodes:
         match node:
-            case ast.If(test=test, body=body) if any(call in ast.walk(item) for item in body):
-                pass
-            case ast.Assign(targets=[target], value=ast.IfExp(test=test)) if (
-                ast.unparse(target) == origins
-            ):
-                pass
-            case ast.IfExp(test=test) if ast.unparse(node) == origins:
-                pass
+            case ast.If(test=test, body=body, orelse=rest):
+                holds = any(call in ast.walk(item) for item in body)
+                if not holds and not any(call in ast.walk(item) for item in rest):
+                    continue
+            case (
+                ast.Assign(targets=[target], value=ast.IfExp(test=test, body=value))
+                | ast.AnnAssign(target=target, value=ast.IfExp(test=test, body=value))
+            ) if ast.unparse(target) == origins:
+                holds = "'*'" in ast.unparse(value)
+            case ast.IfExp(test=test, body=value) if ast.unparse(node) == origins:
+                holds = "'*'" in ast.unparse(value)
             case _:
                 continue
-        if _DEVELOPING.search(ast.unparse(test)):
+        if _asks_for_developers(test) is holds:
             return True
     return False
+
+
+def _asks_for_developers(test: ast.expr) -> bool | None:
+    """Tell whether a condition holds where developers run it; `None` if it asks something else."""
+    match test:
+        case ast.UnaryOp(op=ast.Not(), operand=operand):
+            inner = _asks_for_developers(operand)
+            return None if inner is None else not inner
+        case _:
+            pass
+    text = _READS.sub("", ast.unparse(test))
+    if not _DEVELOPING.search(text):
+        return None
+    is_unequal = any(
+        isinstance(op, ast.NotEq | ast.NotIn)
+        for node in ast.walk(test)
+        if isinstance(node, ast.Compare)
+        for op in node.ops
+    )
+    return (_LIVE.search(text) is None) is not is_unequal
 
 
 RULE = Rule(
