@@ -59,6 +59,8 @@ _ADDRESS: Final = re.compile(
     r"(postgres(ql)?|asyncpg|psycopg|mysql|mariadb|mssql|oracle|cockroachdb|clickhouse"
     r"|mongodb|rediss?|amqps?)(\+\w+)?://(?P<user>[^:/@\s]*):(?P<password>\S+)@(?P<host>[^/@\s?]+)(/\S*|\?\S*)?"
 )
+_ESCAPED: Final = re.compile(r"%[0-9A-Fa-f]{2}")  # `%40` for `@`; other `%` fill a template in
+_OF_LISTS: Final = re.compile(r"(?<=[\w-])todo|todo(?=[\w-])", re.IGNORECASE)  # `todos.db.io`
 _LOCAL_HOST: Final = re.compile(
     r"(localhost|127\.[\d.]+|0\.0\.0\.0|\[::1\]|host\.docker\.internal)(:|$)", re.IGNORECASE
 )
@@ -96,10 +98,12 @@ def address_secret(text: str) -> Literal["block", "note"] | None:
     note.
     """
     found = _ADDRESS.fullmatch(text)
-    if found is None or _LOCAL_HOST.match(found["host"]) or set("{}%$<>") & set(text):
+    if found is None or _LOCAL_HOST.match(found["host"]):
+        return None
+    if set("{}%$<>") & set(_ESCAPED.sub("", text)):
         return None
     password = found["password"]
-    if is_placeholder(found["host"]) or is_placeholder(password):
+    if is_placeholder(_OF_LISTS.sub("", found["host"])) or is_placeholder(password):
         return None
     if _WEAK.fullmatch(password) or password == found["user"]:
         return None
