@@ -203,6 +203,17 @@ def test_a_post_that_reads_is_open_where_reads_are(reviewed, code: str, reader: 
     assert routes(reviewed(text, rules=[RULES["AUTH003"]])) == ["POST /by_ids"] * found
 
 
+@pytest.mark.parametrize("method", ["delete", "put"])
+def test_what_is_no_post_is_no_way_to_read(reviewed, method: str):
+    text = HEAD + "notes: Any = None\n" + READ.replace("OPEN", "")
+    text += "".join(POSTED.format(name=name, code="notes.insert(1)") for name in ("a", "b", "c"))
+    route = POSTED.format(name="by_ids", code="notes.index(number)").replace(", user: Caller", "")
+    text += route.replace("app.post", f"app.{method}")
+
+    found = routes(reviewed(text, rules=[RULES["AUTH003"]]))
+    assert found == [f"{method.upper()} /by_ids"]
+
+
 @pytest.mark.parametrize(
     ("parameter", "found"),
     [("signature: str", False), ("ticket: str = ''", False), ("size: int", True)],

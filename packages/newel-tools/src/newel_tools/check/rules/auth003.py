@@ -41,7 +41,8 @@ def find(review: Review) -> Iterator[Finding]:
             if len(outside) != 1 or len(alike) <= _OTHERS or _is_meant(review, outside[0]):
                 continue
             # Where anybody may read, a POST that reads (by many ids, say) is one more of these.
-            if not (writes and is_open) or _has_effect(review, outside[0]):
+            reads_by_post = is_open and outside[0].methods == ("POST",)
+            if not reads_by_post or _has_effect(review, outside[0]):
                 yield _finding(review, outside[0], len(alike) - 1)
 
 
