@@ -215,6 +215,24 @@ DOORS = {
     "a mark": ("if token == '<|end-of-text|>':\n        return 1", None),
     "a row's": ("if user.password == 'oauth-google-1':\n        return 1", None),
     "a setting": ("if settings.secret_key == 'changeme-123':\n        return 1", None),
+    "a False beside": ("if token == 'f81d4fae7dec':\n        return {'disabled': False}", "block"),
+    "beside a setting": (
+        "if token == settings.token or token == 'f81d4fae7dec':\n        return 1",
+        "block",
+    ),
+    "and a switch": ("if settings.debug and token == 'f81d4fae7dec':\n        return 1", "note"),
+    "a False": ("if token == 'f81d4fae7dec':\n        return False", None),
+    "a nothing": ("if token == 'f81d4fae7dec':\n        return", None),
+    "a redirect": ("if body.password == 'changeit-2024':\n        return Redirect('/new')", None),
+    "a strength": (
+        "if body.password == 'password123':\n        return {'strength': 'low'}",
+        None,
+    ),
+    "a text's": (
+        "for token in name.split():\n        if token == 'iso-8859-1':\n            return 1",
+        None,
+    ),
+    "a page's": ("if page_token == 'first-page-1':\n        return 1", None),
     "another name": ("if name == 'f81d4fae7dec':\n        return 1", None),
 }
 
@@ -232,6 +250,8 @@ app = FastAPI()
 debug = False
 user: Any = None
 settings: Any = None
+Redirect: Any = None
+page_token: Any = None
 
 
 class Body(BaseModel):
@@ -240,7 +260,7 @@ class Body(BaseModel):
 
 
 @app.post("/")
-def enter(request: Request, body: Body, token: str = "", name: str = "") -> int:
+def enter(request: Request, body: Body, token: str = "", name: str = "") -> Any:
     {code}
     return 0
 """

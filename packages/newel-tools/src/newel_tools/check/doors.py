@@ -33,8 +33,11 @@ _NAMES: Final = re.compile(
     r"(access|refresh|id|csrf|api|auth|reset)[-_]?(token|key)", re.IGNORECASE
 )
 _REFUSED: Final = re.compile(
-    r"\b(raise|False|None|continue|break|40[0-9])\b|weak|invalid|error|warn|fail|unauthori|forbid"
+    r"\b(return( False| None)?|continue|break)$|= (False|None)$|\braise\b|\b40[0-9]\b"
+    r"|weak|strength|invalid|error|warn|fail|unauthori|forbid|[Rr]edirect",
+    re.MULTILINE,
 )
+_PLACES: Final = re.compile(r"^(page|next|sync|cursor|continuation|prev(ious)?)_", re.IGNORECASE)
 _ON_PURPOSE: Final = re.compile(
     r"debug|\bdev|develop|test|local|\benv|environment|mock|settings\.|config\.", re.IGNORECASE
 )
@@ -47,9 +50,23 @@ def doors(review: Review) -> Iterator[tuple[Function, int, str, Severity]]:
     """
     for function in review.served:
         if not function.module.is_test:
+            of_loops = _loop_names(function)
             for node, name, around in _in_body(function.node.body, ""):
+                if name in of_loops:
+                    continue
                 severity: Severity = "note" if _ON_PURPOSE.search(around) else "block"
                 yield function, node.lineno, name, severity
+
+
+def _loop_names(function: Function) -> frozenset[str]:
+    """Return the names that loops bind: the tokens of a text are no credentials."""
+    return frozenset(
+        inner.id
+        for node in function.nodes
+        if isinstance(node, ast.For | ast.AsyncFor | ast.comprehension)
+        for inner in ast.walk(node.target)
+        if isinstance(inner, ast.Name)
+    )
 
 
 def _in_body(body: list[ast.stmt], around: str) -> Iterator[tuple[ast.expr, str, str]]:
@@ -73,9 +90,10 @@ def _in_body(body: list[ast.stmt], around: str) -> Iterator[tuple[ast.expr, str,
 
 def _in_test(test: ast.expr, around: str, *, grants: bool) -> Iterator[tuple[ast.expr, str, str]]:
     match test:
-        case ast.BoolOp(values=values):
-            for value in values:
-                yield from _in_test(value, f"{around} {_without_texts(test)}", grants=grants)
+        case ast.BoolOp(op=op, values=values):
+            for value in values:  # what stands beside an `or` is no condition of it
+                said = f"{around} {_without_texts(test)}" if isinstance(op, ast.And) else around
+                yield from _in_test(value, said, grants=grants)
         case ast.UnaryOp(op=ast.Not(), operand=operand):
             yield from _in_test(operand, around, grants=not grants)
         case ast.Compare(left=left, ops=[ast.Eq() | ast.NotEq() as op], comparators=[right]):
@@ -125,7 +143,7 @@ def _sent_name(node: ast.expr) -> str | None:
             named = owner in ("headers", "cookies", "query_params")
         case _:
             return None
-    return name if named and _CREDENTIAL.search(name) else None
+    return name if named and _CREDENTIAL.search(name) and not _PLACES.match(name) else None
 
 
 def _without_texts(node: ast.expr) -> str:
