@@ -501,12 +501,18 @@ def test_what_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_who_is_away_is_said(database: Database, own_server: NatsServer) -> None:
     app = service(database, own_server)
     await app.state.checks["jobs"]()
-    assert (await doctor._carrier(app)).status == "ok"
+    assert (await said_of_jobs(app)).status == "ok"
     own_server.stop()
     with pytest.raises(Degraded):
         await app.state.checks["jobs"]()
-    found = await doctor._carrier(app)
+    found = await said_of_jobs(app)
     assert (found.status, "JOBS_URL" in found.fix) == ("warn", True)
+
+
+async def said_of_jobs(app: FastAPI) -> doctor.Finding:
+    ports = doctor._ports(app, app.state.settings)
+    [found] = [finding async for finding in ports if finding.name == "jobs"]
+    return found
 
 
 def service(database: Database, server: NatsServer) -> FastAPI:
