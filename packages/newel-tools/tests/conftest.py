@@ -10,17 +10,20 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from alembic import command
+from alembic.config import Config
 
 from newel_tools.check.rule import files_of
 from newel_tools.prove.client import HostClient
 from newel_tools.prove.host import rows
 from newel_tools.prove.host.boot import load, mark_background, note_errors
 from newel_tools.prove.host.clock import Clock
+from newel_tools.prove.host.migrations import differences
 from newel_tools.prove.host.record import Places
 from newel_tools.prove.host.statements import Statements
 from newel_tools.prove.host.wire import Host, Pipe, converse_with
 from newel_tools.prove.lab import Lab, open_lab
-from newel_tools.prove.service import Service
+from newel_tools.prove.service import Difference, Service
 from newel_tools.prove.settings import Settings
 
 Laboratory = Callable[..., Lab]
@@ -78,6 +81,13 @@ def hosted(folder: Path) -> Iterator[HostClient]:
             statements.remove()
 
 
+def migrated(folder: Path) -> tuple[Difference, ...]:
+    """Run an example's migrations, and return how its models differ from what they made."""
+    with modules_of(folder):
+        command.upgrade(Config("alembic.ini"), "heads")
+        return tuple(Difference(**one) for one in differences(Places(str(folder))))
+
+
 @contextmanager
 def laboratories(folder: Path) -> Iterator[Laboratory]:
     """Yield a function that starts the application of an example and opens a laboratory on it."""
@@ -92,10 +102,12 @@ def laboratories(folder: Path) -> Iterator[Laboratory]:
                 (here / name).parent.mkdir(parents=True, exist_ok=True)
                 (here / name).write_text(text)
             patch.chdir(here)
+            differences = migrated(here) if (here / "alembic.ini").exists() else None
             client = stack.enter_context(hosted(here))
             said = client.first(30)
             assert "started" in said, said
-            return open_lab(Service.of(client, said["started"]), Settings(**settings))
+            service = Service.of(client, said["started"])
+            return open_lab(service, Settings(**settings), differences=differences)
 
         yield start
 

@@ -19,6 +19,37 @@ name = "faulty"
 [tool.newel.prove]
 fuzz_seconds = 0
 """,
+    "alembic.ini": """
+[alembic]
+script_location = migrations
+""",
+    "migrations/env.py": """
+from alembic import context
+from sqlalchemy import create_engine
+
+from faulty.database import Base
+
+with create_engine("sqlite:///./faulty.db").connect() as connection:
+    context.configure(connection=connection, target_metadata=Base.metadata)
+    with context.begin_transaction():
+        context.run_migrations()
+""",
+    "migrations/versions/0001_tags.py": """
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+
+
+def upgrade():
+    op.create_table(
+        "tags",
+        sa.Column("id", sa.Integer(), primary_key=True),
+        sa.Column("name", sa.String(), nullable=False, unique=True),
+        sa.Column("colour", sa.String()),
+    )
+""",
     "faulty/__init__.py": "",
     "faulty/database.py": """
 from collections.abc import AsyncIterator
@@ -326,6 +357,7 @@ def test_each_planted_fault_is_found(faulty: dict[str, Any]) -> None:
         ("AUTH002", "PATCH /notes/{note_id}", "changed another user's note"),
         ("AUTH005", "POST /notes", "a user sets owner_id"),
         ("DATA001", "PATCH /notes/{note_id}", "null for title ends in 500"),
+        ("DATA007", "", "in the models, not in the migrated schema"),
         ("ERR001", "POST /tags", "what only the log should"),
         ("ERR005", "GET /notes/{note_id}", "an unknown note_id is answered with 500"),
         ("ERR006", "POST /tags", "a second time is answered with 500"),

@@ -12,9 +12,9 @@ __all__ = ["probes_page"]
 _HEAD: Final = """# probes
 
 What [`newel prove`](prove.md) does to an application, and what the application has to keep. Every
-finding is *confirmed*: it names a request, and what was answered. `newel prove --explain PROBE`
-prints a probe with an application that gives way and one that withstands it. This page is rendered
-by `python scripts/probes.py`.
+finding is *confirmed*: it names a request, and what was answered, or a command that shows it.
+`newel prove --explain PROBE` prints a probe with an application that gives way and one that
+withstands it. This page is rendered by `python scripts/probes.py`.
 """
 
 

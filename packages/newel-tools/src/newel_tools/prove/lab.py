@@ -14,7 +14,7 @@ from newel_tools.prove.entrance import Entrance, said_of
 from newel_tools.prove.operations import Operation
 from newel_tools.prove.requests import Request
 from newel_tools.prove.resources import Resource
-from newel_tools.prove.service import Exchange, Service
+from newel_tools.prove.service import Difference, Exchange, Service
 from newel_tools.prove.settings import Settings
 from newel_tools.prove.values import Maker
 from newel_tools.prove.world import Made, World
@@ -35,8 +35,9 @@ class Lab:
     """What a probe has at hand.
 
     ``user`` and ``other`` are two ordinary callers; without a way in, ``user`` is anonymous and
-    ``other`` is ``None``. ``secrets`` are values that no answer may hold. ``notes`` are sentences
-    for the reader about what could not be tried.
+    ``other`` is ``None``. ``secrets`` are values that no answer may hold. ``differences`` are those
+    between the models and what Alembic's migrations made; ``None`` where there was nothing to
+    compare. ``notes`` are sentences for the reader about what could not be tried.
     """
 
     service: Service
@@ -47,6 +48,7 @@ class Lab:
     other: Caller | None
     admin: Caller | None
     secrets: tuple[str, ...] = ()
+    differences: tuple[Difference, ...] | None = None
     notes: list[str] = field(default_factory=list[str])
     seen: list[Exchange] = field(default_factory=list[Exchange])
     _fresh: int = 0
@@ -213,7 +215,13 @@ class Lab:
         return next((exchange for exchange in found if exchange.answer.is_success), None)
 
 
-def open_lab(service: Service, settings: Settings, *, secrets: tuple[str, ...] = ()) -> Lab:
+def open_lab(
+    service: Service,
+    settings: Settings,
+    *,
+    secrets: tuple[str, ...] = (),
+    differences: tuple[Difference, ...] | None = None,
+) -> Lab:
     """Learn how to get in, let two users and an administrator in, and return the laboratory."""
     maker = Maker()
     entrance = Entrance(service, maker, settings, urls=service.token_urls)
@@ -230,6 +238,7 @@ def open_lab(service: Service, settings: Settings, *, secrets: tuple[str, ...] =
         other=other,
         admin=admin,
         secrets=secrets,
+        differences=differences,
         seen=seen,
     )
     lab.world.newcomer = lab.fresh

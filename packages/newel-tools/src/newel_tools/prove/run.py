@@ -132,7 +132,10 @@ def prove_project(
         progress("start the application")
         with place.started_host() as process:
             lab = open_lab(
-                Service.of(process, process.started()["started"]), settings, secrets=place.secrets
+                Service.of(process, process.started()["started"]),
+                settings,
+                secrets=place.secrets,
+                differences=place.differences,
             )
             results = try_probes(lab, wanted, progress=progress)
         return Report(

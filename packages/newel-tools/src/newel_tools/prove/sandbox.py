@@ -23,6 +23,7 @@ from newel_tools.prove.errors import ProveError, Setting
 from newel_tools.prove.key_pairs import Keys, in_file
 from newel_tools.prove.postgres import throw_away_postgres
 from newel_tools.prove.process import HostProcess, run_host
+from newel_tools.prove.service import Difference
 from newel_tools.prove.settings import Settings
 from newel_tools.prove.valkey import has_valkey, throw_away_valkey
 
@@ -44,7 +45,10 @@ _MARKERS: Final = ("pyproject.toml", "alembic.ini", "setup.py", "requirements.tx
 
 @dataclass(slots=True)
 class Sandbox:
-    """Where one project is run. ``notes`` are what the reader should know of the set-up."""
+    """Where one project is run. ``notes`` are what the reader should know of the set-up.
+
+    ``differences`` are those between its models and its migrations; ``None``: not compared.
+    """
 
     project: Project
     settings: Settings
@@ -54,6 +58,7 @@ class Sandbox:
     postgres: dict[str, Any] | None
     redis: str | None
     notes: list[str] = field(default_factory=list[str])
+    differences: tuple[Difference, ...] | None = None
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -145,6 +150,9 @@ class Sandbox:
             except ProveError as error:
                 said = error.message.splitlines()[0][:300]
                 self.notes.append(f"the migrations failed, the tables were created instead: {said}")
+            else:
+                if command[0] == "alembic":
+                    self._compare(folder)
         for line in self.settings.setup or ():
             report(f"set up: {line}")
             self.run(shlex.split(line), folder=self._moved(self.project.root))
@@ -153,6 +161,17 @@ class Sandbox:
         """Run a command of the project behind the guard; raises ``ProveError`` if it fails."""
         with self._started({"command": command}, folder=folder):
             pass
+
+    def _compare(self, folder: Path) -> None:
+        """Compare the models with what the migrations made, before a start-up makes the rest."""
+        try:
+            with self._started({"compare": True}, folder=folder) as process:
+                found = process.started()["differences"]
+        except ProveError as error:
+            said = error.message.splitlines()[0][:300]
+            self.notes.append(f"the models were not compared with the migrations: {said}")
+        else:
+            self.differences = tuple(Difference(**one) for one in found)
 
     def _migrations(self) -> Iterator[tuple[Path, list[str]]]:
         root = self.project.root

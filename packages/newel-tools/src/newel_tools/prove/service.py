@@ -14,7 +14,7 @@ from newel_tools.prove.documents import object_of
 from newel_tools.prove.operations import Operation, read_operations
 from newel_tools.prove.requests import Request, build, curl
 
-__all__ = ["Column", "Exchange", "Service", "Table"]
+__all__ = ["Column", "Difference", "Exchange", "Service", "Table"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +51,19 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """One between the models and the schema that the migrations made.
+
+    ``kind`` is Alembic's name for what would mend it: `add_table`, `add_column`, `remove_column`,
+    `modify_nullable`, `modify_type`.
+    """
+
+    kind: str
+    table: str
+    said: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange:
     """A request with its answer."""
 
@@ -66,7 +79,10 @@ class Exchange:
 
 @dataclass(slots=True)
 class Service:
-    """One run of an application."""
+    """One run of an application.
+
+    ``created`` are the tables that neither its migrations nor its start-up had made.
+    """
 
     host: HostClient
     operations: tuple[Operation, ...]
@@ -74,6 +90,7 @@ class Service:
     tables: Mapping[str, Table]
     dialect: str | None
     token_urls: tuple[str, ...] = ()
+    created: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     documents: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
     exchanges: int = 0
@@ -102,6 +119,7 @@ class Service:
             problems=tuple(said["problems"]),
             documents=said["documents"],
             token_urls=tuple(_token_urls(said["documents"])),
+            created=tuple(said["created"]),
         )
 
     def send(

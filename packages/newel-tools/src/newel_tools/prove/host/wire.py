@@ -26,6 +26,7 @@ from .clock import Clock
 from .exchange import call, converse
 from .guard import Guard, leave_network, limit_memory, redirect_sqlite
 from .mail import take_mails
+from .migrations import differences
 from .record import Places, Record
 from .rows import Rows
 from .servers import lead_postgres, lead_redis, replace_mysql
@@ -165,6 +166,10 @@ def main() -> None:
             with _watched(pipe, wanted, places, step=" ".join(wanted["command"])):
                 run_command(wanted["command"], places)
             pipe.write({"done": True})
+        elif "compare" in wanted:
+            with _watched(pipe, wanted, places, step="alembic check"):
+                found = differences(places)
+            pipe.write({"differences": found})
         else:
             mark_background()
             note_errors(places)
