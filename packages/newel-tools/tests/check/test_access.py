@@ -174,10 +174,24 @@ from fastapi.middleware.cors import CORSMiddleware
 ENVIRONMENT = "development"
 LIVE = "production"
 COUNT = 1
+DEBUG = True
 app = FastAPI()
 {before}
 """
 ADDED = "app.add_middleware(CORSMiddleware, allow_origins={}, allow_credentials=True)"
+SET = "found = ['https://a.example.com']\nif {}:\n    {}\n" + ADDED.format("found")
+UNSET = "if ENVIRONMENT == 'production':\n    {}\n" + ADDED.format("found")
+RETURNED = (
+    "def found():\n    if {}:\n        return ['*']\n    return ['https://a.example.com']\n\n"
+    + ADDED.format("found()")
+)
+ADDED_BY = "app.add_middleware(CORSMiddleware, allow_origins=['*'], allow_credentials={})"
+EITHER = (
+    "if ENVIRONMENT == 'production':\n    "
+    + ADDED.format("['https://a.example.com']")
+    + "\nelse:\n    "
+    + ADDED.format("['*']")
+)
 
 
 @pytest.mark.parametrize(
@@ -202,6 +216,20 @@ ADDED = "app.add_middleware(CORSMiddleware, allow_origins={}, allow_credentials=
         (ADDED.format("['*'] if os.getenv('APP_ENV', 'dev') == 'dev' else []"), "note"),
         (ADDED.format("['*'] if LIVE == 'production' else []"), "block"),
         ("if LIVE == 'production':\n    " + ADDED.format("['*']"), "block"),
+        (SET.format("ENVIRONMENT == 'development'", "found = ['*']"), "note"),
+        (SET.format("ENVIRONMENT == 'development'", "found.append('*')"), "note"),
+        (SET.format("ENVIRONMENT == 'development'", "found += ['*']"), "note"),
+        (SET.format("COUNT", "found = ['*']"), "block"),
+        (SET.format("LIVE == 'production'", "found = ['*']"), "block"),
+        ("found = ['*']\n" + UNSET.format("found = ['https://a.example.com']"), "note"),
+        ("found = ['*']\n" + UNSET.format("found.append('https://a.example.com')"), "block"),
+        (RETURNED.format("ENVIRONMENT == 'development'"), "note"),
+        (RETURNED.format("COUNT"), "block"),
+        (ADDED_BY.format("ENVIRONMENT == 'development'"), "note"),
+        (ADDED_BY.format("DEBUG"), "note"),
+        (ADDED_BY.format("not LIVE"), None),
+        (ADDED_BY.format("COUNT == 1"), "block"),
+        (EITHER, "note"),
     ],
 )
 def test_every_origin_for_developers_only_is_a_note(reviewed, before: str, severity: str | None):
