@@ -11,7 +11,7 @@ import pytest
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from newel.admission import Admission
+from newel.admission import Admission, Places
 from newel.settings import Settings
 
 
@@ -88,7 +88,7 @@ async def settle() -> None:
 async def crowded(admission: Admission, *, body: bytes | None = None) -> list[Client]:
     """Return as many who work for long as may be inside at all: nobody lends a place any more."""
     inside = list[Client]()
-    while admission.inside < 120:
+    while admission.places.inside < 120:
         inside.append(Client(admission))
         if body is not None:
             inside[-1].give(body)
@@ -99,7 +99,7 @@ async def crowded(admission: Admission, *, body: bytes | None = None) -> list[Cl
 def test_only_so_many_work_at_once_and_some_more_wait() -> None:
     async def main() -> None:
         work = Work()
-        admission = Admission(work, most=3)
+        admission = Admission(work, Places(3))
         clients = [Client(admission) for _ in range(3 + 64)]
         await asyncio.sleep(0.03)
         clients += [Client(admission) for _ in range(2)]
@@ -113,7 +113,7 @@ def test_only_so_many_work_at_once_and_some_more_wait() -> None:
 
         assert [client.status for client in clients] == [200] * 67 + [503] * 2
         assert work.most == 3
-        assert admission.in_flight == 0
+        assert admission.places.in_flight == 0
 
     in_virtual_time(main)
 
@@ -124,7 +124,7 @@ def test_a_burst_may_wait_that_is_over_at_once() -> None:
             await asyncio.sleep(0)
             await PlainTextResponse("done")(scope, receive, send)
 
-        admission = Admission(app, most=3)
+        admission = Admission(app, Places(3))
         clients = [Client(admission) for _ in range(3 + 256 + 1)]
         await asyncio.gather(*(client.task for client in clients))
 
@@ -135,7 +135,7 @@ def test_a_burst_may_wait_that_is_over_at_once() -> None:
 
 def test_a_refusal_is_a_problem_that_says_when_to_come_again() -> None:
     async def main() -> None:
-        admission = Admission(Work(), most=1)
+        admission = Admission(Work(), Places(1))
         let_in = [Client(admission, path="/orders") for _ in range(1 + 64)]
         await asyncio.sleep(0.03)
         refused = Client(admission, path="/orders")
@@ -155,7 +155,7 @@ def test_a_refusal_is_a_problem_that_says_when_to_come_again() -> None:
 def test_nobody_waits_for_more_than_a_second() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        admission = Admission(Work(), most=1)
+        admission = Admission(Work(), Places(1))
         holders, began = await crowded(admission), loop.time()
         waiting = Client(admission)
         await waiting.task
@@ -175,7 +175,7 @@ def test_behind_somebody_who_has_waited_for_long_nobody_waits() -> None:
     """They would be sent away after a second: who is told so at once can go elsewhere."""
 
     async def main() -> None:
-        admission = Admission(Work(), most=3)
+        admission = Admission(Work(), Places(3))
         holders = await crowded(admission)
         clients = [Client(admission)]
         await asyncio.sleep(0.45)
@@ -201,7 +201,7 @@ def test_who_waits_for_something_else_lends_its_place() -> None:
 
     async def main() -> None:
         work = Work()
-        admission = Admission(work, most=2)
+        admission = Admission(work, Places(2))
         clients = [Client(admission) for _ in range(3)]
         await asyncio.sleep(0.45)
         assert work.running == 2, "who works is left to it"
@@ -214,7 +214,11 @@ def test_who_waits_for_something_else_lends_its_place() -> None:
         await asyncio.gather(*(client.task for client in clients))
 
         assert [client.status for client in clients] == [200] * 4
-        assert (admission.in_flight, admission.inside, admission.places) == (0, 0, {})
+        assert (admission.places.in_flight, admission.places.inside, admission.places.held) == (
+            0,
+            0,
+            {},
+        )
 
     in_virtual_time(main)
 
@@ -222,7 +226,7 @@ def test_who_waits_for_something_else_lends_its_place() -> None:
 def test_there_is_an_end_to_lending() -> None:
     async def main() -> None:
         work = Work()
-        admission = Admission(work, most=2)
+        admission = Admission(work, Places(2))
         holders = await crowded(admission)
         waiting = Client(admission)
         await asyncio.sleep(0.9)
@@ -247,7 +251,7 @@ def test_who_waits_longest_is_next() -> None:
             order.append(scope["path"])
             await asyncio.sleep(0.1)
 
-        admission = Admission(app, most=2)
+        admission = Admission(app, Places(2))
         clients = [Client(admission, path=f"/{number}") for number in range(4)]
         await asyncio.gather(*(client.task for client in clients))
 
@@ -259,7 +263,7 @@ def test_who_waits_longest_is_next() -> None:
 def test_a_client_that_goes_away_while_it_waits_takes_no_place_along() -> None:
     async def main() -> None:
         work = Work()
-        admission = Admission(work, most=1)
+        admission = Admission(work, Places(1))
         first, second, third = Client(admission), Client(admission), None
         await settle()
         second.task.cancel()
@@ -272,7 +276,7 @@ def test_a_client_that_goes_away_while_it_waits_takes_no_place_along() -> None:
         third.task.cancel()
         await settle()
 
-        assert admission.in_flight == 0
+        assert admission.places.in_flight == 0
         fourth = Client(admission)
         work.done.set()
         await fourth.task
@@ -286,7 +290,7 @@ def test_a_client_that_goes_away_while_it_waits_takes_no_place_along() -> None:
 def test_whoever_looks_at_a_full_service_sees_it(path: str, root: str) -> None:
     async def main() -> None:
         work = Work()
-        admission = Admission(work, most=1)
+        admission = Admission(work, Places(1))
         holder = Client(admission)
         await settle()
         look = Client(admission, path=root + path, root=root)
@@ -302,12 +306,12 @@ def test_whoever_looks_at_a_full_service_sees_it(path: str, root: str) -> None:
 def test_a_websocket_needs_no_place() -> None:
     async def main() -> None:
         work = Work()
-        admission = Admission(work, most=1)
+        admission = Admission(work, Places(1))
         clients = [Client(admission, kind="websocket") for _ in range(5)]
         await settle()
 
         assert work.running == 5
-        assert admission.in_flight == 0
+        assert admission.places.in_flight == 0
         for client in clients:
             client.task.cancel()
 
@@ -326,18 +330,18 @@ def test_a_long_answer_holds_no_place() -> None:
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             await StreamingResponse(parts())(scope, receive, send)
 
-        admission = Admission(app, most=1)
+        admission = Admission(app, Places(1))
         downloads: list[Client] = []
         for _ in range(5):
             downloads.append(Client(admission))
             await settle()
 
         assert [client.status for client in downloads] == [200] * 5
-        assert admission.in_flight == 0
+        assert admission.places.in_flight == 0
         end.set()
         await asyncio.gather(*(client.task for client in downloads))
         assert {client.sent[-1].get("more_body") for client in downloads} == {False}
-        assert admission.in_flight == 0
+        assert admission.places.in_flight == 0
 
     in_virtual_time(main)
 
@@ -352,7 +356,7 @@ def test_a_stream_of_events_holds_no_place_though_nothing_happens() -> None:
             answer = StreamingResponse(events(), media_type="text/event-stream")
             await answer(scope, receive, send)
 
-        admission = Admission(app, most=1)
+        admission = Admission(app, Places(1))
         clients: list[Client] = []
         for _ in range(5):
             clients.append(Client(admission))
@@ -360,7 +364,7 @@ def test_a_stream_of_events_holds_no_place_though_nothing_happens() -> None:
             await settle()
 
         assert [client.status for client in clients] == [200] * 5
-        assert admission.in_flight == 0
+        assert admission.places.in_flight == 0
         for client in clients:
             client.task.cancel()
 
@@ -381,7 +385,7 @@ def test_who_has_asked_in_full_keeps_its_place_until_there_is_an_answer() -> Non
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             await StreamingResponse(parts())(scope, receive, send)
 
-        admission = Admission(app, most=2)
+        admission = Admission(app, Places(2))
         clients = [Client(admission) for _ in range(4)]
         for client in clients:
             client.give(b"")
@@ -390,7 +394,7 @@ def test_who_has_asked_in_full_keeps_its_place_until_there_is_an_answer() -> Non
         await asyncio.gather(*(client.task for client in clients))
 
         assert [client.status for client in clients] == [200] * 4
-        assert admission.in_flight == 0
+        assert admission.places.in_flight == 0
 
     in_virtual_time(main)
 
@@ -406,7 +410,7 @@ async def read(scope: Scope, receive: Receive, send: Send) -> None:
 
 def test_a_slow_client_lends_its_place_and_is_served_when_its_body_is_there() -> None:
     async def main() -> None:
-        admission = Admission(read, most=1)
+        admission = Admission(read, Places(1))
         slow = Client(admission)
         slow.give(b"a", more=True)
         await settle()
@@ -416,11 +420,11 @@ def test_a_slow_client_lends_its_place_and_is_served_when_its_body_is_there() ->
 
         assert quick.sent[1]["body"] == b"3"
         assert slow.status is None
-        assert admission.in_flight == 0
+        assert admission.places.in_flight == 0
         slow.give(b"bc")
         await slow.task
         assert slow.sent[1]["body"] == b"3"
-        assert admission.in_flight == 0
+        assert admission.places.in_flight == 0
 
     in_virtual_time(main)
 
@@ -439,7 +443,7 @@ def test_who_sends_slowly_needs_a_place_again_when_its_body_is_there() -> None:
                 await PlainTextResponse("too late")(scope, receive, send)
             await asyncio.Event().wait()
 
-        admission = Admission(app, most=1)
+        admission = Admission(app, Places(1))
         slow = Client(admission)
         await settle()
         workers = await crowded(admission, body=b"")
@@ -468,7 +472,7 @@ def test_an_answer_that_has_begun_is_not_begun_again(begins_after_seconds: float
                 await asyncio.sleep(2)
             await send({"type": "http.response.body", "body": b"done"})
 
-        admission = Admission(app, most=1)
+        admission = Admission(app, Places(1))
         early = Client(admission)
         await settle()
         others = [Client(admission) for _ in range(64)]
@@ -485,7 +489,7 @@ def test_an_answer_that_has_begun_is_not_begun_again(begins_after_seconds: float
 
 def test_who_has_sent_much_of_a_body_is_not_sent_away() -> None:
     async def main() -> None:
-        admission = Admission(read, most=1)
+        admission = Admission(read, Places(1))
         upload = Client(admission)
         upload.give(b"a" * 70_000, more=True)
         await settle()
@@ -497,7 +501,11 @@ def test_who_has_sent_much_of_a_body_is_not_sent_away() -> None:
         for client in workers:
             client.task.cancel()
         await settle()
-        assert (admission.in_flight, admission.inside, admission.places) == (0, 0, {})
+        assert (admission.places.in_flight, admission.places.inside, admission.places.held) == (
+            0,
+            0,
+            {},
+        )
 
     in_virtual_time(main)
 
@@ -510,7 +518,7 @@ def test_who_is_answered_while_it_waits_for_a_place_again_has_none() -> None:
             await PlainTextResponse("done")(scope, receive, send)
             await listening
 
-        admission = Admission(app, most=1)
+        admission = Admission(app, Places(1))
         early = Client(admission)
         await settle()
         other = Client(admission)
@@ -520,14 +528,18 @@ def test_who_is_answered_while_it_waits_for_a_place_again_has_none() -> None:
         await asyncio.gather(early.task, other.task)
 
         assert (early.status, other.status) == (200, 200)
-        assert (admission.in_flight, admission.inside, admission.places) == (0, 0, {})
+        assert (admission.places.in_flight, admission.places.inside, admission.places.held) == (
+            0,
+            0,
+            {},
+        )
 
     in_virtual_time(main)
 
 
 def test_a_burst_of_slow_clients_holds_up_nobody() -> None:
     async def main() -> None:
-        admission = Admission(read, most=8)
+        admission = Admission(read, Places(8))
         slow = [Client(admission) for _ in range(200)]
         quick = Client(admission)
         quick.give(b"abc")
@@ -550,7 +562,7 @@ def test_a_body_that_comes_at_once_keeps_its_place() -> None:
             await receive()
             await work(scope, receive, send)
 
-        admission = Admission(app, most=2)
+        admission = Admission(app, Places(2))
         clients = [Client(admission) for _ in range(4)]
         for client in clients:
             client.give(b"abc")
@@ -559,7 +571,7 @@ def test_a_body_that_comes_at_once_keeps_its_place() -> None:
         assert work.running == 2
         work.done.set()
         await asyncio.gather(*(client.task for client in clients))
-        assert admission.in_flight == 0
+        assert admission.places.in_flight == 0
 
     in_virtual_time(main)
 
@@ -570,13 +582,13 @@ def test_who_listens_for_the_end_of_the_connection_is_left_in_peace() -> None:
             await PlainTextResponse("done")(scope, receive, send)
             assert (await receive())["type"] == "http.disconnect"
 
-        admission = Admission(app, most=1)
+        admission = Admission(app, Places(1))
         client = Client(admission)
         await settle()
-        assert admission.in_flight == 0
+        assert admission.places.in_flight == 0
         client.body.put_nowait({"type": "http.disconnect"})
         await client.task
-        assert admission.in_flight == 0
+        assert admission.places.in_flight == 0
 
     in_virtual_time(main)
 
@@ -589,12 +601,12 @@ def test_who_still_listens_when_the_request_is_over_takes_no_place() -> None:
             listening.append(asyncio.ensure_future(receive()))
             await asyncio.sleep(1)
 
-        admission = Admission(app, most=1)
+        admission = Admission(app, Places(1))
         client = Client(admission)
         await client.task
         client.body.put_nowait({"type": "http.disconnect"})
         await listening[0]
-        assert admission.in_flight == 0
+        assert admission.places.in_flight == 0
 
     in_virtual_time(main)
 
@@ -604,12 +616,12 @@ def test_a_request_that_fails_gives_its_place_back() -> None:
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             raise RuntimeError
 
-        admission = Admission(app, most=1)
+        admission = Admission(app, Places(1))
         for _ in range(3):
             client = Client(admission)
             with pytest.raises(RuntimeError):
                 await client.task
-        assert admission.in_flight == 0
+        assert admission.places.in_flight == 0
 
     in_virtual_time(main)
 

@@ -28,7 +28,7 @@ from starlette.websockets import WebSocketDisconnect
 from structlog.testing import capture_logs
 
 from newel import context, problems
-from newel.admission import Admission
+from newel.admission import Admission, Places
 from newel.errors import NotFound
 from newel.metrics import RequestMetrics
 from newel.middleware import (
@@ -274,7 +274,7 @@ class TestRequestContext:
 
     def test_who_finds_no_place_is_counted_and_has_a_line_without_the_path(self) -> None:
         counted = RequestMetrics()
-        full = RequestContext(Admission(wrapped(), most=0), metrics=counted)
+        full = RequestContext(Admission(wrapped(), Places(0)), metrics=counted)
         with capture_logs() as logs, TestClient(full) as client:
             assert client.get("/secret-0190c5a1e0f27c3b8a5d2f4e6b7c8d9e").status_code == 503
 

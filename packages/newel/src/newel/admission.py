@@ -1,6 +1,6 @@
 """Admission: only as many requests at once as can be answered well; the rest is told so at once.
 
-    Middleware(Admission, most=20)     # in the list of newel.middleware
+    Middleware(Admission, Places(20))     # in the list of newel.middleware
 
 Above its capacity a service that takes everything answers nobody in time: each request waits for
 all others. Who finds no place waits in line for a second, and then, or when the line is full or
@@ -12,13 +12,14 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from newel.errors import Unavailable
 from newel.problems import problem_response
 from newel.tasks import Line
 
-__all__ = ["Admission", "begins_event_stream"]
+__all__ = ["Admission", "Places", "begins_event_stream", "is_exempt", "refusal"]
 
 _EXEMPT: Final = frozenset({"/health", "/ready", "/metrics"})
 """Whoever looks at a full service has to see that it is full, not that it is dead."""
@@ -50,40 +51,20 @@ def begins_event_stream(message: Message) -> bool:
     return False
 
 
-class Admission:
-    """Lets ``most`` requests work at once; 64 more wait, for ``wait_seconds`` at most.
+class Places:
+    """``most`` places to work in; 64 more may wait for one, for ``wait_seconds`` at most.
 
-    A place is for work: it is given back when the answer's body begins, or a stream of events, so
-    that downloads and streams hold none, and while a body, or more of it, is on its way: who sends
-    it slowly holds up nobody, and may be told to come again when it is there. Who has worked for
-    half a second lends its place to who waits for one, until 120 are inside: a dependency that is
-    silent holds up only who needs it. Websockets need no place, nor do ``/health``, ``/ready`` and
-    ``/metrics``.
+    Who has worked for half a second lends its place to who waits for one, until 120 are inside: a
+    dependency that is silent holds up only who needs it.
     """
 
-    def __init__(self, app: ASGIApp, *, most: int, wait_seconds: float = 1.0) -> None:
-        self.app = app
+    def __init__(self, most: int, *, wait_seconds: float = 1.0) -> None:
         self.most = most
         self.wait_seconds = wait_seconds
         self.in_flight: int = 0
         self.inside: int = 0
-        self.places: dict[_Place, float] = {}  # that count, and since when: the oldest first
+        self.held: dict[_Place, float] = {}  # that count, and since when: the oldest first
         self._line = Line(self.leave)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        if self.in_flight >= self.most and _is_exempt(scope):
-            await self.app(scope, receive, send)
-        elif await self.enter():
-            place = _Place(self, scope, receive, send)
-            try:
-                await self.app(scope, place.receive, place.send)
-            finally:
-                place.close()
-        else:
-            await refuse(scope, receive, send)
 
     async def enter(self) -> bool:
         """Take a place, or wait for one; ``False``: there is none."""
@@ -91,7 +72,20 @@ class Admission:
         if self.in_flight < self.most:
             self.in_flight += 1
             return True
-        return not self._is_full and await self._turn()
+        return not self._is_line_full and await self._turn()
+
+    def is_full(self) -> bool:
+        """Tell whether who came now would be sent away at once."""
+        if self.in_flight < self.most:
+            return False
+        self._lend()
+        return self.in_flight >= self.most and self._is_line_full
+
+    def leave(self) -> None:
+        """Give a place back: to who waits longest, if there are no more than may be."""
+        self.in_flight -= 1
+        while self.in_flight < self.most and self._line.call():
+            self.in_flight += 1
 
     async def _turn(self) -> bool:
         """Wait for a place; ``False``: none came in time."""
@@ -103,43 +97,67 @@ class Admission:
 
     def _lend(self) -> None:
         """Take the place of who has had it for longest, and long, when there is no other."""
-        if self.in_flight < self.most or self.inside >= _INSIDE or not self.places:
+        if self.in_flight < self.most or self.inside >= _INSIDE or not self.held:
             return
-        place, since = next(iter(self.places.items()))
+        place, since = next(iter(self.held.items()))
         if asyncio.get_running_loop().time() - since >= _LONG_SECONDS:
             place.leave()
 
     @property
-    def _is_full(self) -> bool:
+    def _is_line_full(self) -> bool:
         waiting = len(self._line)
         is_new = not self._line.is_slow(2 * _BURST_SECONDS)
         most = _BURST if is_new else _WAITING
         return waiting >= most or self._line.is_slow(self.wait_seconds)
 
-    def leave(self) -> None:
-        """Give a place back: to who waits longest, if there are no more than may be."""
-        self.in_flight -= 1
-        while self.in_flight < self.most and self._line.call():
-            self.in_flight += 1
+
+class Admission:
+    """Lets as many requests work at once as there are ``places``.
+
+    A place is for work: it is given back when the answer's body begins, or a stream of events, so
+    that downloads and streams hold none, and while a body, or more of it, is on its way: who sends
+    it slowly holds up nobody, and may be told to come again when it is there. Websockets need no
+    place, nor do ``/health``, ``/ready`` and ``/metrics``.
+    """
+
+    def __init__(self, app: ASGIApp, places: Places) -> None:
+        self.app = app
+        self.places = places
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        if self.places.in_flight >= self.places.most and is_exempt(scope):
+            await self.app(scope, receive, send)
+        elif await self.places.enter():
+            place = _Place(self.places, scope, receive, send)
+            try:
+                await self.app(scope, place.receive, place.send)
+            finally:
+                place.close()
+        else:
+            await refusal(scope)(scope, receive, send)
 
 
-def _is_exempt(scope: Scope) -> bool:
+def is_exempt(scope: Scope) -> bool:
+    """Tell whether it is asked how the service is: whoever does needs no place."""
     path: str = scope["path"]
     return path.removeprefix(scope.get("root_path", "")) in _EXEMPT
 
 
-async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer that the service is busy, and when to come again."""
+def refusal(scope: Scope) -> Response:
+    """Return the answer that the service is busy, and when to come again."""
     scope["newel.refused"] = True
     busy = Unavailable("The service is busy.", retry_after_seconds=1)
-    await problem_response(busy, instance=scope["path"])(scope, receive, send)
+    return problem_response(busy, instance=scope["path"])
 
 
 class _Place:
     """The place of one request."""
 
-    def __init__(self, admission: Admission, scope: Scope, receive: Receive, send: Send) -> None:
-        self._admission = admission
+    def __init__(self, places: Places, scope: Scope, receive: Receive, send: Send) -> None:
+        self._places = places
         self._scope = scope
         self._receive = receive
         self._send = send
@@ -148,22 +166,22 @@ class _Place:
         self._has_begun = False  # to answer
         self._has_answered = False
         self._is_refused = False
-        admission.inside += 1
+        places.inside += 1
         self._work()
 
     def _work(self) -> None:
-        self._admission.places[self] = asyncio.get_running_loop().time()
+        self._places.held[self] = asyncio.get_running_loop().time()
 
     def leave(self) -> None:
         """Give the place back, once."""
-        if self._admission.places.pop(self, None) is not None:
-            self._admission.leave()
+        if self._places.held.pop(self, None) is not None:
+            self._places.leave()
 
     def close(self) -> None:
         """Give the place back, for good."""
         if not self._has_answered:
             self._has_answered = True
-            self._admission.inside -= 1
+            self._places.inside -= 1
             self.leave()
 
     async def send(self, message: Message) -> None:
@@ -192,20 +210,20 @@ class _Place:
         self._is_whole = not message.get("more_body", False)
         self._body_bytes += len(message.get("body", b""))
         is_gone = message["type"] == "http.disconnect"
-        if is_gone or self in self._admission.places or self._has_answered or await self._is_back():
+        if is_gone or self in self._places.held or self._has_answered or await self._is_back():
             return message
         return {"type": "http.disconnect"}
 
     async def _is_back(self) -> bool:
         """Take a place again; ``False``: there is none, and the client has been told so."""
         if self._body_bytes > _LARGE_BYTES:
-            self._admission.in_flight += 1
-        elif not await self._admission.enter():
+            self._places.in_flight += 1
+        elif not await self._places.enter():
             if self._has_begun:
                 return True  # meanwhile: too late to say anything else
             self._is_refused = True
             self.close()
-            await refuse(self._scope, self._receive, self._send)
+            await refusal(self._scope)(self._scope, self._receive, self._send)
             return False
         self._work()
         if self._has_answered:

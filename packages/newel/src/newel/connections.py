@@ -11,13 +11,16 @@ from __future__ import annotations
 import asyncio
 import struct
 from functools import lru_cache
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast
+from urllib.parse import unquote
 
+import httptools
 import uvicorn
+from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-__all__ = ["WIRE", "ConnectionConfig", "HttpConnection", "WebsocketConnection"]
+__all__ = ["WIRE", "ConnectionConfig", "HttpConnection", "Refusing", "WebsocketConnection"]
 
 WIRE: Final = "newel.wire"
 """The extension of ASGI that a websocket of this module is: ``write`` and ``abort``."""
@@ -34,14 +37,28 @@ _TOO_LARGE: Final = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
     b"content-length: 0\r\nconnection: close\r\n\r\n"
 )
+_BUSY: Final = b"HTTP/1.1 503 Service Unavailable\r\n"
 _NO_HANDSHAKE: Final = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+
+class Refusing(Protocol):
+    """What answers requests for which there is no place: see ``newel.refusals``."""
+
+    def is_needed(self) -> bool:
+        """Tell whether there is no place for another request."""
+        ...
+
+    def answer(self, scope: Scope) -> tuple[list[tuple[bytes, bytes]], bytes] | None:
+        """Return headers and body of a 503; ``None``: the application is to answer."""
+        ...
 
 
 class ConnectionConfig(uvicorn.Config):
     """uvicorn's configuration, with bounds for each connection and for their number.
 
     A request's head has to be there ``header_seconds`` after the connection was made, or after its
-    first byte; a message of a websocket has at most ``websocket_bytes``. ``options`` are uvicorn's.
+    first byte; a message of a websocket has at most ``websocket_bytes``. Whom ``refusals`` answer
+    is no request of the application. ``options`` are uvicorn's.
     """
 
     def __init__(
@@ -51,6 +68,7 @@ class ConnectionConfig(uvicorn.Config):
         header_seconds: float = 10.0,
         most: int = 10_000,
         websocket_bytes: int = 64 * 1024,
+        refusals: Refusing | None = None,
         **options: Any,
     ) -> None:
         super().__init__(
@@ -64,6 +82,7 @@ class ConnectionConfig(uvicorn.Config):
         )
         self.header_seconds = header_seconds
         self.most = most
+        self.refusals = refusals
         self.draining = False
         """Whether each answer says that it is the connection's last."""
 
@@ -75,6 +94,12 @@ class HttpConnection(HttpToolsProtocol):
     _in_head = False
     _unfinished_bytes = 0
     """Of a head, or of trailers, that has no end yet; but for what came with the end before it."""
+
+    _may_refuse = False
+    """Once a read: who sends many at once waits until each is answered."""
+
+    _is_refused = False
+    """Whether the rest of what is read is a request that has its answer."""
 
     @property
     def _bounds(self) -> ConnectionConfig:
@@ -96,6 +121,7 @@ class HttpConnection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Read on; a timer is there only when a head has not come in one piece."""
         self._unfinished_bytes += len(data)
+        self._may_refuse = True
         super().data_received(data)
         if self.transport.get_protocol() is not self or self.transport.is_closing():
             return  # it is a websocket now, or was no HTTP
@@ -103,7 +129,7 @@ class HttpConnection(HttpToolsProtocol):
             if self._in_head and not self._is_busy:  # else it would be part of another answer
                 self.transport.write(_TOO_LARGE)
             self.transport.close()
-        elif self._timer is None and (self._in_head or not self._is_busy):
+        elif self._timer is None and (self._in_head or not (self._is_busy or self._is_idle)):
             self._wait_for_head()
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -117,7 +143,8 @@ class HttpConnection(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """Take a part of a body."""
         self._unfinished_bytes = 0
-        super().on_body(body)
+        if not self._is_refused:
+            super().on_body(body)
 
     def on_message_begin(self) -> None:
         """Note that a head has begun."""
@@ -129,6 +156,8 @@ class HttpConnection(HttpToolsProtocol):
         self._in_head = False
         self._unfinished_bytes = 0
         self._stop_waiting()
+        if self._refuses():
+            return
         super().on_headers_complete()
         if self._bounds.draining and self._is_busy:
             self.cycle.keep_alive = False
@@ -136,13 +165,57 @@ class HttpConnection(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Note that trailers, if there were any, have an end."""
         self._unfinished_bytes = 0
-        super().on_message_complete()
+        if not self._is_refused:
+            super().on_message_complete()
+        elif self._is_last:
+            self.transport.close()
+        else:
+            self._is_refused = False
+            self.on_response_complete()
+
+    def _refuses(self) -> bool:
+        """Answer a request for which there is no place; ``False``: the application is to do it."""
+        refusals = self._bounds.refusals
+        if refusals is None or not self._may_refuse or not refusals.is_needed():
+            return False
+        waits = self._is_busy or self.flow.write_paused or self.expect_100_continue
+        if waits or self._parser.should_upgrade():
+            return False
+        scope = cast("dict[str, Any]", self.scope)
+        scope["method"] = self._parser.get_method().decode("ascii")
+        scope["path"] = unquote(httptools.parse_url(self.url).path.decode("ascii"))
+        answer = refusals.answer(scope)
+        if answer is None:
+            return False
+        headers, body = answer
+        headers = [*self.server_state.default_headers, *headers]
+        if self._is_last:
+            headers.append((b"connection", b"close"))
+        lines = [b"%b: %b\r\n" % header for header in headers]
+        content = b"" if scope["method"] == "HEAD" else body
+        self.transport.write(b"".join((_BUSY, *lines, b"\r\n", content)))
+        self._may_refuse = False
+        self._is_refused = True
+        return True
+
+    @property
+    def _parser(self) -> httptools.HttpRequestParser:
+        return cast("httptools.HttpRequestParser", self.parser)  # None when the connection is lost
+
+    @property
+    def _is_last(self) -> bool:
+        return self._bounds.draining or not self._parser.should_keep_alive()
 
     @property
     def _is_busy(self) -> bool:
         """Whether a request is answered, or its body read: that has deadlines of its own."""
         cycle = cast("RequestResponseCycle | None", self.cycle)
         return cycle is not None and not cycle.response_complete
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether all that has come is answered: what then comes may take its time."""
+        return self.timeout_keep_alive_task is not None
 
     def _wait_for_head(self) -> None:
         self._timer = self.loop.call_later(self._bounds.header_seconds, self.transport.close)

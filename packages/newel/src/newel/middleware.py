@@ -27,7 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
 from newel import context
-from newel.admission import Admission, begins_event_stream
+from newel.admission import Admission, Places, begins_event_stream
 from newel.errors import Unavailable
 from newel.idempotency import Idempotency
 from newel.logs import log_request
@@ -45,7 +45,10 @@ __all__ = [
     "RequestContext",
     "SecurityHeaders",
     "UnexpectedErrors",
+    "account",
     "default_middleware",
+    "request_id_of",
+    "security_headers",
 ]
 
 _log = structlog.get_logger("newel.middleware")
@@ -70,7 +73,7 @@ def default_middleware(
             policies={settings.docs_url: SWAGGER_POLICY, settings.redoc_url: REDOC_POLICY},
         ),
         Middleware(UnexpectedErrors),
-        Middleware(Admission, most=settings.most_in_flight),
+        Middleware(Admission, places=Places(settings.most_in_flight)),
         Middleware(BodyLimit, max_body_bytes=settings.max_body_bytes),
         Middleware(Deadline, seconds=settings.request_timeout_seconds),
         Middleware(NotModified),
@@ -127,7 +130,7 @@ class RequestContext:
             await self.app(scope, receive, send)
             return
         began = time.perf_counter()
-        identity = context.accepted_request_id(_offered_id(scope))
+        identity = request_id_of(scope)
         header = (b"x-request-id", identity.encode())
         is_head = scope.get("method") == "HEAD"
         status = 0
@@ -157,32 +160,46 @@ class RequestContext:
                 await self.app(scope, receive, answer)
         finally:
             metrics.in_flight -= 1
-            self._account(metrics, scope, identity, status or 500, time.perf_counter() - began)
+            account(
+                metrics,
+                scope,
+                identity=identity,
+                status=status or 500,
+                seconds=time.perf_counter() - began,
+                trusted_proxies=self.trusted_proxies,
+            )
             context.request_id.reset(token)
 
-    def _account(
-        self, metrics: RequestMetrics, scope: Scope, identity: str, status: int, seconds: float
-    ) -> None:
-        """Count the request, and write its line."""
-        template = context.route_template(scope)
-        method = scope.get("method", "WEBSOCKET")
-        metrics.observe(method=method, route=template, status=status, seconds=seconds)
-        principal = scope.get("state", {}).get("principal")
-        user = getattr(principal, "id", None)
-        # An unknown path is the client's text: searched for secrets, and quoted, as control
-        # characters forge log lines. Who found no place is spared that, as nobody has the time.
-        is_text = template is None and "newel.refused" not in scope
-        write = partial(_log.info, "request") if is_text else log_request
-        write(
-            request_id=identity,
-            method=method[:16],
-            route=quote(scope["path"][:200]) if is_text else template,
-            status=status,
-            duration_ms=round(seconds * 1000, 2),
-            client_ip=context.client_ip(scope, self.trusted_proxies),
-            user_id=None if user is None else str(user),
-            **context.trace_ids(),
-        )
+
+def account(
+    metrics: RequestMetrics,
+    scope: Scope,
+    *,
+    identity: str,
+    status: int,
+    seconds: float,
+    trusted_proxies: Sequence[str],
+) -> None:
+    """Count the request that is answered, and write its line."""
+    template = context.route_template(scope)
+    method = scope.get("method", "WEBSOCKET")
+    metrics.observe(method=method, route=template, status=status, seconds=seconds)
+    principal = scope.get("state", {}).get("principal")
+    user = getattr(principal, "id", None)
+    # An unknown path is the client's text: searched for secrets, and quoted, as control
+    # characters forge log lines. Who found no place is spared that, as nobody has the time.
+    is_text = template is None and "newel.refused" not in scope
+    write = partial(_log.info, "request") if is_text else log_request
+    write(
+        request_id=identity,
+        method=method[:16],
+        route=quote(scope["path"][:200]) if is_text else template,
+        status=status,
+        duration_ms=round(seconds * 1000, 2),
+        client_ip=context.client_ip(scope, trusted_proxies),
+        user_id=None if user is None else str(user),
+        **context.trace_ids(),
+    )
 
 
 def _metrics_of(scope: Scope) -> RequestMetrics:
@@ -191,11 +208,10 @@ def _metrics_of(scope: Scope) -> RequestMetrics:
     return getattr(state, "metrics", None) or RequestMetrics()
 
 
-def _offered_id(scope: Scope) -> str | None:
-    for name, value in scope["headers"]:
-        if name == b"x-request-id":
-            return str(value, "latin-1")
-    return None
+def request_id_of(scope: Scope) -> str:
+    """Return the client's ``X-Request-ID`` if it is harmless, else a new one."""
+    offered = next((value for name, value in scope["headers"] if name == b"x-request-id"), None)
+    return context.accepted_request_id(None if offered is None else str(offered, "latin-1"))
 
 
 def _kept_headers(message: Message, status: int) -> list[tuple[bytes, bytes]]:
@@ -248,10 +264,10 @@ class SecurityHeaders:
         self, app: ASGIApp, *, https_only: bool = False, policies: Mapping[str, str] | None = None
     ) -> None:
         self.app = app
-        fixed = (*_FIXED_HEADERS, *([_HTTPS_ONLY] if https_only else []))
-        self._default = _with_policy(fixed, _CLOSED)
+        self._default = security_headers(https_only=https_only)
         self._by_path = {
-            path: _with_policy(fixed, policy) for path, policy in (policies or {}).items()
+            path: security_headers(https_only=https_only, policy=policy)
+            for path, policy in (policies or {}).items()
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -272,9 +288,9 @@ class SecurityHeaders:
         await self.app(scope, receive, answer)
 
 
-def _with_policy(
-    fixed: tuple[tuple[bytes, bytes], ...], policy: str
-) -> tuple[tuple[bytes, bytes], ...]:
+def security_headers(*, https_only: bool, policy: str = _CLOSED) -> tuple[tuple[bytes, bytes], ...]:
+    """Return what makes a browser careful; ``policy`` is the Content-Security-Policy."""
+    fixed = (*_FIXED_HEADERS, *([_HTTPS_ONLY] if https_only else []))
     return (*fixed, (b"content-security-policy", policy.encode()))
 
 

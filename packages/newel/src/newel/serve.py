@@ -36,6 +36,7 @@ from newel.errors import ConfigurationError, Unavailable
 from newel.logs import configure_logs
 from newel.ports import secrets_of
 from newel.project import Project
+from newel.refusals import Refusals
 from newel.revisions import ensure_current
 from newel.settings import Settings
 from newel.workers import RETIRE, Workers, hear_hangup, inherited, show_life
@@ -249,6 +250,7 @@ def _config(app: FastAPI) -> ConnectionConfig:
         header_seconds=settings.header_timeout_seconds,
         most=settings.max_connections,
         websocket_bytes=settings.websocket_max_bytes,
+        refusals=Refusals.of(app),
         lifespan="on",
         log_config=None,  # the service's own logs are set up by its lifespan
         access_log=False,  # so is its access log, with request ids

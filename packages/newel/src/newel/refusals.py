@@ -1,0 +1,71 @@
+"""Refusals: who finds no place is answered before a request is made of what it asks.
+
+    ConnectionConfig(app, refusals=Refusals.of(app))    # as newel serve does
+
+Twice as much as a service can do is as many refusals as answers: each costs what the rest lacks.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import cast
+
+from fastapi import FastAPI
+from starlette.types import Scope
+
+from newel import context
+from newel.admission import Admission, Places, is_exempt, refusal
+from newel.metrics import RequestMetrics
+from newel.middleware import account, request_id_of, security_headers
+from newel.settings import Settings
+
+__all__ = ["Refusals"]
+
+
+class Refusals:
+    """Answers in place of ``Admission`` when its ``places`` are full, with the same words."""
+
+    def __init__(self, places: Places, *, metrics: RequestMetrics, settings: Settings) -> None:
+        self._places = places
+        self._metrics = metrics
+        self._trusted_proxies = settings.trusted_proxies
+        self._headers = security_headers(https_only=settings.environment == "production")
+
+    @classmethod
+    def of(cls, app: FastAPI) -> Refusals | None:
+        """Return the refusals of ``app``; ``None`` when it has no ``Admission``."""
+        for one in app.user_middleware:
+            if one.cls is Admission:
+                places = cast("Places", one.kwargs["places"])
+                return cls(places, metrics=app.state.metrics, settings=app.state.settings)
+        return None
+
+    def is_needed(self) -> bool:
+        """Tell whether there is no place for another request, nor in the line."""
+        return self._places.is_full()
+
+    def answer(self, scope: Scope) -> tuple[list[tuple[bytes, bytes]], bytes] | None:
+        """Return headers and body of a 503; ``None``: the application is to answer.
+
+        It does that when a browser asks for another origin's page, whose answer CORS has to allow,
+        and to who wants to know how the service is.
+        """
+        if is_exempt(scope) or any(name == b"origin" for name, _ in scope["headers"]):
+            return None
+        began = time.perf_counter()
+        identity = request_id_of(scope)
+        token = context.request_id.set(identity)
+        try:
+            response = refusal(scope)
+            account(
+                self._metrics,
+                scope,
+                identity=identity,
+                status=response.status_code,
+                seconds=time.perf_counter() - began,
+                trusted_proxies=self._trusted_proxies,
+            )
+        finally:
+            context.request_id.reset(token)
+        identified = (b"x-request-id", identity.encode())
+        return [*response.raw_headers, *self._headers, identified], bytes(response.body)
