@@ -33,6 +33,68 @@ def test_the_good_application_withstands_it(probe: Probe, laboratory: Callable[.
     assert any(result.state == "kept" for result in results), results
 
 
+KEYED = """
+from fastapi import FastAPI, HTTPException
+from pydantic import BaseModel
+
+
+class Text(BaseModel):
+    text: str
+
+
+app = FastAPI()
+notes = {"1": "water the plants"}
+
+
+@app.post("/notes", status_code=201)
+def create_note(data: Text) -> dict[str, str]:
+    notes[str(len(notes) + 1)] = data.text
+    return {"id": str(len(notes))}
+
+
+@app.get("/notes/{note_id}")
+def read_note(note_id: str) -> dict[str, str]:
+    if note_id not in notes:
+        raise HTTPException(404)
+    return {"text": notes[note_id]}
+
+
+@app.METHOD("/notes/{note_id}")
+def change_note(note_id: str, data: Text) -> dict[str, str]:
+    BODY
+    return {"text": data.text}
+
+
+@app.delete("/notes/{note_id}", status_code=204)
+def delete_note(note_id: str) -> None:
+    notes.pop(note_id, None)
+"""
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "severity"),
+    [
+        ("put", "notes[note_id] = data.text", None),  # it is made
+        ("put", "notes.update({note_id: data.text} if note_id in notes else {})", "change"),
+        ("patch", "notes.update({note_id: data.text} if note_id in notes else {})", "change"),
+        ("patch", "notes[note_id] = notes[note_id] and data.text", "block"),
+    ],
+)
+def test_a_change_of_an_unknown_id_either_makes_it_or_says_so(
+    laboratory: Callable[..., Lab], method: str, body: str, severity: str | None
+) -> None:
+    text = KEYED.replace("METHOD", method).replace("BODY", body)
+
+    results = list(PROBES["ERR005"].run(laboratory(text, fuzz_seconds=0)))
+
+    said = {result.route: result.finding and result.finding.severity for result in results}
+    assert said == {
+        "GET /notes/{note_id}": None,
+        f"{method.upper()} /notes/{{note_id}}": severity,
+        "DELETE /notes/{note_id}": "note",
+    }
+
+
 WORDED = """
 from fastapi import Depends, FastAPI, HTTPException
 
