@@ -233,6 +233,46 @@ DOORS = {
         None,
     ),
     "a page's": ("if page_token == 'first-page-1':\n        return 1", None),
+    "one of a tuple": ("if token in ('f81d4fae7dec', 'other'):\n        return 1", "block"),
+    "none of a list": (
+        "if token not in ['f81d4fae7dec']:\n        raise HTTPException(401)",
+        "block",
+    ),
+    "one of a constant": ("if token in KEYS:\n        return 1", "block"),
+    "one of the accounts": ("return body.password in ACCOUNTS", "block"),
+    "one of what is refused": ("if token in KEYS:\n        raise HTTPException(401)", None),
+    "one of the common": ("return body.password in COMMON", None),
+    "one of the words": ("if token in ('access', 'refresh'):\n        return 1", None),
+    "one of the settings": ("if token in settings.keys:\n        return 1", None),
+    "a case": (
+        "match token:\n        case 'guest' | 'f81d4fae7dec':\n            return 1",
+        "block",
+    ),
+    "a case that is refused": (
+        "match token:\n        case 'f81d4fae7dec':\n            raise HTTPException(401)",
+        None,
+    ),
+    "digests that are kept": (
+        "same = compare_digest(token, 'f81d4fae7dec')\n    if not same:\n        raise Refused",
+        "block",
+    ),
+    "digests that are kept and refused": (
+        "same = compare_digest(token, 'f81d4fae7dec')\n    if same:\n        raise Refused",
+        None,
+    ),
+    "digests that are told": (
+        "same = compare_digest(body.password, 'changeit-2024')\n    print(same)",
+        None,
+    ),
+    "bytes": ("return compare_digest(token.encode(), b'f81d4fae7dec')", "block"),
+    "bytes by name": (
+        "sent = token.encode('utf8')\n    kept = b'f81d4fae7dec'\n    return kept == sent",
+        "block",
+    ),
+    "a text that is encoded": (
+        "return compare_digest(token.encode(), 'f81d4fae7dec'.encode())",
+        "block",
+    ),
     "another name": ("if name == 'f81d4fae7dec':\n        return 1", None),
 }
 
@@ -252,6 +292,10 @@ user: Any = None
 settings: Any = None
 Redirect: Any = None
 page_token: Any = None
+KEYS = frozenset({{"f81d4fae7dec"}})
+COMMON = ["f81d4fae7dec"]
+Refused: Any = None
+ACCOUNTS = {{"f81d4fae7dec": "ann"}}
 
 
 class Body(BaseModel):
