@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from newel_tools.check.causes import Cause, causes
 from newel_tools.check.finding import Finding, Verdict, verdict_of
 from newel_tools.check.git import NoAnswer
 from newel_tools.check.review import Review
@@ -55,6 +56,11 @@ class Report:
         unproved = verdict == "APPROVE" and bool(self.facts.failures)
         return "REQUEST CHANGES" if unproved else verdict
 
+    @property
+    def causes(self) -> list[Cause]:
+        """The findings as they are shown: one for each cause."""
+        return causes(self.findings)
+
     def as_json(self) -> dict[str, Any]:
         """Return the report as machines read it."""
         return {
@@ -69,7 +75,7 @@ class Report:
             ],
             "lines": self.source.lines,
             "seconds": round(self.seconds, 3),
-            "findings": [finding.as_json() for finding in self.findings],
+            "findings": [cause.as_json() for cause in self.causes],
             "known": len(self.known),
             "allowed": len(self.allowed),
             "notes": list(self.notes),

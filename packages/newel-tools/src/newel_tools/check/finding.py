@@ -26,7 +26,8 @@ class Finding:
     """One fault. ``what`` names it in a line; ``why``, ``fix`` and ``seed`` are its rule's.
 
     ``file`` is relative to the project; ``line`` is 0 where there is none to show. ``also`` lists
-    other places or routes with the same cause. ``end_line`` and the columns are left to the editor.
+    other routes or places that lead to it. Findings of one rule and ``cause`` are shown as one.
+    ``end_line`` and the columns are left to the editor.
     """
 
     rule: str
@@ -40,6 +41,7 @@ class Finding:
     line: int = 0
     route: str | None = None
     also: tuple[str, ...] = ()
+    cause: str | None = None
 
     @property
     def fingerprint(self) -> str:

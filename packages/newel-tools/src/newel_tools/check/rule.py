@@ -30,8 +30,9 @@ class Rule:
     ``expected`` says what it leaves out on purpose. ``bad`` and ``good`` are small applications:
     one file, or several with a line `# file: path.py` above each; `# file: git log` has the first
     lines of its commits, newest first. They are the rule's tests and its documentation. ``find``
-    yields findings made by `Rule.found`. ``mend`` is only there if the fix is certain: right for
-    every finding, and never a change of what the code is for.
+    yields findings made by `Rule.found`. ``is_habit``: what breaks it in one file has one cause.
+    ``mend`` is only there if the fix is certain: right for every finding, and never a change of
+    what the code is for.
     """
 
     id: str
@@ -46,6 +47,7 @@ class Rule:
     good: str = field(repr=False)
     find: Callable[[Review], Iterable[Finding]] = field(repr=False)
     mend: Mend | None = field(default=None, repr=False)
+    is_habit: bool = False
 
     def found(
         self,
@@ -58,6 +60,7 @@ class Rule:
         certainty: Certainty | None = None,
         fix: str | None = None,
         also: Iterable[str] = (),
+        cause: str | None = None,
     ) -> Finding:
         """Return a finding of this rule; severity and certainty are the rule's unless given."""
         by_default: Certainty = "proved" if self.how == "import" else "suspected"
@@ -73,6 +76,7 @@ class Rule:
             line=line,
             route=route,
             also=tuple(also),
+            cause=cause or (file if self.is_habit else None),
         )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Final, Literal
 
 from newel_tools import __version__
+from newel_tools.check.causes import Cause, causes
 from newel_tools.check.check import Report
 from newel_tools.check.finding import Finding, Severity
 
@@ -27,8 +28,8 @@ def sarif(report: Report) -> dict[str, Any]:
     """
     findings = [*report.findings, *report.known]
     first = {finding.rule: finding for finding in reversed(findings)}
-    results = [_result(finding, suppressed=False) for finding in report.findings]
-    results += [_result(finding, suppressed=True) for finding in report.known]
+    results = [_result(cause, suppressed=False) for cause in report.causes]
+    results += [_result(cause, suppressed=True) for cause in causes(report.known)]
     driver = {
         "name": "newel check",
         "version": __version__,
@@ -67,41 +68,59 @@ def _rule(finding: Finding) -> dict[str, Any]:
     }
 
 
-def _result(finding: Finding, *, suppressed: bool) -> dict[str, Any]:
+def _result(cause: Cause, *, suppressed: bool) -> dict[str, Any]:
+    finding = cause.finding
     found: dict[str, Any] = {
         "ruleId": finding.rule,
         "level": _LEVELS[finding.severity],
-        "message": {"text": _message(finding)},
-        "partialFingerprints": {"newel/v1": finding.fingerprint},
+        "message": {"text": _message(cause)},
+        "partialFingerprints": {"newel/v1": cause.fingerprint},
     }
     if finding.file is not None:
-        place: dict[str, Any] = {"artifactLocation": {"uri": finding.file}}
-        if finding.line:
-            place["region"] = {"startLine": finding.line}
-        found["locations"] = [{"physicalLocation": place}]
+        found["locations"] = [_location(finding)]
+    if cause.others:
+        found["relatedLocations"] = [
+            {**_location(other), "message": {"text": cause.said_of(other)}}
+            for other in cause.others
+        ]
     if suppressed:
         found["suppressions"] = [{"kind": "external", "justification": "in the baseline"}]
     return found
 
 
-def _message(finding: Finding) -> str:
+def _location(finding: Finding) -> dict[str, Any]:
+    place: dict[str, Any] = {"artifactLocation": {"uri": finding.file}}
+    if finding.line:
+        place["region"] = {"startLine": finding.line}
+    return {"physicalLocation": place}
+
+
+def _message(cause: Cause) -> str:
+    finding = cause.finding
     where = f"{finding.route}: " if finding.route else ""
-    return f"{where}{finding.what}. {finding.why} Fix: {finding.fix}"
+    return f"{where}{cause.what}. {finding.why} Fix: {finding.fix}"
 
 
 def github_lines(report: Report) -> Iterator[str]:
-    """Yield a workflow command for each finding, so that a pull request shows it at its line.
+    """Yield a workflow command for each cause, so that a pull request shows it at its first line.
 
     Notes follow: a review that could not look must not look like one that found nothing.
     """
-    for finding in report.findings:
+    for cause in report.causes:
+        finding = cause.finding
         properties = {"title": f"{finding.rule} ({finding.certainty})"}
         if finding.file is not None:
             properties = {"file": finding.file, "line": str(max(finding.line, 1))} | properties
         said = ",".join(f"{name}={_property(value)}" for name, value in properties.items())
-        yield f"::{_COMMANDS[finding.severity]} {said}::{_data(_message(finding))}"
+        text = _data(_message(cause) + _elsewhere(cause))
+        yield f"::{_COMMANDS[finding.severity]} {said}::{text}"
     for note in report.notes:
         yield f"::{_COMMANDS[_gravity(report)]} title=newel check::{_data(note)}"
+
+
+def _elsewhere(cause: Cause) -> str:
+    places = ", ".join(f"{other.file}:{other.line}" for other in cause.others)
+    return f" Also at {places}" if places else ""
 
 
 def _data(text: str) -> str:

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.syntax import Syntax
 from rich.text import Text
 
+from newel_tools.check.causes import Cause
 from newel_tools.check.check import Report
 from newel_tools.check.finding import Finding, Severity, Verdict
 from newel_tools.check.rule import Rule
@@ -24,13 +25,13 @@ _VERDICTS: Final[dict[Verdict, str]] = {
     "BLOCK": "bold red",
 }
 _AROUND: Final = 1  # lines of code shown above and below
-_SHOWN: Final = 5  # other routes that are named
+_SHOWN: Final = 5  # other routes and places that are named
 
 
 def show_report(console: Console, report: Report) -> None:
     """Print every finding with its rule's reason and fix once, then the notes and the verdict."""
     for rule, group in groupby(
-        report.findings, key=lambda finding: (finding.severity, finding.rule)
+        report.causes, key=lambda cause: (cause.finding.severity, cause.finding.rule)
     ):
         _show_rule(console, report, rule[1], list(group))
     for note in report.notes:
@@ -40,28 +41,30 @@ def show_report(console: Console, report: Report) -> None:
     _show_verdict(console, report)
 
 
-def _show_rule(console: Console, report: Report, rule: str, findings: list[Finding]) -> None:
-    first = findings[0]
+def _show_rule(console: Console, report: Report, rule: str, causes: list[Cause]) -> None:
+    first = causes[0].finding
     head = Text.assemble((rule, "bold"), "  ", (first.severity, _STYLES[first.severity]))
     head.append(f"  {first.certainty}", "dim")
     console.print(head)
     console.print(f"  why: {escape(first.why)}", highlight=False)
     console.print(f"  fix: {escape(first.fix)}", highlight=False)
     console.print(f"  asked for by: {escape(first.seed)}", style="dim", highlight=False)
-    for finding in findings:
-        _show_finding(console, report, finding)
+    for cause in causes:
+        _show_cause(console, report, cause)
     console.print()
 
 
-def _show_finding(console: Console, report: Report, finding: Finding) -> None:
-    place = (
-        f"{finding.file}:{finding.line}" if finding.file and finding.line else finding.file or ""
-    )
+def _show_cause(console: Console, report: Report, cause: Cause) -> None:
+    finding = cause.finding
     line = Text.assemble(
-        "  ", (place or "the application", "bold"), "  ", finding.route or "", no_wrap=False
+        "  ",
+        (_place(finding) or "the application", "bold"),
+        "  ",
+        finding.route or "",
+        no_wrap=False,
     )
     console.print(line, soft_wrap=True)
-    console.print(Text("    " + finding.what), soft_wrap=True)
+    console.print(Text("    " + cause.what), soft_wrap=True)
     if finding.also:
         more = len(finding.also) - _SHOWN
         text = ", ".join(finding.also[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
@@ -71,6 +74,21 @@ def _show_finding(console: Console, report: Report, finding: Finding) -> None:
             mark = ">" if number == finding.line else " "
             style = "" if number == finding.line else "dim"
             console.print(Text(f"    {mark} {number:>4} | {code}", style), soft_wrap=True)
+    for line in _elsewhere(cause):
+        console.print(Text(f"    {line}", "dim"), soft_wrap=True)
+
+
+def _elsewhere(cause: Cause) -> Iterator[str]:
+    """Yield what is found at some of the other places, and then where the rest of them are."""
+    for other in cause.others[:_SHOWN]:
+        yield f"also {_place(other)}  {cause.said_of(other)}"
+    rest = sorted(cause.others[_SHOWN:], key=lambda other: (other.file or "", other.line))
+    for file, others in groupby(rest, key=lambda other: other.file):
+        yield f"also {file}:{', '.join(str(other.line) for other in others)}"
+
+
+def _place(finding: Finding) -> str:
+    return f"{finding.file}:{finding.line}" if finding.file and finding.line else finding.file or ""
 
 
 def _frame(report: Report, finding: Finding) -> Iterator[tuple[int, str]]:
@@ -83,7 +101,7 @@ def _frame(report: Report, finding: Finding) -> Iterator[tuple[int, str]]:
 
 
 def _show_verdict(console: Console, report: Report) -> None:
-    counts = _counts(report.findings)
+    counts = _counts(cause.finding for cause in report.causes)
     rest = [(len(report.known), "in the baseline"), (len(report.allowed), "allowed by a comment")]
     counts += [f"{number} {said}" for number, said in rest if number]
     console.print(Text(report.verdict, _VERDICTS[report.verdict]), end="")

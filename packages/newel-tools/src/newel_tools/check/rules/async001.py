@@ -156,5 +156,6 @@ async def never_called() -> None:
     time.sleep(1)
 """,
     find=find,
+    is_habit=True,
     mend=_AwaitIt,
 )

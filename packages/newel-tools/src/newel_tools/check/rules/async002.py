@@ -14,8 +14,8 @@ from newel_tools.facts.source import Function
 
 __all__ = ["RULE"]
 
-_FEW: Final = 5  # coroutines that are named one by one
-_LISTED: Final = 20  # routes, or other places, that are named with a finding
+_LISTED: Final = 20  # routes that are named with a finding
+_CAUSE: Final = "the session"  # all of them use it: an asynchronous one mends them
 _WAITS: Final = re.compile(
     r"(sqlalchemy\.orm(\.session)?|sqlmodel(\.orm\.session)?)\.Session\."
     r"(execute|exec|query|get|get_one|scalar|scalars|commit|flush|refresh|merge|rollback|bulk_\w+)"
@@ -41,27 +41,18 @@ def find(review: Review) -> Iterator[Finding]:
             line = waits[0].line if start is function else start.line
             if start not in found or start is function:
                 first, *others = labels[start]
-                found[start] = RULE.found("", file=start.file, line=line, route=first, also=others)
-    yield from _said(found, places)
-
-
-def _said(found: dict[Function, Finding], places: dict[Function, int]) -> Iterator[Finding]:
-    """Yield a finding for each coroutine; of many one, with where the others are: it is a habit."""
-    if len(found) > _FEW:
-        first, *others = found.values()
-        yield replace(
-            first,
-            what=f"{len(found)} coroutines wait for a synchronous session, in "
-            f"{len({finding.file for finding in found.values()})} files",
-            also=tuple(f"{other.file}:{other.line} {other.route}" for other in others[:_LISTED]),
-        )
-        return
+                found[start] = RULE.found(
+                    "",
+                    file=start.file,
+                    line=line,
+                    route=first,
+                    also=others[:_LISTED],
+                    cause=_CAUSE,
+                )
     for start, finding in found.items():
         times = "" if places[start] == 1 else f" in {places[start]} places"
         yield replace(
-            finding,
-            what=f"`async def {start.node.name}` waits for a synchronous session{times}",
-            also=finding.also[:_LISTED],
+            finding, what=f"`async def {start.node.name}` waits for a synchronous session{times}"
         )
 
 

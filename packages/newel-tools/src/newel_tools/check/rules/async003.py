@@ -97,4 +97,5 @@ def thread() -> str:
     return fetch()
 """,
     find=find,
+    is_habit=True,
 )

@@ -111,4 +111,5 @@ async def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 """,
     find=find,
+    is_habit=True,
 )

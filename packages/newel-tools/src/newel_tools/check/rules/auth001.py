@@ -156,4 +156,5 @@ def notify(text: str, signature: str) -> None:
             session.commit()
 """,
     find=find,
+    is_habit=True,
 )

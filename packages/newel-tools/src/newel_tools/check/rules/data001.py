@@ -298,4 +298,5 @@ def update_tested(note_id: int, body: Loose) -> None:
         session.commit()
 """,
     find=find,
+    is_habit=True,
 )

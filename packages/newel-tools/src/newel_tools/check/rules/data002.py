@@ -265,4 +265,5 @@ async def read(product_id: Annotated[int, Path(ge=1, le=2**31 - 1)]) -> bool:
         return await session.get(Product, product_id) is not None
 """,
     find=find,
+    is_habit=True,
 )

@@ -139,4 +139,5 @@ def never_called() -> datetime:
     return datetime.now()
 """,
     find=find,
+    is_habit=True,
 )

@@ -128,4 +128,5 @@ class Member(Base):
     note_id: Mapped[int] = mapped_column(ForeignKey("notes.id"), primary_key=True)
 """,
     find=find,
+    is_habit=True,
 )

@@ -97,4 +97,5 @@ def one() -> int:
     return 1
 """,
     find=find,
+    is_habit=True,
 )

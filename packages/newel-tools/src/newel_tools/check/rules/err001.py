@@ -371,4 +371,5 @@ async def unexpected(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": "something went wrong"}, status_code=500)
 """,
     find=find,
+    is_habit=True,
 )

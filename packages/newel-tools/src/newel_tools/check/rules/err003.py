@@ -113,5 +113,6 @@ def never_called() -> None:
         pass
 """,
     find=find,
+    is_habit=True,
     mend=_NameException,
 )

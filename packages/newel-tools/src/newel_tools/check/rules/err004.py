@@ -146,4 +146,5 @@ def load(note_id: int) -> int:
     return note_id
 """,
     find=find,
+    is_habit=True,
 )

@@ -126,4 +126,5 @@ def found(search_id: int) -> int:
     return search_id
 """,
     find=find,
+    is_habit=True,
 )

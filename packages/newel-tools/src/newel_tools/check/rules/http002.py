@@ -126,4 +126,5 @@ def delete_star(star_id: int):
     return Response(status_code=204)
 """,
     find=find,
+    is_habit=True,
 )

@@ -118,4 +118,5 @@ def me() -> int:
     return 1
 """,
     find=find,
+    is_habit=True,
 )

@@ -154,4 +154,5 @@ def hidden() -> int:
     raise HTTPException(418)
 """,
     find=find,
+    is_habit=True,
 )

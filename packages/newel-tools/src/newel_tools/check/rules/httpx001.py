@@ -167,4 +167,5 @@ def kept(request: Request) -> int:
     return requests.get("https://rates.example.com", timeout=5).status_code
 """,
     find=find,
+    is_habit=True,
 )

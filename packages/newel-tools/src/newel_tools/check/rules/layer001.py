@@ -132,4 +132,5 @@ def update(note_id: int) -> None:
         session.refresh(note)
 """,
     find=find,
+    is_habit=True,
 )

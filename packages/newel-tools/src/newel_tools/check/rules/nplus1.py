@@ -199,4 +199,5 @@ def never_called(ids: list[int]) -> None:
             session.get(Note, note_id)
 """,
     find=find,
+    is_habit=True,
 )

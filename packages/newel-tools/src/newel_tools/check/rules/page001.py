@@ -264,4 +264,5 @@ def raw():
         return session.scalars(select(Note)).all()
 """,
     find=find,
+    is_habit=True,
 )

@@ -175,4 +175,5 @@ def clamped(limit: int = 20) -> list[int]:
         return list(session.scalars(select(Note.id).limit(limit)))
 """,
     find=find,
+    is_habit=True,
 )

@@ -173,4 +173,5 @@ def numbers(limit: int = 10) -> list[int]:
     return list(range(limit))
 """,
     find=find,
+    is_habit=True,
 )

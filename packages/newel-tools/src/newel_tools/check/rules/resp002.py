@@ -214,4 +214,5 @@ def hook(note: Note):
     return note
 """,
     find=find,
+    is_habit=True,
 )

@@ -114,4 +114,5 @@ def never_called() -> str:
     return os.environ["HOME"]
 """,
     find=find,
+    is_habit=True,
 )

@@ -78,4 +78,5 @@ async def start_group() -> None:
         group.create_task(work())
 """,
     find=find,
+    is_habit=True,
 )
