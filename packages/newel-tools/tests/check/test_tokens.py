@@ -189,20 +189,38 @@ def with_versions(report: Report, versions: dict[str, str]) -> Review:
     return Review(report.project, facts, report.source)
 
 
-@pytest.mark.parametrize(("locked", "fails"), [("4.3.0", False), ("5.0.0", True), (None, True)])
+POETRY = '[[package]]\nname = "bcrypt"\nversion = "{}"\n'
+
+
+@pytest.mark.parametrize(
+    ("files", "severity"),
+    [
+        ({}, "block"),
+        ({"poetry.lock": POETRY.format("4.3.0")}, None),
+        ({"poetry.lock": POETRY.format("5.0.0")}, "block"),
+        ({"uv.lock": POETRY.format("4.3.0") + POETRY.format("5.0.0")}, "note"),
+        ({"uv.lock": POETRY.format("5.0.0") + POETRY.format("5.1.0")}, "block"),
+        ({"requirements.txt": "fastapi\nbcrypt==4.0.1  # passlib\n"}, None),
+        ({"requirements.txt": "bcrypt>=5\nbcryptor==4.0.1\n"}, "block"),
+        ({"requirements/base.txt": "bcrypt==4.0.1 \\\n    --hash=sha256:0\n"}, None),
+        ({"requirements.txt": "bcrypt==4.0.1", "requirements-dev.txt": "bcrypt==5.0.0"}, "note"),
+        ({"poetry.lock": POETRY.format("x"), "uv.lock": "["}, None),
+    ],
+)
 def test_what_is_locked_counts_and_not_what_happens_to_be_installed(
-    reviewed, locked: str | None, fails: bool
+    reviewed, files: dict[str, str], severity: str | None
 ):
     text = f"{HEAD}class CryptContext(BaseModel):\n    schemes: list[str]\n\n\n"
     report = reviewed(text + "context = CryptContext(schemes=['bcrypt'])\n", rules=[])
-    if locked is not None:
-        lock = f'[[package]]\nname = "bcrypt"\nversion = "{locked}"\n'
-        (report.project.root / "poetry.lock").write_text(lock, encoding="utf-8")
+    for name, written in files.items():
+        path = report.project.root / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(written, encoding="utf-8")
 
     installed = {"bcrypt": "5.0.0", "passlib": "1.7.4"}
     found = list(RULES["AUTH009"].find(with_versions(report, installed)))
 
-    assert bool(found) == fails
+    assert [item.severity for item in found] == [severity] * (severity is not None)
 
 
 def test_two_contexts_that_fail_as_installed_are_one_finding(reviewed):

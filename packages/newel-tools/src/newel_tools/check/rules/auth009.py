@@ -118,22 +118,32 @@ def _contexts(review: Review) -> Iterator[Finding]:
 
 
 def _broken(review: Review, places: list[tuple[str, int]]) -> Iterator[Finding]:
-    """Find that passlib's bcrypt fails as locked, or else as installed: one cause for all."""
-    version = locked(review.project, "bcrypt") or review.facts.versions.get("bcrypt", "0")
-    if (
-        places
-        and int(version.partition(".")[0] or 0) >= _BCRYPT
-        and "passlib" in review.facts.versions
-    ):
+    """Find that passlib's bcrypt fails as locked, or else as installed: one cause for all.
+
+    Where only some of the locks have what fails, nobody here knows which is deployed.
+    """
+    installed = review.facts.versions.get("bcrypt", "0")
+    versions = locked(review.project, "bcrypt") or {installed}
+    failing = {version for version in versions if _major(version) >= _BCRYPT}
+    if places and failing and "passlib" in review.facts.versions:
+        version = max(failing, key=_major)
+        where = "" if failing == versions else ", which not all of the locks have"
         served = {function.file for function in review.served}
         (file, line), *others = sorted(places, key=lambda place: place[0] not in served)
         yield RULE.found(
-            f"`CryptContext` cannot hash with bcrypt {version}: every log-in and sign-up fails",
+            f"`CryptContext` cannot hash with bcrypt {version}{where}: every log-in and sign-up "
+            "fails",
             file=file,
             line=line,
-            certainty="proved",
+            certainty="suspected" if where else "proved",
+            severity="note" if where else None,
             also=[f"{path}:{number}" for path, number in others],
         )
+
+
+def _major(version: str) -> int:
+    first = version.partition(".")[0]
+    return int(first) if first.isdecimal() else 0
 
 
 def _schemes(call: ast.Call) -> list[str]:
@@ -155,7 +165,8 @@ RULE = Rule(
     seed='003 "Hash with bcrypt via passlib", "Never store plain text"',
     expected="a fast hash that feeds a slow one, digests of files and tokens, comparing two new "
     "passwords of one form, a password of the settings. That passlib cannot use bcrypt 5 "
-    "counts by the version in the lock, and without one by what is installed.",
+    "counts by the nearest locks and pins, and without them by what is installed; where only some "
+    "of them have it, it is a note.",
     bad="""
 import hashlib
 
