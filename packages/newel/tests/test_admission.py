@@ -133,6 +133,23 @@ def test_a_burst_may_wait_that_is_over_at_once() -> None:
     in_virtual_time(main)
 
 
+def test_who_comes_at_once_is_expected_as_long_as_there_is_room_in_the_line() -> None:
+    async def main() -> None:
+        places = Places(3)
+        assert all(places.expect() for _ in range(1000)), "there are places yet"
+        clients = [Client(Admission(Work(), places)) for _ in range(3 + 10)]
+        await asyncio.sleep(0.03)
+
+        assert [places.expect() for _ in range(60)] == [True] * 54 + [False] * 6
+        await settle()
+        assert places.expect(), "who was on the way is there, or went elsewhere"
+        places.leave()
+        for client in clients:
+            client.task.cancel()
+
+    in_virtual_time(main)
+
+
 def test_a_refusal_is_a_problem_that_says_when_to_come_again() -> None:
     async def main() -> None:
         admission = Admission(Work(), Places(1))

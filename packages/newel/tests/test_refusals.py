@@ -35,8 +35,8 @@ class Doors(Places):
 
     entered = 0
 
-    def is_full(self) -> bool:
-        return not self.most
+    def expect(self) -> bool:
+        return bool(self.most)
 
     async def enter(self) -> bool:
         self.entered += 1

@@ -65,6 +65,7 @@ class Places:
         self.inside: int = 0
         self.held: dict[_Place, float] = {}  # that count, and since when: the oldest first
         self._line = Line(self.leave)
+        self._coming = 0
 
     async def enter(self) -> bool:
         """Take a place, or wait for one; ``False``: there is none."""
@@ -72,14 +73,25 @@ class Places:
         if self.in_flight < self.most:
             self.in_flight += 1
             return True
-        return not self._is_line_full and await self._turn()
+        return not self._is_line_full(1) and await self._turn()
 
-    def is_full(self) -> bool:
-        """Tell whether who came now would be sent away at once."""
+    def expect(self) -> bool:
+        """Tell whether who is on the way has a chance; ``False``: ``enter`` would refuse at once.
+
+        It is asked for each one: those who come in one turn of the loop stand in line together.
+        """
         if self.in_flight < self.most:
-            return False
+            return True
         self._lend()
-        return self.in_flight >= self.most and self._is_line_full
+        if self._is_line_full(self._coming + 1):
+            return False
+        if not self._coming:
+            asyncio.get_running_loop().call_soon(self._are_there)
+        self._coming += 1
+        return True
+
+    def _are_there(self) -> None:
+        self._coming = 0
 
     def leave(self) -> None:
         """Give a place back: to who waits longest, if there are no more than may be."""
@@ -103,12 +115,11 @@ class Places:
         if asyncio.get_running_loop().time() - since >= _LONG_SECONDS:
             place.leave()
 
-    @property
-    def _is_line_full(self) -> bool:
-        waiting = len(self._line)
+    def _is_line_full(self, more: int) -> bool:
+        """Tell whether the last of so many ``more`` would not stand in the line."""
         is_new = not self._line.is_slow(2 * _BURST_SECONDS)
         most = _BURST if is_new else _WAITING
-        return waiting >= most or self._line.is_slow(self.wait_seconds)
+        return len(self._line) + more > most or self._line.is_slow(self.wait_seconds)
 
 
 class Admission:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, Final, Protocol, cast
 from urllib.parse import unquote
@@ -20,7 +21,7 @@ from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-__all__ = ["WIRE", "ConnectionConfig", "HttpConnection", "Refusing", "WebsocketConnection"]
+__all__ = ["WIRE", "ConnectionConfig", "HttpConnection", "Refusing", "WebsocketConnection", "head"]
 
 WIRE: Final = "newel.wire"
 """The extension of ASGI that a websocket of this module is: ``write`` and ``abort``."""
@@ -41,6 +42,11 @@ _BUSY: Final = b"HTTP/1.1 503 Service Unavailable\r\n"
 _NO_HANDSHAKE: Final = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
+def head(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Return ``headers`` as they are sent."""
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
+
+
 class Refusing(Protocol):
     """What answers requests for which there is no place: see ``newel.refusals``."""
 
@@ -48,8 +54,8 @@ class Refusing(Protocol):
         """Tell whether there is no place for another request."""
         ...
 
-    def answer(self, scope: Scope) -> tuple[list[tuple[bytes, bytes]], bytes] | None:
-        """Return headers and body of a 503; ``None``: the application is to answer."""
+    def answer(self, scope: Scope) -> tuple[bytes, bytes] | None:
+        """Return ``head`` and body of a 503; ``None``: the application is to answer."""
         ...
 
 
@@ -188,12 +194,11 @@ class HttpConnection(HttpToolsProtocol):
         if answer is None:
             return False
         headers, body = answer
-        headers = [*self.server_state.default_headers, *headers]
+        headers += head(self.server_state.default_headers)
         if self._is_last:
-            headers.append((b"connection", b"close"))
-        lines = [b"%b: %b\r\n" % header for header in headers]
+            headers += head([(b"connection", b"close")])
         content = b"" if scope["method"] == "HEAD" else body
-        self.transport.write(b"".join((_BUSY, *lines, b"\r\n", content)))
+        self.transport.write(b"".join((_BUSY, headers, b"\r\n", content)))
         self._may_refuse = False
         self._is_refused = True
         return True

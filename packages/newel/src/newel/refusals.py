@@ -15,6 +15,7 @@ from starlette.types import Scope
 
 from newel import context
 from newel.admission import Admission, Places, is_exempt, refusal
+from newel.connections import head
 from newel.metrics import RequestMetrics
 from newel.middleware import account, request_id_of, security_headers
 from newel.settings import Settings
@@ -29,7 +30,7 @@ class Refusals:
         self._places = places
         self._metrics = metrics
         self._trusted_proxies = settings.trusted_proxies
-        self._headers = security_headers(https_only=settings.environment == "production")
+        self._fixed = head(security_headers(https_only=settings.environment == "production"))
 
     @classmethod
     def of(cls, app: FastAPI) -> Refusals | None:
@@ -42,13 +43,13 @@ class Refusals:
 
     def is_needed(self) -> bool:
         """Tell whether there is no place for another request, nor in the line."""
-        return self._places.is_full()
+        return not self._places.expect()
 
-    def answer(self, scope: Scope) -> tuple[list[tuple[bytes, bytes]], bytes] | None:
-        """Return headers and body of a 503; ``None``: the application is to answer.
+    def answer(self, scope: Scope) -> tuple[bytes, bytes] | None:
+        """Return the headers, as they are sent, and body of a 503; ``None``: it is to be asked.
 
-        It does that when a browser asks for another origin's page, whose answer CORS has to allow,
-        and to who wants to know how the service is.
+        The application is, when a browser asks for another origin's page, whose answer CORS has to
+        allow, and by who wants to know how the service is.
         """
         if is_exempt(scope) or any(name == b"origin" for name, _ in scope["headers"]):
             return None
@@ -68,4 +69,4 @@ class Refusals:
         finally:
             context.request_id.reset(token)
         identified = (b"x-request-id", identity.encode())
-        return [*response.raw_headers, *self._headers, identified], bytes(response.body)
+        return head([*response.raw_headers, identified]) + self._fixed, bytes(response.body)
