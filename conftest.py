@@ -9,11 +9,13 @@ import contextlib
 import faulthandler
 import os
 import sys
+import threading
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from coverage import Coverage
 from sybil import Sybil
 from sybil.document import Document
 from sybil.parsers.markdown import PythonCodeBlockParser
@@ -25,6 +27,18 @@ STDERR = pytest.StashKey[int]()
 def pytest_configure(config: pytest.Config) -> None:
     """Keep where errors go while nothing is captured: a test may put anything there."""
     config.stash[STDERR] = os.dup(2)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionstart() -> None:
+    """Let coverage look at what the garbage collector calls while it looks at something else.
+
+    It looks at each new file under a lock, and where it makes an object there a callback of a weak
+    reference may run, in a file that is new: it would wait for itself.
+    """
+    counting = Coverage.current()
+    if counting is not None and counting._collector is not None:  # noqa: SLF001 - no public name
+        counting._collector.data_lock = threading.RLock()  # noqa: SLF001 - no public name
 
 
 @contextlib.contextmanager

@@ -30,6 +30,18 @@ def test_next(): ...
 """
 
 
+COLLECTS = """
+from coverage import Coverage
+
+def test_collects():
+    counting = Coverage.current()._collector
+    counting.lock_data()  # as while a new file is looked at
+    exec(compile("def seen(): ...", "called_by_the_collector.py", "exec"), names := {})
+    names["seen"]()
+    counting.unlock_data()
+"""
+
+
 def run(folder: Path, *, seconds: int) -> str:
     conftest = (ROOT / "conftest.py").read_text()
     limit = "TEAR_DOWN_SECONDS = 120"
@@ -51,6 +63,24 @@ def test_a_test_that_cannot_be_torn_down_is_named(tmp_path: Path) -> None:
 
     assert "crashed while running 'test_stuck.py::test_stuck'" in said
     assert "in never_ends" in said, "where it stands"
+
+
+@pytest.mark.timeout(100)
+@pytest.mark.parametrize("sabotaged", [False, True])
+def test_coverage_does_not_wait_for_itself(tmp_path: Path, sabotaged: bool) -> None:
+    """Without our hook, as the negative control, it does."""
+    conftest = (ROOT / "conftest.py").read_text()
+    hook = "def pytest_sessionstart()"
+    assert hook in conftest
+    name = "def unused()" if sabotaged else hook
+    (tmp_path / "conftest.py").write_text(conftest.replace(hook, name))
+    (tmp_path / "test_collects.py").write_text(COLLECTS)
+    command = [sys.executable, "-m", "pytest", "--timeout", "5", "--timeout-method", "thread"]
+    ran = subprocess.run(
+        [*command, "--cov", "--rootdir", str(tmp_path), "-c", "/dev/null", str(tmp_path)],
+        capture_output=True, text=True, timeout=90, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert ("1 passed" in ran.stdout) is not sabotaged, ran.stdout + ran.stderr
 
 
 @pytest.mark.timeout(100)
