@@ -329,6 +329,69 @@ def test_what_follows_a_yield_ran_before_the_answer_for_some_releases(
     assert bool(what(reviewed, "TX002", RULES["TX002"].bad)) is is_late
 
 
+AUDITED = """
+from typing import Annotated
+
+from fastapi import Depends, FastAPI
+from sqlalchemy import create_engine, insert
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
+
+engine = create_engine("sqlite://")
+sessions = sessionmaker(engine)
+app = FastAPI()
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Note(Base):
+    __tablename__ = "notes"
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+
+def opened():
+    with sessions() as session:
+        yield session
+        session.commit()
+
+
+def store(session: Session) -> None:
+    session.add(Note())
+
+
+def audit(session: Session) -> None:
+    BODY
+
+
+@app.post("/notes", status_code=201)
+def create(session: Annotated[Session, Depends(opened)]) -> None:
+    ROUTE
+    audit(session)
+"""
+
+
+@pytest.mark.parametrize(
+    ("route", "body", "is_late"),
+    [
+        ("session.add(Note())", "with engine.begin() as c:\n        c.execute(insert(Note))", True),
+        ("session.add(Note())", "own = sessions()\n    own.add(Note())\n    own.commit()", True),
+        ("session.add(Note())", "session.commit()", False),
+        ("session.add(Note())", "with session.begin():\n        store(session)", False),
+        ("pass", "with engine.begin() as c:\n        c.execute(insert(Note))", False),
+        (
+            "pass",
+            "with sessions.begin() as own:\n        store(own)\n        own.add(Note())",
+            False,
+        ),
+    ],
+)
+def test_an_audit_log_commits_for_itself_alone(reviewed, route: str, body: str, *, is_late: bool):
+    text = AUDITED.replace("ROUTE", route).replace("BODY", body)
+
+    assert bool(what(reviewed, "TX002", text)) is is_late
+
+
 def test_a_refusal_of_the_database_that_is_caught_is_a_change(reviewed):
     caught = (
         RULES["DATA001"]

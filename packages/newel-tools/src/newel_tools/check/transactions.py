@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import ast
+import re
+from collections.abc import Iterator
 from typing import Final
 
-from newel_tools.check.database import is_commit
+from newel_tools.check.database import is_commit, receiver, writes_rows
 from newel_tools.check.review import Review
 from newel_tools.facts.routes import Dependency
 from newel_tools.facts.source import Function
 
-__all__ = ["begins", "commit_at_exit"]
+__all__ = ["begins", "commit_at_exit", "is_apart"]
 
 _DEPTH: Final = 3
+_OF_THE_REQUEST: Final = re.compile(
+    r"\bself\.\w*(session|db|conn(ection)?|uow|tx)\b", re.IGNORECASE
+)
 
 
 def commit_at_exit(review: Review, node: Dependency) -> int | None:
@@ -57,6 +62,37 @@ def begins(expression: ast.expr) -> bool:
             return True
         case _:
             return False
+
+
+def is_apart(review: Review, function: Function) -> bool:
+    """Tell whether all that a function writes is in transactions that it opens itself.
+
+    An audit log is often written so, by `engine.begin()`: its commit is not the request's.
+    """
+    opened = dict(_opened(function))
+    used = [
+        call
+        for call in review.calls.of(function)
+        if (writes_rows(call) or is_commit(call)) and not begins(call.node)
+    ]
+    is_writing = bool(used) or any(map(begins, opened.values()))
+    return is_writing and all(receiver(call) in opened for call in used)
+
+
+def _opened(function: Function) -> Iterator[tuple[str, ast.expr]]:
+    """Yield what may be sessions and connections that a function was not given, by name."""
+    given = {argument.arg for argument in function.arguments} - {"self", "cls"}
+    for node in function.nodes:
+        match node:
+            case ast.withitem(context_expr=ast.Call() as value, optional_vars=ast.Name(id=name)):
+                pass
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Call() as value):
+                pass
+            case _:
+                continue
+        used = {inner.id for inner in ast.walk(value) if isinstance(inner, ast.Name)}
+        if not used & given and not _OF_THE_REQUEST.search(ast.unparse(value)):
+            yield name, value
 
 
 def _spans(node: ast.stmt, line: int) -> bool:

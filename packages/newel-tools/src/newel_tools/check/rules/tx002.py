@@ -10,7 +10,7 @@ from newel_tools.check.database import is_commit, writes_rows
 from newel_tools.check.finding import Finding
 from newel_tools.check.review import Review
 from newel_tools.check.rule import Rule
-from newel_tools.check.transactions import begins, commit_at_exit
+from newel_tools.check.transactions import begins, commit_at_exit, is_apart
 from newel_tools.facts.routes import Route
 from newel_tools.facts.source import Function
 
@@ -48,8 +48,14 @@ def _only_writes(review: Review, route: Route) -> bool:
     if function is None:
         return False
     reached = review.calls.reached(function)
-    calls = [call for inner in reached for call in review.calls.of(inner)]
-    commits = any(map(is_commit, calls)) or any(map(_has_block, reached))
+    apart = {inner for inner in reached if inner is not function and is_apart(review, inner)}
+    together = [
+        inner
+        for inner, way in reached.items()
+        if inner not in apart and not any(call and call.caller in apart for call in way)
+    ]
+    calls = [call for inner in together for call in review.calls.of(inner)]
+    commits = any(map(is_commit, calls)) or any(map(_has_block, together))
     return any(map(writes_rows, calls)) and not commits
 
 
@@ -75,7 +81,8 @@ RULE = Rule(
     seed='"Database transactions"',
     expected="dependencies of the scope `function`, routes that commit themselves or by a block "
     "`with session.begin()`, FastAPI 0.106 to 0.117, which ran the end of a dependency before it "
-    "answered.",
+    "answered. What a function writes in a transaction of its own, as an audit log, is not the "
+    "route's commit.",
     bad="""
 from typing import Annotated
 
