@@ -79,6 +79,54 @@ def test_a_browser_a_form_and_a_block_list_say_nothing_of_who_is_calling(
     assert bool(reviewed(text, rules=[RULES["AUTH001"]]).findings) == open_
 
 
+SIGNED = """
+import hmac
+from fastapi import Request
+from fastapi.security import HTTPBearer
+from fastapi import Depends
+
+KEY = "read from the settings"
+STAGE = "live"
+
+
+@app.get("/mine", dependencies=[Depends(HTTPBearer())])
+def mine() -> None: ...
+
+
+def sent_by() -> str:
+    return KEY
+
+
+@app.post("/paid")
+def pay(request: Request, sign: str = "") -> None:
+    BODY
+    session.add(Note())
+    session.commit()
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "open_"),
+    [
+        ("if not hmac.compare_digest(sign, KEY):\n        return", False),
+        ("if not hmac.compare_digest(request.headers['x'].encode(), b'k'):\n        return", False),
+        (
+            "given = sign.strip()\n    if not hmac.compare_digest(KEY, given):\n        return",
+            False,
+        ),
+        ("if not hmac.compare_digest(KEY, sent_by()):\n        return", False),
+        ("if hmac.compare_digest(STAGE, 'live'):\n        print('live')", True),
+        ("stage = STAGE\n    if hmac.compare_digest(str(stage), 'live'):\n        print(1)", True),
+    ],
+)
+def test_a_comparison_asks_who_is_calling_only_if_it_is_of_what_was_sent(
+    reviewed, body: str, open_: bool
+):
+    text = APP.partition("class AllowList")[0] + SIGNED.replace("BODY", body)
+
+    assert bool(reviewed(text, rules=[RULES["AUTH001"]]).findings) == open_
+
+
 SIGN_UP = """
 from pydantic import BaseModel
 

@@ -6,6 +6,7 @@ In doubt a route counts as protected: a finding that says otherwise has to be ri
 from __future__ import annotations
 
 import ast
+import builtins
 import re
 from collections.abc import Iterator
 from functools import cached_property
@@ -190,12 +191,47 @@ def _decorator_names(function: Function) -> Iterator[str]:
 
 
 def _refuses_itself(function: Function) -> bool:
-    return any(_is_refusal(node) or _is_proof(node) for node in function.nodes)
+    return any(_is_refusal(node) or _is_proof(node, function) for node in function.nodes)
 
 
-def _is_proof(node: ast.AST) -> bool:
-    """Tell whether a sender's signature is checked: `hmac.compare_digest`, `_verify_signature`."""
-    return isinstance(node, ast.Call) and _SIGNED.search(_name(node.func)) is not None
+def _is_proof(node: ast.AST, function: Function) -> bool:
+    """Tell whether a sender's signature is checked: `hmac.compare_digest`, `_verify_signature`.
+
+    What compares only what its module holds asks nobody anything.
+    """
+    if not isinstance(node, ast.Call) or _SIGNED.search(_name(node.func)) is None:
+        return False
+    return _name(node.func) != "compare_digest" or any(
+        _is_sent(argument, function) for argument in node.args
+    )
+
+
+def _is_sent(value: ast.expr, function: Function) -> bool:
+    """Tell whether a value may come with the request: all but constants and a module's names."""
+    known = function.module.names
+    own = {argument.arg for argument in function.arguments}
+    for inner in ast.walk(value):
+        match inner:
+            case ast.Call(func=ast.Name(id=called)) if called not in vars(builtins):
+                return True
+            case ast.Name(id=name) if name in own or name not in known | vars(builtins):
+                made = [] if name in own else list(_assigned(name, function))
+                if not made or any(_is_sent(item, function) for item in made):
+                    return True
+            case _:
+                pass
+    return False
+
+
+def _assigned(name: str, function: Function) -> Iterator[ast.expr]:
+    """Yield what a function's own name is set to, where it does not speak of itself."""
+    for node in function.nodes:
+        match node:
+            case ast.Assign(targets=[ast.Name(id=found)], value=value) if found == name:
+                if not any(isinstance(n, ast.Name) and n.id == name for n in ast.walk(value)):
+                    yield value
+            case _:
+                pass
 
 
 def _name(callee: ast.expr) -> str:
