@@ -103,6 +103,36 @@ SHAPES = {
         "main:app",
         ".",
     ),
+    "a factory for a class of another file": (
+        {
+            "shop/__init__.py": "",
+            "shop/base.py": "from fastapi import FastAPI\nclass App(FastAPI): ...\n",
+            "shop/own.py": "from shop.base import App\nclass Shop(App): ...\n",
+            "shop/serve.py": "from shop import own\ndef build():\n    return own.Shop()\n",
+            "shop/rows.py": "class Shop: ...\nshop = Shop\n",
+        },
+        "shop.serve:build",
+        ".",
+    ),
+    "a factory for another's factory": (
+        {
+            "shop/__init__.py": "",
+            "shop/setup.py": FACTORY.replace("create_app(", "build_it(name"),
+            "shop/asgi.py": "from shop.setup import build_it\ndef served():\n"
+            "    app = build_it('shop')\n    return app\n",
+        },
+        "shop.asgi:served",
+        ".",
+    ),
+    "a class of another file, called": (
+        {
+            "base.py": "from fastapi import FastAPI\nclass App(FastAPI): ...\n",
+            "main.py": "from base import App as Ours\nmade: Ours = Ours()\n",
+            "rows.py": "class App: ...\nrow = App()\n",
+        },
+        "main:made",
+        ".",
+    ),
     "another name": ({"main.py": "from fastapi import FastAPI as F\napi = F()\n"}, "main:api", "."),
     "below an if": (
         {"main.py": "from fastapi import FastAPI\nif True:\n    app = FastAPI()\n"},
@@ -134,6 +164,12 @@ SHAPES = {
         ".",
     ),
 }
+
+
+def test_another_class_of_the_same_name_makes_no_application(write):
+    files, _, _ = SHAPES["a class of another file, called"]
+
+    assert find_project(write(files)).others == ()
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -61,13 +61,11 @@ def find_applications(root: Path, files: Iterable[Path]) -> list[Application]:
     """
     texts = {path: text for path in files if (text := read_text(path)) is not None}
     places = _Places(root, texts)
-    makers = _trees(texts, ["FastAPI"])
-    factories = frozenset(name for tree in makers.values() for name in _factories(tree))
-    trees = {**_trees(texts, factories), **makers} if factories else makers
-    found = [app for p, tree in trees.items() for app in _in_file(p, tree, factories, places)]
+    trees, makers = _makers(texts)
+    found = [app for p, tree in trees.items() for app in _in_file(p, tree, makers, places)]
     found += [app for p, text in texts.items() for app in _completed(p, text, found, places)]
     found += [
-        app for p, text in texts.items() if p not in makers for app in _unparsed(p, text, places)
+        app for p, text in texts.items() if p not in trees for app in _unparsed(p, text, places)
     ]
     main = [app for app in found if not is_aside(app.file.relative_to(root))]
     ordered = sorted(main or found, key=_order)
@@ -185,9 +183,9 @@ def _relative_names(text: str, module: str, tail: str) -> list[str]:
 
 
 def _in_file(
-    path: Path, tree: ast.Module, factories: frozenset[str], places: _Places
+    path: Path, tree: ast.Module, makers: frozenset[str], places: _Places
 ) -> Iterator[Application]:
-    made = list(_made(tree, factories))
+    made = list(_made(tree, makers))
     if not made:
         return
     folder = places.best_root(path)
@@ -233,12 +231,34 @@ def _unparsed(path: Path, text: str, places: _Places) -> Iterator[Application]:
         yield Application(_module(path, folder), attribute, path, folder)
 
 
+def _makers(texts: Mapping[Path, str]) -> tuple[dict[Path, ast.Module], frozenset[str]]:
+    """Return the files that may make an application, and what the project itself makes it by.
+
+    These are its functions that return one, and its classes that are one: a file that uses them
+    need not know of FastAPI.
+    """
+    trees: dict[Path, ast.Module] = {}
+    makers: frozenset[str] = frozenset()
+    found = frozenset({"FastAPI"})
+    while not found <= makers:
+        rest = {path: text for path, text in texts.items() if path not in trees}
+        trees |= _trees(rest, found - makers)
+        makers |= found
+        own = makers - {"FastAPI"}
+        found = frozenset(
+            name
+            for tree in trees.values()
+            for name in (*_factories(tree, own), *_classes(tree, _constructors(tree, own)))
+        )
+    return trees, makers - {"FastAPI"}
+
+
 def _trees(texts: Mapping[Path, str], words: Iterable[str]) -> dict[Path, ast.Module]:
     """Parse the files that contain one of the words."""
-    wanted = tuple(words)
+    wanted = re.compile(rf"\b({'|'.join(map(re.escape, words))})\b")
     found: dict[Path, ast.Module] = {}
     for path, text in texts.items():
-        if any(word in text for word in wanted):
+        if wanted.search(text):
             with suppress(SyntaxError, ValueError, RecursionError):
                 found[path] = ast.parse(text)
     return found
@@ -249,9 +269,12 @@ def _module(path: Path, folder: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
 
 
-def _factories(tree: ast.Module) -> dict[str, bool]:
-    """Return the functions that return an application, and whether they ask for no argument."""
-    makers = _constructors(tree)
+def _factories(tree: ast.Module, known: frozenset[str] = frozenset()) -> dict[str, bool]:
+    """Return the functions that return an application, and whether they ask for no argument.
+
+    ``known`` are the makers of the whole project, which a file may import.
+    """
+    makers = _constructors(tree, known)
     found: dict[str, bool] = {}
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and _returns_application(node, makers):
@@ -262,19 +285,18 @@ def _factories(tree: ast.Module) -> dict[str, bool]:
     return found
 
 
-def _made(tree: ast.Module, factories: frozenset[str]) -> Iterator[tuple[str, bool]]:
+def _made(tree: ast.Module, known: frozenset[str]) -> Iterator[tuple[str, bool]]:
     """Yield the names at module level that hold an application, or make one when called.
 
-    ``factories`` are the names of the whole project's functions that return an application.
+    ``known`` are the names of the whole project's makers.
     """
-    own = _factories(tree)
-    makers = _constructors(tree) | own.keys() | factories
+    own = _factories(tree, known)
+    makers = _constructors(tree, known) | own.keys()
     held: list[str] = []
     for node in _statements(tree.body):
         if not (isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Call)):
             continue
-        called = ast.unparse(node.value.func)
-        if called in makers or called.rpartition(".")[2] in factories:
+        if ast.unparse(node.value.func) in makers:
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             held += [target.id for target in targets if isinstance(target, ast.Name)]
     yield from ((name, False) for name in dict.fromkeys(held))
@@ -292,13 +314,29 @@ def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
                 yield from _statements(node.orelse)
 
 
-def _constructors(tree: ast.Module) -> set[str]:
+def _constructors(tree: ast.Module, known: frozenset[str]) -> set[str]:
     """Return the names in this file that construct a FastAPI application."""
     found = {"FastAPI", "fastapi.FastAPI"}
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom):
-            found |= {a.asname for a in node.names if a.name == "FastAPI" and a.asname}
-        elif isinstance(node, ast.ClassDef) and found & {ast.unparse(b) for b in node.bases}:
+        match node:
+            case ast.ImportFrom(names=names):
+                made = (a for a in names if a.name == "FastAPI" or a.name in known)
+                found |= {a.asname or a.name for a in made}
+                found |= known if names[0].name == "*" else set()
+            case ast.Attribute(attr=name) if name in known:
+                found.add(ast.unparse(node))
+            case _:
+                pass
+    return found | _classes(tree, found)
+
+
+def _classes(tree: ast.Module, makers: set[str]) -> set[str]:
+    """Return the classes that are applications: `class App(FastAPI)`, and those below it."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef) and not (makers | found).isdisjoint(
+            map(ast.unparse, node.bases)
+        ):
             found.add(node.name)
     return found
 
