@@ -326,6 +326,33 @@ LED = {
     "later": ("def later():\n    import left", "left.py", "block"),
     "by a text": ("PLACES = ['shop.left']", "shop/left.py", "block"),
     "by computing": ("import importlib\nimportlib.import_module('le' + 'ft')", "left.py", "block"),
+    "by a name below a package": (
+        "import importlib\ndef load(x):\n    importlib.import_module(f'shop.plugins.{x}')",
+        "shop/plugins/left.py",
+        "block",
+    ),
+    "by a name below another package": (
+        "import importlib\ndef load(x):\n    importlib.import_module('shop.other.' + x)",
+        "shop/plugins/left.py",
+        "note",
+    ),
+    "by a name below a package's name": (
+        "import importlib, shop\nload = lambda x: __import__(f'{shop.__name__}.plugins.{x}')",
+        "shop/plugins/left.py",
+        "block",
+    ),
+    "by a name of the settings": (
+        "import importlib\ndef load(x):\n    importlib.import_module(x)",
+        "shop/plugins/left.py",
+        "block",
+    ),
+    "by a name beside it": (
+        "import importlib\nload = lambda x: importlib.import_module(f'.{x}', __package__)",
+        "left.py",
+        "block",
+    ),
+    "by one name": ("import importlib\nimportlib.import_module('left')", "left.py", "block"),
+    "by another name": ("import importlib\nimportlib.import_module('json')", "left.py", "note"),
     "by nothing": ("", "left.py", "note"),
     "by a script": ("", "manage.py", "note"),
 }
@@ -335,7 +362,7 @@ LED = {
 def test_what_no_application_imports_is_a_note(reviewed, line: str, file: str, severity: str):
     files = {"main.py": f"{APP}{line}\n", file: "SECRET_KEY = 'a-literal-key'\n"}
     if "/" in file:
-        files["shop/__init__.py"] = ""
+        files["shop/__init__.py"] = files["shop/plugins/__init__.py"] = ""
     report = reviewed(files, rules=[RULES["SEC001"]])
 
     assert report.facts.is_imported, report.notes
