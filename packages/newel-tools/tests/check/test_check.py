@@ -330,6 +330,45 @@ def test_a_whole_application_lacks_no_route(reviewed):
     assert not [note for note in report.notes if "reviewed" in note]
 
 
+LATE = """
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from shop.orders import router
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI):
+    app.include_router(router, prefix="/v1")
+    yield
+
+
+app = FastAPI(lifespan=lifespan)
+""".lstrip()
+
+
+def test_an_application_that_is_empty_until_it_starts_is_read_and_not_approved(tmp_path):
+    for name, text in {**SWITCHED, "main.py": LATE}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+
+    report = check_project(find_project(tmp_path), rules=[])
+
+    assert report.verdict == "REQUEST CHANGES"
+    assert {"GET /v1/orders/", "GET /v1/orders/wrapped"} < {r.label for r in report.facts.routes}
+    assert report.notes[0].startswith("import: no route: the source declares 2, and none is there")
+
+
+def test_an_application_without_any_route_is_no_failure(tmp_path):
+    (tmp_path / "main.py").write_text("from fastapi import FastAPI\n\napp = FastAPI()\n")
+
+    report = check_project(find_project(tmp_path), rules=[])
+
+    assert report.verdict == "APPROVE"
+    assert report.facts.is_imported
+
+
 def test_routes_that_were_only_read_are_counted(tmp_path):
     for name, text in {**SWITCHED, "shop/broken.py": ""}.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

@@ -114,3 +114,55 @@ def test_an_endpoint_has_its_place(write):
     place = routes(write)["POST /users"].endpoint
 
     assert (place.file, place.line, place.kind) == ("app/users.py", 5, "function")
+
+
+MADE = """
+from fastapi import APIRouter, FastAPI
+
+def make_notes() -> APIRouter:
+    notes = APIRouter(prefix="/notes")
+
+    @notes.get("/{note_id}")
+    def read_note(note_id: int): ...
+
+    return notes
+
+def make_left() -> APIRouter:
+    left = APIRouter()
+
+    @left.get("/left")
+    def left_out(): ...
+
+    return left
+
+def create() -> FastAPI:
+    application = FastAPI()
+    root = APIRouter(prefix="/v1")
+    root.include_router(make_notes())
+    application.include_router(root, prefix="/api")
+
+    @application.get("/health")
+    def health(): ...
+
+    return application
+"""
+
+
+def test_routers_that_functions_make_are_followed(write):
+    root = write({"main.py": MADE})
+
+    found = source_routes(read_source(root, python_files(root), [root]))
+
+    assert {route.label for route in found} == {"GET /api/v1/notes/{note_id}", "GET /health"}
+
+
+def test_a_decorator_of_the_projects_own_takes_the_routers_method(write):
+    text = (
+        "from app.guard import guarded\nfrom app.main import api\n"
+        "@guarded(api.post, '/notes', ['write'])\ndef add(): ...\n"
+        "@guarded(cache.get, '/not-a-route')\ndef cached(): ...\n"
+    )
+
+    found = routes(write, guard="def guarded(method, path, scopes): ...\n", notes=text)
+
+    assert {"POST /api/v1/notes"} == {label for label in found if "not" in label}

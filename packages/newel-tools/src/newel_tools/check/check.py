@@ -17,7 +17,7 @@ from newel_tools.check.review import Review
 from newel_tools.check.rule import Rule, load_rules
 from newel_tools.check.silence import Allowance, allowances, apart, silenced
 from newel_tools.facts.application import is_aside
-from newel_tools.facts.facts import Facts, load_facts
+from newel_tools.facts.facts import Facts, Failure, load_facts
 from newel_tools.facts.interpreter import interpreter_advice
 from newel_tools.facts.project import Project
 from newel_tools.facts.source import Function, Source, Unread, read_source
@@ -26,6 +26,7 @@ from newel_tools.facts.source_routes import source_routes, unseen_routes
 __all__ = ["Report", "check_project", "review_facts"]
 
 _UNREASONED: Final = "ALLOW001"
+_EMPTY: Final = "no route"
 _UNREAD: Final = 10  # files that could not be read and are named
 _ALSO: Final = 20  # places of one cause that a finding lists
 
@@ -96,10 +97,13 @@ def check_project(
     started = time.monotonic()
     facts = load_facts(project, timeout_seconds=timeout_seconds)
     source = read_source(project.root, project.files, project.import_paths)
-    if not facts.is_imported:
-        facts = facts.model_copy(update={"routes": source_routes(source)})
     return review_facts(
-        project, facts, source, baseline=baseline or {}, rules=rules, started=started
+        project,
+        _routed(facts, source),
+        source,
+        baseline=baseline or {},
+        rules=rules,
+        started=started,
     )
 
 
@@ -139,6 +143,35 @@ def review_facts(
         unseen=unseen,
         seconds=time.monotonic() - began,
     )
+
+
+def _routed(facts: Facts, source: Source) -> Facts:
+    """Return the facts with the source's routes, if the application has none of its own.
+
+    One that includes its routers when it starts looks empty when it is imported: it is no more
+    known than one that cannot be imported.
+    """
+    if any(route.kind in ("http", "websocket") for route in facts.routes):
+        return facts
+    routes = source_routes(source)
+    if not facts.is_imported:
+        return facts.model_copy(update={"routes": routes})
+    own = [
+        r for r in routes if r.endpoint and r.endpoint.file and not is_aside(Path(r.endpoint.file))
+    ]
+    if not own:
+        return facts
+    empty = Failure.model_validate(
+        {
+            "stage": "import",
+            "class": _EMPTY,
+            "message": f"the source declares {len(own)}, and none is there until the application "
+            "starts, or they are of another one: include the routers where it is made, or name it "
+            "with --app",
+        }
+    )
+    failures = (*facts.failures, empty)
+    return facts.model_copy(update={"routes": routes, "application": None, "failures": failures})
 
 
 def _tried(rule: Rule, review: Review, found: list[Finding]) -> list[str]:
@@ -241,6 +274,8 @@ def _to_import(review: Review) -> str:
     advice = (
         interpreter_advice(review.project, error=item.class_) for item in review.facts.failures
     )
+    if any(item.class_ == _EMPTY for item in review.facts.failures):
+        return "mend the failure above"
     return next(
         (line for line in advice if line is not None),
         "mend the failure above: a review imports without programs, network and files outside "

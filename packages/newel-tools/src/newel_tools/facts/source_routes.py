@@ -1,8 +1,8 @@
 """Routes as the source declares them, for an application that cannot be imported.
 
-Prefixes of routers are followed through `include_router`; what is computed is left out, and so are
-routers that nobody includes, where each that is included is named. Nothing here is proved: a
-decorator that is built at run time is not seen.
+Prefixes of routers are followed through `include_router`, also of routers that a function makes;
+what is computed is left out, and so are routers that nobody includes, where each that is included
+is named. Nothing here is proved: a decorator that is built at run time is not seen.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from newel_tools.facts.source import Function, Module, Source
 __all__ = ["source_routes", "unseen_routes"]
 
 _METHODS: Final = frozenset({"get", "post", "put", "patch", "delete", "head", "options"})
+_DECORATORS: Final = _METHODS | {"api_route", "websocket"}
 _ROUTERS: Final = frozenset({"fastapi.APIRouter", "fastapi.FastAPI", "fastapi.routing.APIRouter"})
 _DEPTH: Final = 8
+_LOCAL: Final = ".<locals>."
 
 
 def source_routes(source: Source) -> tuple[Route, ...]:
@@ -68,25 +70,25 @@ def _route(
     decorator: ast.expr, function: Function, prefixes: _Prefixes, *, unserved: bool = False
 ) -> Iterator[Route]:
     match decorator:
-        case ast.Call(func=ast.Attribute(value=router, attr=name)) if name in _METHODS or name in (
-            "api_route",
-            "websocket",
-        ):
+        # `@router.get("/")`, and `@guarded(router.get, "/")` of a decorator of the project's own.
+        case ast.Call(func=ast.Attribute(value=router, attr=name)) if name in _DECORATORS:
             path = _text(_argument(decorator, "path", position=0))
-            prefix = prefixes.of(function.module, router, unserved=unserved)
-            if path is None or prefix is None:
-                return
-            methods = [name.upper()] if name in _METHODS else _methods(decorator)
-            yield Route(
-                kind="websocket" if name == "websocket" else "http",
-                path=prefix + path,
-                methods=() if name == "websocket" else tuple(methods),
-                name=function.node.name,
-                endpoint=_place(function),
-                dependant=_dependant(function, decorator, prefixes.source),
-            )
+        case ast.Call(args=[ast.Attribute(value=router, attr=name), *_]) if name in _DECORATORS:
+            path = _text(_argument(decorator, "path", position=1))
         case _:
             return
+    prefix = prefixes.of(function, router, unserved=unserved)
+    if path is None or prefix is None:
+        return
+    methods = [name.upper()] if name in _METHODS else _methods(decorator)
+    yield Route(
+        kind="websocket" if name == "websocket" else "http",
+        path=prefix + path,
+        methods=() if name == "websocket" else tuple(methods),
+        name=function.node.name,
+        endpoint=_place(function),
+        dependant=_dependant(function, decorator, prefixes.source),
+    )
 
 
 def _methods(decorator: ast.Call) -> list[str]:
@@ -156,36 +158,64 @@ class _Prefixes:
         self._applications: set[str] = set()
         for module in source.own_modules():
             for name, value in module.values.items():
-                if isinstance(value, ast.Call) and self._is_router(module, value):
-                    prefix = _text(_argument(value, "prefix")) or ""
-                    self._own[f"{module.name}.{name}"] = prefix
-                    if ast.unparse(value.func).endswith("FastAPI"):
-                        self._applications.add(f"{module.name}.{name}")
-            for node in module.nodes:
-                if isinstance(node, ast.Call):
-                    self._include(module, node)
+                self._keep(module, f"{module.name}.{name}", value)
+        functions = [f for f in source.functions.values() if not f.module.is_test]
+        for function in functions:
+            for node in function.nodes:
+                match node:
+                    case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                        self._keep(function.module, f"{function.full_name}{_LOCAL}{name}", value)
+                    case _:
+                        pass
+        local = [(node, function) for function in functions for node in _including(function.nodes)]
+        seen = {id(call) for call, _ in local}
+        for call, function in local:
+            self._include(function.module, call, function.full_name)
+        for module in source.own_modules():
+            for call in _including(module.nodes):
+                if id(call) not in seen:
+                    self._include(module, call, "")
+
+    def _keep(self, module: Module, full_name: str, value: ast.expr) -> None:
+        if isinstance(value, ast.Call) and self._is_router(module, value):
+            self._own[full_name] = _text(_argument(value, "prefix")) or ""
+            if ast.unparse(value.func).endswith("FastAPI"):
+                self._applications.add(full_name)
 
     def _is_router(self, module: Module, value: ast.Call) -> bool:
         name = self.source.name_of(module, value.func) or ""
         return name in _ROUTERS or name.endswith("Router")
 
-    def _include(self, module: Module, call: ast.Call) -> None:
-        match call:
-            case ast.Call(
-                func=ast.Attribute(value=parent, attr="include_router"), args=[child, *_]
-            ):
-                inner = self.source.name_of(module, child)
-                outer = self.source.name_of(module, parent)
-                self._mounted.add(inner)
-                if inner is not None and outer is not None:
-                    prefix = _text(_argument(call, "prefix")) or ""
-                    self._included.setdefault(inner, (outer, prefix))
-            case _:
-                pass
+    def _include(self, module: Module, call: ast.Call, scope: str) -> None:
+        parent = call.func.value if isinstance(call.func, ast.Attribute) else call.func
+        inner = self._name(module, call.args[0], scope)
+        outer = self._name(module, parent, scope)
+        self._mounted.add(inner)
+        if inner is not None and outer is not None:
+            prefix = _text(_argument(call, "prefix")) or ""
+            self._included.setdefault(inner, (outer, prefix))
 
-    def of(self, module: Module, router: ast.expr, *, unserved: bool = False) -> str | None:
+    def _name(self, module: Module, expression: ast.expr, scope: str) -> str | None:
+        """Return the full name of a router that the function ``scope`` knows by an expression.
+
+        It may be local to the function or one around it, or what a function of the project makes.
+        """
+        if isinstance(expression, ast.Call):
+            maker = self.source.functions.get(self.source.name_of(module, expression.func) or "")
+            names = (
+                [f"{maker.full_name}{_LOCAL}{name}" for name in _returned(maker)] if maker else []
+            )
+            return next((name for name in names if name in self._own), None)
+        while isinstance(expression, ast.Name) and scope:
+            local = f"{scope}{_LOCAL}{expression.id}"
+            if local in self._own:
+                return local
+            scope = scope.rpartition(_LOCAL)[0]
+        return self.source.name_of(module, expression)
+
+    def of(self, function: Function, router: ast.expr, *, unserved: bool = False) -> str | None:
         """Return the whole prefix of a router; `None` for what is none, or nobody includes."""
-        name = self.source.name_of(module, router)
+        name = self._name(function.module, router, function.full_name)
         if name is None:
             return None
         is_known = name in self._own or name.rpartition(".")[2] in ("app", "router", "api")
@@ -211,6 +241,25 @@ class _Prefixes:
         packages = {module.partition(".")[0] for module in self.source.modules}
         is_missing = owner not in self.source.modules and owner.partition(".")[0] in packages
         return name in self._own or is_missing
+
+
+def _including(nodes: Iterable[ast.AST]) -> Iterator[ast.Call]:
+    """Yield the calls of `include_router` with a router."""
+    for node in nodes:
+        match node:
+            case ast.Call(func=ast.Attribute(attr="include_router"), args=[_, *_]):
+                yield node
+            case _:
+                pass
+
+
+def _returned(function: Function) -> Iterator[str]:
+    for node in function.nodes:
+        match node:
+            case ast.Return(value=ast.Name(id=name)):
+                yield name
+            case _:
+                pass
 
 
 def _argument(call: ast.Call, name: str, *, position: int | None = None) -> ast.expr | None:
