@@ -28,6 +28,7 @@ from urllib.parse import quote, quote_plus
 
 import structlog
 from pydantic import SecretStr
+from pydantic_core import to_json
 from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, WrappedLogger
 
@@ -153,7 +154,8 @@ def log_request(**facts: str | float | None) -> None:
         return
     timestamp = datetime.now(UTC).isoformat(timespec="microseconds").removesuffix("+00:00")
     head = {"timestamp": f"{timestamp}Z", "level": "info", "logger": _ACCESS_LOGGER}
-    handler.write(_compact({**head, "event": "request", **facts}))
+    line = to_json({**head, "event": "request", **facts}, ensure_ascii=True)
+    handler.write(line.decode())
 
 
 _ACCESS_LOGGER: Final = "newel.access"
