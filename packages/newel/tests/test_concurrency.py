@@ -117,6 +117,19 @@ def test_an_answer_says_its_version_and_where_the_new_is() -> None:
     assert "Location" not in found.headers
 
 
+def test_where_the_new_is_can_be_asked_for_whatever_its_path_says() -> None:
+    app = FastAPI()
+    present = EntityRead(id=uuid7(), created_at=utc_now(), updated_at=utc_now(), version=PRESENT)
+
+    @app.post("/{group}/agents", status_code=201)
+    async def create(group: str, tagged: Tagged) -> EntityRead:
+        return tagged.new(present)
+
+    with TestClient(app) as client:
+        made = client.post("/%E6%9D%B1 %3F%23/agents")
+    assert made.headers["Location"] == f"/%E6%9D%B1%20%3F%23/agents/{present.id}"
+
+
 def read(if_match: str) -> Versions:
     return asyncio.run(read_if_match(if_match))
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, ClassVar, Final, Literal, TypeVar
+from urllib.parse import quote
 
 from fastapi import Depends, Header, Request, Response
 from pydantic.json_schema import SkipJsonSchema
@@ -68,7 +69,8 @@ class Tagger:
 
     def new(self, entity: E) -> E:
         """Say its version, and in ``Location`` its address: its id below the path of the POST."""
-        self._response.headers["Location"] = f"{self._request.url.path}/{entity.id}"
+        path = quote(self._request.scope["path"], safe="/:@!$&'()*+,;=~-._")
+        self._response.headers["Location"] = f"{path}/{entity.id}"
         return self(entity)
 
 
