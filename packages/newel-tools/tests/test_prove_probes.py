@@ -158,3 +158,28 @@ if data.title is not None:
         raise HTTPException(409)
     note.text = data.text
 """
+
+
+CHANGED = """
+@app.put("/tags/{tag_id}")
+def change_tag(tag_id: int, data: TagCreate, session: Db) -> dict[str, int]:
+    tag = session.get(Tag, tag_id)
+    if tag is None:
+        raise HTTPException(404)
+    tag.name = data.name
+    session.commit()
+    return {"id": VALUE}
+"""
+
+
+@pytest.mark.parametrize(
+    ("value", "state"), [("tag.id", "broke"), ("int('none')", "skipped")], ids=["own", "any"]
+)
+def test_a_change_that_always_fails_is_no_duplicates_matter(
+    value: str, state: str, laboratory: Callable[..., Lab]
+) -> None:
+    probe = PROBES["ERR006"]
+
+    results = list(probe.run(laboratory(probe.good + CHANGED.replace("VALUE", value))))
+
+    assert [result.state for result in results if result.route.startswith("PUT")] == [state]

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -484,6 +485,7 @@ with sandbox(found, Settings()) as place:
 
 KILLED = """
 import sys
+from types import SimpleNamespace
 from pathlib import Path
 from newel_tools.facts.project import find_project
 from newel_tools.prove.sandbox import sandbox
@@ -520,15 +522,18 @@ def test_a_killed_prover_leaves_no_server_and_no_file(project: Path, tmp_path: P
         assert [path for path in left if path.exists()] == []
 
 
+@pytest.mark.parametrize("home", ["starlette.middleware.exceptions", "starlette.exceptions"])
 def test_errors_are_noted_where_starlette_looks_handlers_up_by_a_method(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, home: str
 ) -> None:
-    """As it did before 0.28, which FastAPI before 0.107 asks for."""
+    """As it did before 0.28, which FastAPI before 0.107 asks for; before 0.21 at another place."""
 
     def handler_of(self: object, error: Exception) -> str:
         return f"the handler of {error}"
 
     monkeypatch.setitem(sys.modules, "starlette._exception_handler", None)
+    monkeypatch.setitem(sys.modules, "starlette.middleware.exceptions", None)
+    monkeypatch.setitem(sys.modules, home, SimpleNamespace(ExceptionMiddleware=ExceptionMiddleware))
     monkeypatch.setattr(ExceptionMiddleware, "_lookup_exception_handler", handler_of, raising=False)
     note_errors(Places("/nowhere"))
     record = Record()

@@ -227,6 +227,25 @@ def test_a_file_named_tests_is_one_if_it_tests(reviewed, text: str, findings: in
     assert len(said) == findings
 
 
+@pytest.mark.parametrize(("said", "findings"), [("8.8.8.0/24", 0), ("/a/notes/24", 1)])
+def test_a_text_that_only_values_of_a_path_fit_is_no_request(reviewed, said: str, findings: int):
+    app = """
+from fastapi import Depends, FastAPI
+from fastapi.security import HTTPBearer
+
+app = FastAPI()
+
+
+@app.get("/a/notes/{note_id}", dependencies=[Depends(HTTPBearer())])
+def note(note_id: int): ...
+"""
+    test = f"def test_it(client):\n    assert client.get({said!r})\n"
+
+    report = reviewed({"main.py": app, "tests/test_it.py": test}, rules=[RULES["TEST002"]])
+
+    assert len(report.findings) == findings
+
+
 CAUGHT = """
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse

@@ -153,6 +153,24 @@ def test_methods_are_followed_through_attributes_and_bases(read: Read):
     ]
 
 
+NOTE = "from tortoise.models import Model\nclass Note(Model): ..."
+
+
+@pytest.mark.parametrize(
+    ("body", "called"),
+    [
+        ("Note.filter(id=1).update(a=1)", "tortoise.Query.update"),
+        ("found = Note.filter(id=1)\n    found.exclude(b=2).delete()", "tortoise.Query.delete"),
+        ("notes = await Note.filter(id=1)\n    notes.delete()", None),
+    ],
+)
+def test_a_query_of_an_orm_stays_one_until_it_is_awaited(read: Read, body: str, called: str | None):
+    source = read(main=f"{NOTE}\nasync def run():\n    {body}\n")
+
+    changing = [name for name in targets(source, "main.run") if not (name or "").endswith("filter")]
+    assert called in changing
+
+
 def test_names_are_followed_through_re_exports(read: Read):
     source = read(
         {

@@ -77,3 +77,21 @@ def test_a_list_in_an_example_is_a_value_and_a_description_is_none(write):
     assert facts.application is not None
     assert facts.application["title"].startswith('["*"]')
     assert "of yours" not in facts.application["title"]
+
+
+def test_what_only_a_few_values_fit_stays_unset_where_it_may(write):
+    code = """
+import os
+
+kind = os.getenv("SHOP_DB_TYPE")
+assert kind in (None, "sqlite"), kind
+file = os.getenv("SHOP_DB_PASSWORD_FILE")
+assert file is None or open(file).read(), file
+app.title = os.getenv("SHOP_DB_PASSWORD") + os.environ["SHOP_TOKEN_TYPE"]
+"""
+    facts = facts_of(write({"main.py": APP + code, "env.template": "SHOP_TOKEN_TYPE=jwt\n"}))
+
+    assert facts.failures == ()
+    assert facts.application is not None
+    assert facts.application["title"].endswith("jwt")
+    assert len(facts.application["title"]) > 8

@@ -185,12 +185,12 @@ def _matches(route: tuple[str, ...], text: tuple[str, ...], *, met: bool) -> boo
     """Match from the end; a value alone covers one part or more, at the beginning perhaps none.
 
     ``met``: a word of the route was met already. What is left of the text then is where the
-    application is mounted.
+    application is mounted; of the route, what the client begins every request with.
     """
-    if not text or text == (_ANYTHING,):
+    if text == (_ANYTHING,):
         return True
-    if not route:
-        return met
+    if not text or not route:
+        return met or not (text or route)
     if text[-1] == _ANYTHING:
         return any(_matches(route[:kept], text[:-1], met=met) for kept in range(len(route)))
     if route[-1].startswith("{"):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from newel_tools.facts.files import is_test, read_text
+from newel_tools.facts.newer import parse
 
 __all__ = [
     "base_environment",
@@ -33,11 +34,15 @@ _EXAMPLES: Final = (
     ".env.local.example",
     ".example.env",
     "env.example",
+    "env.sample",
+    "env.template",
     "example.env",
     "sample.env",
     ".env",
 )
 # A value in quotes may have several lines: JSON, keys.
+# Where it may be left unset, it is: only a few values fit, or a file that is there.
+_CHOSEN: Final = re.compile(r"_(FILE|TYPE|KIND|DRIVER|DIALECT|ENGINE|BACKEND)$")
 _SETTING: Final = re.compile(
     r"^[ \t]*(?:export[ \t]+)?([A-Za-z_]\w*)[ \t]*=[ \t]*"
     r"(?:([\"'])((?:(?!\2).)*)\2[ \t]*(?:\#[^\n]*)?$|([^\n]*?)[ \t]*$)",
@@ -235,7 +240,7 @@ def _resolved(values: Mapping[str, str]) -> dict[str, str]:
 def _asked(text: str) -> Iterator[str]:
     """Yield the variables that code reads without a default and cannot go on without."""
     try:
-        tree = ast.parse(text)
+        tree = parse(text)
     except (SyntaxError, ValueError, RecursionError):
         return
     for node in ast.walk(tree):
@@ -247,7 +252,7 @@ def _asked(text: str) -> Iterator[str]:
             case ast.Call(func=function, args=[ast.Constant(value=str(name))], keywords=[]) if (
                 _reads_environment(function) and (_ASKED.search(name) or _FOLDER.search(name))
             ):
-                if not any(word in name for word in _SWITCHES):
+                if not any(word in name for word in _SWITCHES) and not _CHOSEN.search(name):
                     yield name
             case ast.Call(
                 func=function,

@@ -24,6 +24,12 @@ _YIELDED: Final = frozenset(
     for name in ("AsyncGenerator", "AsyncIterator", "Generator", "Iterator", "AsyncIterable")
 )
 _PLAIN: Final = ("abc.", "enum.", "typing.", "typing_extensions.")  # bases that do nothing
+_ORMS: Final = ("beanie.", "ormar.", "tortoise.")
+# What gives a query of these, which asks when it is awaited.
+_QUERIES: Final = frozenset(
+    {"all", "exclude", "filter", "find", "find_all", "find_many", "find_one", "limit", "order_by"}
+    | {"select_for_update", "sort", "using_db"}
+)
 _DEPENDS: Final = frozenset(
     {
         "fastapi.Depends",
@@ -54,6 +60,8 @@ class Inference:
                 found = known[name] if name in known else self._global(function.module, name, depth)
             case ast.Await(value=inner) | ast.NamedExpr(value=inner):
                 found = self.type_of(inner, function, depth=depth - 1)
+                if isinstance(expression, ast.Await) and _is_query(found):
+                    found = None  # what it answers: a row, or a list of them
             case ast.Call() as call:
                 target = self.target_of(call, function)
                 found = None if target is None else self._result(target)
@@ -251,6 +259,8 @@ class Inference:
         if value is not None:
             return _made_by(value)
         owner, _, last = name.rpartition(".")
+        if last in _QUERIES and name.startswith(_ORMS):
+            return f"{name.partition('.')[0]}.Query"
         if last.startswith("from_"):  # the way classes name their other constructors
             name, last = owner, owner.rpartition(".")[2]
         return name if last[:1].isupper() and not last.isupper() and "." in name else None
@@ -340,6 +350,10 @@ _FACTORIES: Final = {
 
 def _makes_sessions(name: str) -> bool:
     return name in _FACTORIES
+
+
+def _is_query(name: str | None) -> bool:
+    return name in {f"{library}Query" for library in _ORMS}
 
 
 def _made_by(value: str) -> str | None:

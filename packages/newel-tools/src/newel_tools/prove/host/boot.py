@@ -171,7 +171,11 @@ def _holder_of_lookup() -> Any:
     try:
         return importlib.import_module("starlette._exception_handler")
     except ModuleNotFoundError:  # before Starlette 0.28 it is a method of the middleware
+        pass
+    try:
         return importlib.import_module("starlette.middleware.exceptions").ExceptionMiddleware
+    except ModuleNotFoundError:  # which is elsewhere before 0.21
+        return importlib.import_module("starlette.exceptions").ExceptionMiddleware
 
 
 def _is_refusal(error: Exception) -> bool:

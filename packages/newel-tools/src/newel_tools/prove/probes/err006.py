@@ -62,8 +62,12 @@ def _changed_to_another(lab: Lab, resource: Resource) -> Iterator[Result]:
         return
     second = lab.world.make(resource, maker)
     changes = {name: kept.body[name] for name in names}
+    own = None if second is None else lab.request(update, maker, second)
     request = None if second is None else lab.request(update, maker, second, changes=changes)
-    if request is None:
+    if own is None or request is None:
+        return
+    if lab.send(own, maker).answer.is_fault:
+        yield PROBE.skipped(update.label, "a change to what nobody has ends in a 5xx, too")
         return
     exchange = lab.send(request, maker)
     if exchange.answer.is_fault:
