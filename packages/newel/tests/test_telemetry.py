@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import socket
 import sys
 import time
@@ -262,11 +263,25 @@ async def test_what_is_not_sampled_is_nowhere_and_stays_so(
     assert "trace_id" not in capsys.readouterr().out
 
 
+def test_fastapi_traces_by_itself_only_where_somebody_asks_it_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in [name for name in os.environ if "OTEL_" in name]:
+        monkeypatch.delenv(name)
+    assert Traces().of_requests() == {"tracing": False, "metrics": False, "logs": False}
+
+    for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "FASTAPI_OTEL_AUTO_CONFIGURE"):
+        with monkeypatch.context() as patched:
+            patched.setenv(name, "http://collector:4318")
+            assert Traces().of_requests() is None
+    monkeypatch.setattr(trace, "get_tracer_provider", TracerProvider)
+    assert Traces().of_requests() is None
+
+
 async def test_without_the_setting_there_is_nothing(database_url: str, tmp_path: Path) -> None:
     app = application(database_url, tmp_path)
     engine = app.state.database.engine.sync_engine
     assert not engine.dialect.dispatch.do_execute
-    assert app.state.traces.of_requests() is None
     async with serving(app) as client:
         await client.post(f"/orders/{uuid4()}", json={"note": "x"})
         [first, *_] = await rows(app.state.database)

@@ -322,11 +322,10 @@ def _new_values(entity: Entity) -> Mapping[str, Any] | None:
     values: dict[str, Any] = {}
     for name in shape.names:
         is_left_out = name not in present and name in shape.defaults
-        values[name] = _made(shape.defaults[name]) if is_left_out else present.get(name)
-    if any(values[name] is None for name in shape.particular):
-        return None
-    if any(_is_expression(value) for value in values.values()):
-        return None
+        value = _made(shape.defaults[name]) if is_left_out else present.get(name)
+        if (value is None and name in shape.particular) or _is_expression(value):
+            return None
+        values[name] = value
     return {**values, "version": _next_version(shape, None)}
 
 

@@ -20,7 +20,7 @@ from typing import Annotated, Any, ClassVar, Final, NoReturn, cast
 from uuid import UUID
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, to_json
 
 __all__ = [
     "JSON_BYTES",
@@ -58,6 +58,22 @@ Int64 = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 
 def _storable(value: object) -> object:
     """Refuse JSON that a database does not store as it came, or that takes long to walk through."""
+    if not _is_plain(value):
+        _walk_through(value)
+    return value
+
+
+def _is_plain(value: object) -> bool:
+    """Tell at a glance that ``value`` is storable; what is not plain may be so, too."""
+    try:
+        text = to_json(value)
+    except ValueError:  # too deep, or half of a surrogate pair
+        return False
+    is_small = 2 * len(text) <= JSON_BYTES and text.count(b"{") + text.count(b"[") <= JSON_LEVELS
+    return is_small and not any(sign in text for sign in (b"\\u0000", b"NaN", b"Infinity"))
+
+
+def _walk_through(value: object) -> None:
     level, seen = [value], 0
     for _ in range(JSON_LEVELS):
         seen += len(level)
@@ -80,7 +96,6 @@ def _storable(value: object) -> object:
         _refuse("json_too_deep", f"JSON should have at most {JSON_LEVELS} levels")
     if len(json.dumps(value, ensure_ascii=False, default=str).encode()) > JSON_BYTES:
         _refuse("json_too_long", _TOO_LONG)
-    return value
 
 
 def _check_texts(texts: Iterable[object]) -> None:

@@ -13,6 +13,7 @@ value, a header, a body or the text of an exception. What is not traced costs a 
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import re
 import threading
@@ -119,10 +120,14 @@ class Traces:
     def of_requests(self) -> TelemetryConfig | None:
         """Return what to give to ``FastAPI(telemetry=...)``: a span a request, no more.
 
-        Without a provider ``None``: then FastAPI does what its own environment variables say.
+        Without a provider FastAPI does what the environment and OpenTelemetry's own provider say;
+        where they say nothing it need not ask them three times a request.
         """
         if self._provider is None:
-            return None
+            is_asked = any(name.startswith(("OTEL_", "FASTAPI_OTEL_")) for name in os.environ)
+            if is_asked or not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+                return None
+            return TelemetryConfig(tracing=False, metrics=False, logs=False)
         return TelemetryConfig(
             tracer_provider=_RequestSpans(self._provider),
             metrics=False,  # newel.metrics counts, in bounded series
