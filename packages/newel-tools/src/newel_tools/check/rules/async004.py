@@ -25,6 +25,7 @@ _HASHES: Final = re.compile(
 _HASHERS: Final = re.compile(r"pwd|password_?hash|hasher|crypt|^ph$", re.IGNORECASE)
 _METHODS: Final = frozenset({"hash", "verify", "verify_and_update", "encrypt"})
 _LIBRARIES: Final = ("pwdlib", "passlib", "argon2")
+_ROUNDS: Final = 10_000  # of `pbkdf2_hmac`: fewer take a few milliseconds
 
 
 def find(review: Review) -> Iterator[Finding]:
@@ -43,11 +44,21 @@ def find(review: Review) -> Iterator[Finding]:
 def _is_slow(call: Call) -> bool:
     """Tell whether a call hashes a password; a hasher made by a class method goes by its name."""
     if _HASHES.fullmatch(call.target or ""):
-        return True
+        return not _is_short(call.node)
     method = call.node.func.attr if isinstance(call.node.func, ast.Attribute) else ""
     known = any(library in call.caller.module.text for library in _LIBRARIES)
     by_name = known and method in _METHODS and call.function is None
     return by_name and _HASHERS.search(receiver(call)) is not None
+
+
+def _is_short(call: ast.Call) -> bool:
+    """Tell whether `pbkdf2_hmac` derives a key in so few rounds that nobody waits for it."""
+    named = [keyword.value for keyword in call.keywords if keyword.arg == "iterations"]
+    match [*named, *call.args[3:4]]:
+        case [ast.Constant(value=int(rounds))]:
+            return rounds < _ROUNDS
+        case _:
+            return False
 
 
 RULE = Rule(
@@ -59,8 +70,11 @@ RULE = Rule(
     "every other request.",
     fix="`await asyncio.to_thread(hasher.verify, ...)`, or make the endpoint a plain `def`",
     seed='003 "Blocking calls in async context"',
-    expected="`def` endpoints and dependencies, hashes in a thread, fast digests.",
+    expected="`def` endpoints and dependencies, hashes in a thread, fast digests, keys that are "
+    "derived in fewer than 10,000 rounds.",
     bad="""
+import hashlib
+
 import bcrypt
 from fastapi import FastAPI
 from pwdlib import PasswordHash
@@ -81,6 +95,11 @@ async def login(password: str) -> bool:
 @app.post("/register")
 async def register(password: str) -> str:
     return hasher.hash(password)  # finding
+
+
+@app.post("/derive")
+async def derive(password: str) -> str:
+    return hashlib.pbkdf2_hmac("sha256", password.encode(), b"salt", 600_000).hex()  # finding
 """,
     good="""
 import asyncio
@@ -109,6 +128,11 @@ def in_thread(password: str) -> bool:
 @app.post("/digest")
 async def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+@app.post("/keys")
+async def derive(text: str) -> str:
+    return hashlib.pbkdf2_hmac("sha256", text.encode(), b"keys", 2048, 32).hex()
 """,
     find=find,
     is_habit=True,
