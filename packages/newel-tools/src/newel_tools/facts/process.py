@@ -28,14 +28,17 @@ _COPIED_FILES: Final = 20_000
 _GRACE_SECONDS: Final = 5.0  # after the probe's own limit, for code that holds the interpreter lock
 
 
-def run_probe(project: Project, *, timeout_seconds: float) -> dict[str, Any]:
+def run_probe(
+    project: Project, *, timeout_seconds: float, migrations: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Import the application in a process of its own and return the probe's document.
 
-    If the process dies or hangs, the document has only ``failures`` that say so.
+    With ``migrations`` these are printed instead, see ``probe/migrations.py``. If the process dies
+    or hangs, the document has only ``failures`` that say so.
     """
     with copied(project) as (scratch, copy), tempfile.TemporaryFile() as answer:
         request = request_for(project, scratch=scratch, copy=copy, seconds=timeout_seconds)
-        request["fd"] = answer.fileno()
+        request |= {"fd": answer.fileno(), "migrations": migrations}
         code = _run(project, request, answer, scratch=scratch, seconds=timeout_seconds)
         answer.seek(0)
         data = answer.read()

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from . import entities, guard, parts
+from .migrations import migrations
 from .places import Places, plain, type_name
 from .routes import Routes
 from .shapes import Shapes
@@ -33,7 +34,7 @@ def write(request: dict[str, Any]) -> None:
     ``fd``: where the document goes; ``module``, ``attribute``, ``factory``: the application;
     ``copy``, ``root``: the copy that is imported and the project it was made from; ``paths``:
     what to import from; ``writable``: the folder that may be written; ``seconds``: the time limit;
-    ``network``: whether connections are possible.
+    ``network``: whether connections are possible; ``migrations``: to print these instead.
     """
     probe = _Probe(request)
     guard.limit_file_size()
@@ -63,6 +64,11 @@ class _Probe:
 
     def run(self) -> None:
         """Import and describe; each part that fails is noted, and the others go on."""
+        wanted = self._request.get("migrations")
+        if wanted:
+            told = self._attempt("migrations", lambda: self._migrations(wanted))
+            self._found["migrations"] = told
+            return
         application = self._attempt("import", self._import)
         self._found["versions"] = self._attempt("versions", parts.versions) or {}
         if application is not None:
@@ -131,6 +137,13 @@ class _Probe:
             if found is not None:
                 self._found[name] = found
         self._found["models"] = shapes.models
+
+    def _migrations(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        root: str = self._request["copy"]
+        settings = os.path.join(root, wanted["settings"])  # noqa: PTH118 - no pathlib in the probe
+        if os.path.isdir(settings):  # noqa: PTH112 - as above
+            self._import()  # `newel.kernel_tables` creates what the service's modules have mapped
+        return migrations({**wanted, "settings": settings, "root": root}, self._places)
 
     def _modules(self, loaded: Iterable[str]) -> dict[str, str]:
         """Return which files of the project were imported, by module name."""
