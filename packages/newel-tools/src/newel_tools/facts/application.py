@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from newel_tools.facts.files import is_test, read_text
+from newel_tools.facts.newer import parse
 
 __all__ = ["Application", "find_applications", "import_root", "is_aside", "locate"]
 
@@ -260,7 +261,7 @@ def _trees(texts: Mapping[Path, str], words: Iterable[str]) -> dict[Path, ast.Mo
     for path, text in texts.items():
         if wanted.search(text):
             with suppress(SyntaxError, ValueError, RecursionError):
-                found[path] = ast.parse(text)
+                found[path] = parse(text)
     return found
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, TypeAlias, cast
 
 from newel_tools.facts.files import is_test, read_text
+from newel_tools.facts.newer import parse
 
 __all__ = ["Class", "Function", "Module", "Source", "Unread", "read_source"]
 
@@ -338,7 +339,7 @@ def _read(root: Path, files: Iterable[Path], paths: tuple[Path, ...]) -> Source:
             unread.append(Unread(relative.as_posix(), 0, "it is no text in its declared encoding"))
             continue
         try:
-            tree = ast.parse(text)
+            tree = parse(text)
         except SyntaxError as error:
             unread.append(Unread(relative.as_posix(), error.lineno or 0, str(error.msg)))
         except (ValueError, RecursionError, MemoryError) as error:
