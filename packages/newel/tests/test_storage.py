@@ -11,6 +11,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import sample_azure
+from sample_azure import serving_containers
 from sample_buckets import KEY, SECRET, serving_buckets
 from stress.proxy import Proxy
 
@@ -32,11 +34,22 @@ def buckets(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
         yield f"s3://files/{uuid7().hex}?endpoint={address}&region=us-east-1"
 
 
-@pytest.fixture(params=["file", "s3"])
+@pytest.fixture(scope="module")
+def containers(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
+    with (
+        serving_containers(tmp_path_factory.mktemp("containers")) as address,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("AZURE_STORAGE_ACCOUNT_NAME", sample_azure.ACCOUNT)
+        patch.setenv("AZURE_STORAGE_ACCOUNT_KEY", sample_azure.KEY)
+        yield f"az://files/{uuid7().hex}?endpoint={address}"
+
+
+@pytest.fixture(params=["file", "buckets", "containers"])
 def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     if request.param == "file":
         return open_storage(f"file:{tmp_path / 'files'}")
-    return open_storage(request.getfixturevalue("buckets"))
+    return open_storage(request.getfixturevalue(request.param))
 
 
 async def content(kept: Storage, key: str, **part: int) -> bytes:
