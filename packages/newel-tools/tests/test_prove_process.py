@@ -336,13 +336,27 @@ def test_an_import_that_stands_still_is_ended_with_its_line(
     assert "belongs in the lifespan" in error.fix
 
 
+LONG = """
+import timeit
+from concurrent.futures import ThreadPoolExecutor
+def work():
+    return timeit.timeit('sum(range(1000))', number=100_000)
+"""
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "took = work()",
+        "with ThreadPoolExecutor(1) as pool:\n    took = pool.submit(work).result()",
+    ],
+    ids=["itself", "another thread"],
+)
 def test_an_import_that_works_for_long_is_waited_for(
-    project: Path, started: Start, monkeypatch: pytest.MonkeyPatch
+    call: str, project: Path, started: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("newel_tools.prove.process._STILL_SECONDS", 0.5)
-    code = (
-        "import timeit\ntook = timeit.timeit('sum(range(1000))', number=100_000)\nassert took > 1"
-    )
+    code = f"{LONG}{call}\nassert took > 1"
     (project / "main.py").write_text(f"from fastapi import FastAPI\napp = FastAPI()\n{code}\n")
 
     assert started(project).started()["started"]

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 from .record import Places
 
@@ -35,7 +35,8 @@ def standstill_told(
 ) -> Generator[None]:
     """Call ``tell``, from a thread of its own, if the block is in the same calls for ``seconds``.
 
-    Work inside a library is no standstill, however long it takes: a model that is loaded, say.
+    Work inside a library is no standstill, however long it takes: a model that is loaded, say. Nor
+    is waiting while another thread works: the block may wait for that one.
     """
     ended = threading.Event()
     watch = _Watch(places, seconds, tell)
@@ -45,6 +46,11 @@ def standstill_told(
         yield
     finally:
         ended.set()
+
+
+class _Worked(NamedTuple):
+    thread: float
+    process: float
 
 
 class _Watch:
@@ -62,14 +68,17 @@ class _Watch:
             if now != calls:
                 calls, since, worked = now, time.monotonic(), self._worked()
             passed = time.monotonic() - since
-            if passed >= self._seconds and self._stands(self._worked() - worked, passed):
+            if passed >= self._seconds and self._stands(worked, passed):
                 self._tell(self._said(passed))
                 return
 
-    def _stands(self, worked: float, passed: float) -> bool:
+    def _stands(self, before: _Worked, passed: float) -> bool:
+        now = self._worked()
         frame = self._frame()
         is_own = frame is not None and self._places.relative(frame.f_code.co_filename) is not None
-        return worked < passed * _IDLE or (is_own and worked > self._seconds * _BUSY)
+        worked = now.thread - before.thread
+        is_idle = max(worked, now.process - before.process) < passed * _IDLE
+        return is_idle or (is_own and worked > self._seconds * _BUSY)
 
     def _said(self, seconds: float) -> Standstill:
         frame = self._frame()
@@ -91,11 +100,12 @@ class _Watch:
             frame = frame.f_back
         return found
 
-    def _worked(self) -> float:
-        """Return how long the thread has run, or would have on an idle machine."""
+    def _worked(self) -> _Worked:
+        """Return how long the thread has run, or would have on an idle machine, and all threads."""
+        process = time.process_time()
         try:
             path = Path(f"/proc/self/task/{self._native_id}/schedstat")
             ran, queued, _ = path.read_text(encoding="ascii").split()
-            return (int(ran) + int(queued)) / 1e9
+            return _Worked((int(ran) + int(queued)) / 1e9, process)
         except (OSError, ValueError):
-            return time.process_time()
+            return _Worked(process, process)
