@@ -5,10 +5,10 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
-from functools import cached_property
 from typing import Final
 
 from newel_tools.check.finding import Finding
+from newel_tools.check.fixtures import Fixtures, is_above
 from newel_tools.check.review import Review
 from newel_tools.check.rule import Rule
 from newel_tools.facts.source import Function, Module
@@ -24,9 +24,6 @@ _MOCKS: Final = re.compile(
 _REAL: Final = frozenset({"wraps", "side_effect"})  # a mock with one of these may pass calls on
 _SESSIONS: Final = re.compile(
     r"(sqlalchemy|sqlmodel)\..*\b((Async)?(Session|Connection)|(async_)?scoped_session)"
-)
-_MAKERS: Final = re.compile(
-    r"(sqlalchemy|sqlmodel)\..*\b((async_)?(sessionmaker|scoped_session)|(Async)?Session)"
 )
 _REPOSITORIES: Final = re.compile(
     r"(repo|repository|dao|uow|unit_?of_?work)$|\w(Repo|Dao|DAO|UoW|Uow)$", re.IGNORECASE
@@ -44,7 +41,6 @@ _ASKS_NO_ROWS: Final = re.compile(
 )
 _PATCHES: Final = re.compile(r"\bpatch(?:\.\w+)?\((?:'([\w.]*)')?|\.setattr\(")
 _OF_DATABASE: Final = re.compile(r"(db|database|session)$", re.IGNORECASE)
-_SETUPS: Final = frozenset({"setup", "setup_method", "setUp", "asyncSetUp", "setup_function"})
 
 
 def find(review: Review) -> Iterator[Finding]:
@@ -62,20 +58,18 @@ def find(review: Review) -> Iterator[Finding]:
 
 
 class _Tests:
-    """The tests of a project, with the fixtures that they lead to."""
+    """The tests of a project, and what stands in for its database."""
 
     def __init__(self, review: Review) -> None:
         self._source = review.source
-        self._calls = review.calls
+        self._types = review.calls.types
+        self._fixtures = Fixtures(review)
         self._modules = [module for module in review.source.files.values() if module.is_test]
-        self._functions = [
-            function for function in review.source.functions.values() if function.module.is_test
-        ]
 
     def mocking(self) -> Iterator[Function]:
         """Yield the tests that send a request which succeeds, to an application with a mock."""
         replacing = {module for module in self._modules if self._replaces(module)}
-        for function in self._functions:
+        for function in self._source.functions.values():
             is_test = function.node.name.startswith("test") and "<locals>" not in function.name
             if is_test and function.module in replacing:
                 text = ast.unparse(function.node)
@@ -90,14 +84,14 @@ class _Tests:
         return all(word in text for word in words) and _LIBRARY.search(text) is not None
 
     def _tops(self, module: Module) -> list[Module]:
-        return [top for top in self._modules if _is_above(top, module)]
+        return [top for top in self._modules if is_above(top, module)]
 
     def _is_mocking(self, test: Function) -> bool:
         """Tell whether a mock that was told its answers stands for the database, and for it alone.
 
         A test that replaces more, a service or a function, claims nothing of the database.
         """
-        scope = list(self._scope(test))
+        scope = list(self._fixtures.scope(test))
         text = "\n".join(ast.unparse(function.node) for function in scope)
         patched = (found[1] or "" for found in _PATCHES.finditer(text))
         if "return_value" not in text or not all(map(_OF_DATABASE.search, patched)):
@@ -118,7 +112,6 @@ class _Tests:
 
     def _overrides(self, where: Function | Module) -> Iterator[tuple[str, ast.expr]]:
         """Yield each dependency that is replaced there, by its full name, and what by."""
-        module = where.module if isinstance(where, Function) else where
         for node in where.nodes if isinstance(where, Function) else where.tree.body:
             match node:
                 case ast.Assign(
@@ -127,7 +120,7 @@ class _Tests:
                     ],
                     value=value,
                 ):
-                    yield self._source.name_of(module, what) or "", value
+                    yield self._source.name_of(_file(where), what) or "", value
                 case _:
                     pass
 
@@ -137,11 +130,10 @@ class _Tests:
         made = self._source.method(cls, "__init__") if cls else self._source.functions.get(name)
         if made is None or made.module.is_test:
             return False
-        types = self._calls.types
         if _REPOSITORIES.search(name):
-            taken = [types.local_types(made)[argument.arg] for argument in made.arguments]
+            taken = [self._types.local_types(made)[argument.arg] for argument in made.arguments]
         else:
-            taken = [types.type_of(value, made) for value in _given(made)]
+            taken = [self._types.type_of(value, made) for value in _given(made)]
             taken += [
                 self._source.name_of(made.module, part)
                 for part in (ast.walk(made.node.returns) if made.node.returns else ())
@@ -164,8 +156,7 @@ class _Tests:
             nested = self._source.functions.get(f"{where.full_name}.<locals>.{name.id}")
             if nested is not None:
                 return nested
-        module = where.module if isinstance(where, Function) else where
-        return self._source.functions.get(self._source.name_of(module, name) or "")
+        return self._source.functions.get(self._source.name_of(_file(where), name) or "")
 
     def _gives_mock(self, function: Function, depth: int) -> bool:
         values = _given(function)
@@ -173,10 +164,9 @@ class _Tests:
 
     def _is_mock(self, value: ast.expr, where: Function | Module, depth: int) -> bool:
         """Tell whether a value is certainly a mock; what cannot be followed is none."""
-        module = where.module if isinstance(where, Function) else where
         match value if depth > 0 else None:
             case ast.Call(func=callee, keywords=keywords):
-                if _MOCKS.fullmatch(self._source.name_of(module, callee) or ""):
+                if _MOCKS.fullmatch(self._source.name_of(_file(where), callee) or ""):
                     return _REAL.isdisjoint(keyword.arg for keyword in keywords)
                 made = self._function(callee, where) if isinstance(callee, ast.Name) else None
                 return made is not None and self._gives_mock(made, depth)
@@ -191,7 +181,7 @@ class _Tests:
             if bound:
                 return all(value and self._is_mock(value, where, depth) for value in bound)
             if name in (argument.arg for argument in where.arguments):
-                fixture = self._fixture(name, where)
+                fixture = self._fixtures.named(name, where)
                 return fixture is not None and self._gives_mock(fixture, depth)
             outer, _, nested = where.full_name.rpartition(".<locals>.")
             around = self._source.functions.get(outer) if nested else None
@@ -201,67 +191,9 @@ class _Tests:
         value = home.values.get(last) if home is not None else None
         return home is not None and value is not None and self._is_mock(value, home, depth)
 
-    # -- what runs before a test ---------------------------------------------------------------
 
-    def _scope(self, test: Function) -> Iterator[Function]:
-        """Yield a test, the fixtures and setups that run before it, and what they all call."""
-        pending, seen = [test, *self._automatic(test)], set[Function]()
-        while pending:
-            function = pending.pop()
-            if function in seen:
-                continue
-            seen.add(function)
-            yield function
-            used = (self._fixture(argument.arg, function) for argument in function.arguments)
-            pending += [fixture for fixture in used if fixture is not None]
-            pending += [
-                call.function
-                for call in self._calls.of(function)
-                if call.function is not None and call.function.module.is_test
-            ]
-
-    def _automatic(self, test: Function) -> Iterator[Function]:
-        for function in self._unasked:
-            is_setup = function.node.name in _SETUPS
-            near = (test.owner,) if is_setup else (None, test.owner)
-            if function.owner in near and _is_above(function.module, test.module):
-                yield function
-
-    @cached_property
-    def _unasked(self) -> list[Function]:
-        """The setups, and the fixtures that nobody has to name."""
-        return [
-            function
-            for function in self._functions
-            if function.node.name in _SETUPS
-            or any("autouse=True" in ast.unparse(item) for item in function.node.decorator_list)
-        ]
-
-    def _fixture(self, name: str, user: Function) -> Function | None:
-        """Return the fixture that a parameter gets: of the file, or the nearest `conftest.py`."""
-        found = [
-            fixture
-            for fixture in self._fixtures.get(name, ())
-            if fixture is not user
-            and fixture.owner in (None, user.owner)
-            and _is_above(fixture.module, user.module)
-        ]
-        return max(
-            found,
-            key=lambda one: (one.owner is not None, one.file == user.file, one.file.count("/")),
-            default=None,
-        )
-
-    @cached_property
-    def _fixtures(self) -> dict[str, list[Function]]:
-        found: dict[str, list[Function]] = {}
-        for function in self._functions:
-            for decorator in map(ast.unparse, function.node.decorator_list):
-                if "fixture" in decorator:
-                    named = re.search(r"\bname='(\w+)'", decorator)
-                    name = named[1] if named else function.node.name
-                    found.setdefault(name, []).append(function)
-        return found
+def _file(where: Function | Module) -> Module:
+    return where.module if isinstance(where, Function) else where
 
 
 def _requests(test: Function) -> bool:
@@ -314,13 +246,6 @@ def _names(*targets: ast.expr) -> set[str]:
     """Return the names that targets bind, not those whose attributes they set."""
     flat = [part for one in targets for part in getattr(one, "elts", [one])]
     return {one.id for one in flat if isinstance(one, ast.Name)}
-
-
-def _is_above(module: Module, test: Module) -> bool:
-    """Tell whether a file's fixtures are the test's: the same, or a `conftest.py` above."""
-    folder, _, name = module.file.rpartition("/")
-    above = name == "conftest.py" and (not folder or test.file.startswith(f"{folder}/"))
-    return module is test or above
 
 
 RULE = Rule(
