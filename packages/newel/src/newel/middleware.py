@@ -160,25 +160,19 @@ class RequestContext:
                 await self.app(scope, receive, answer)
         finally:
             metrics.in_flight -= 1
-            account(
-                metrics,
-                scope,
-                identity=identity,
-                status=status or 500,
-                seconds=time.perf_counter() - began,
-                trusted_proxies=self.trusted_proxies,
-            )
+            seconds = time.perf_counter() - began
+            account(metrics, scope, identity, status or 500, seconds, proxies=self.trusted_proxies)
             context.request_id.reset(token)
 
 
 def account(
     metrics: RequestMetrics,
     scope: Scope,
-    *,
     identity: str,
     status: int,
     seconds: float,
-    trusted_proxies: Sequence[str],
+    *,
+    proxies: Sequence[str],
 ) -> None:
     """Count the request that is answered, and write its line."""
     template = context.route_template(scope)
@@ -196,7 +190,7 @@ def account(
         route=quote(scope["path"][:200]) if is_text else template,
         status=status,
         duration_ms=round(seconds * 1000, 2),
-        client_ip=context.client_ip(scope, trusted_proxies),
+        client_ip=context.client_ip(scope, proxies),
         user_id=None if user is None else str(user),
         **context.trace_ids(),
     )

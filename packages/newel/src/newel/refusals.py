@@ -29,7 +29,7 @@ class Refusals:
     def __init__(self, places: Places, *, metrics: RequestMetrics, settings: Settings) -> None:
         self._places = places
         self._metrics = metrics
-        self._trusted_proxies = settings.trusted_proxies
+        self._proxies = settings.trusted_proxies
         self._fixed = head(security_headers(https_only=settings.environment == "production"))
 
     @classmethod
@@ -58,14 +58,8 @@ class Refusals:
         token = context.request_id.set(identity)
         try:
             response = refusal(scope)
-            account(
-                self._metrics,
-                scope,
-                identity=identity,
-                status=response.status_code,
-                seconds=time.perf_counter() - began,
-                trusted_proxies=self._trusted_proxies,
-            )
+            seconds = time.perf_counter() - began
+            account(self._metrics, scope, identity, 503, seconds, proxies=self._proxies)
         finally:
             context.request_id.reset(token)
         identified = (b"x-request-id", identity.encode())
