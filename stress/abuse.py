@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
@@ -65,7 +66,11 @@ class Abuse:
         async with opened_desk(
             self.database, self.folder, sabotage=self.sabotage, **settings
         ) as desk:
-            target = Target(port=desk.port, token=await desk.token(), scale=self.scale)
+            users = max(1, math.ceil(self.scale * max(one.users for one in chosen)))
+            tokens = [await desk.token(f"user{number}") for number in range(users)]
+            target = Target(
+                port=desk.port, tokens=tokens, scale=self.scale, connections=desk.connections
+            )
             reads = [request("GET", f"/api/v1/tickets/{one}") for one in await desk.open_tickets(5)]
             for number, assault in enumerate(chosen):
                 progress(number, len(chosen), assault.name)

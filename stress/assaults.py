@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import itertools
+import json
 import os
+import socket
 import struct
 import time
 import zlib
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 from urllib.parse import urlencode
 
 from stress.crowd import request
@@ -23,24 +26,32 @@ _TRICKLE_SECONDS: Final = 20.0
 _CHUNK: Final = b"x" * 65_536
 _BOUNDARY: Final = "b"
 
+_AT_ONCE: Final = 20
+_CLOSED_SECONDS: Final = 5.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """The service, a token of a user, and how large the abuse is: 1 as its name says."""
+    """The service, tokens of its users, and how large the abuse is: 1 as its name says.
+
+    ``connections`` tells how many the service has.
+    """
 
     port: int
-    token: str
+    tokens: Sequence[str]
     scale: float
+    connections: Callable[[], int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assault:
-    """An abuse: ``commit`` returns what went wrong; it may take ``most_mib`` more memory."""
+    """An abuse by ``users``: ``commit`` returns what went wrong; it may take ``most_mib`` more."""
 
     key: str
     name: str
     commit: Callable[[Target], Awaitable[Sequence[str]]]
     most_mib: int
+    users: int = 1
 
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -84,6 +95,10 @@ def _head(path: str, length: int, **headers: str) -> bytes:
     return request("POST", path, content_length=str(length), **headers)
 
 
+def _bearer(token: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {token}"}
+
+
 def _pieces(length: int) -> Iterator[bytes]:
     for start in range(0, length, len(_CHUNK)):
         yield _CHUNK[: length - start]
@@ -108,7 +123,7 @@ async def _large_upload(target: Target) -> Sequence[str]:
         yield closing
 
     kind = {"content_type": f"multipart/form-data; boundary={_BOUNDARY}"}
-    bearer = {"authorization": f"Bearer {target.token}"}
+    bearer = _bearer(target.tokens[0])
     length = len(opening) + size + len(closing)
     told = await _send(
         target, _head("/api/v1/files", length, **kind, **bearer), parts(), expect=[413]
@@ -163,7 +178,7 @@ async def _many_fields(target: Target) -> Sequence[str]:
         "/api/v1/files",
         len(body),
         content_type=f"multipart/form-data; boundary={_BOUNDARY}",
-        authorization=f"Bearer {target.token}",
+        **_bearer(target.tokens[0]),
     )
     pieces = (body[start : start + 65_536] for start in range(0, len(body), 65_536))
     return await _send(target, head, pieces, expect=[400, 413, 422])
@@ -208,19 +223,20 @@ async def _trickle(target: Target, head: bytes, *, expect: Sequence[int]) -> Seq
 # --------------------------------------------------------------------------------------- websockets
 
 
-async def _websocket(target: Target, *, extensions: str = "") -> tuple[Connection, bytes]:
-    reader, writer = await _connect(target)
+async def _websocket(
+    connection: Connection, path: str = "/api/v1/line", **headers: str
+) -> tuple[Connection, bytes]:
+    reader, writer = connection
     key = base64.b64encode(os.urandom(16)).decode()
-    wanted = {"sec_websocket_extensions": extensions} if extensions else {}
     writer.write(
         request(
             "GET",
-            "/api/v1/line",
+            path,
             connection="upgrade",
             upgrade="websocket",
             sec_websocket_version="13",
             sec_websocket_key=key,
-            **wanted,
+            **headers,
         )
     )
     async with asyncio.timeout(_PATIENCE_SECONDS):
@@ -251,7 +267,7 @@ async def _fragments(target: Target) -> Sequence[str]:
     """A message in two million fragments: of one byte, and of none."""
     told: list[str] = []
     for payload in (b"x", b""):
-        (reader, writer), _ = await _websocket(target)
+        (reader, writer), _ = await _websocket(await _connect(target))
         ended = asyncio.create_task(_closed(reader))
         writer.write(_frame(0x01, b"x"))
         piece = _frame(0x00, payload) * 10_000
@@ -272,7 +288,8 @@ async def _deflated(target: Target) -> Sequence[str]:
     """A message and a body of which a few kilobytes would be megabytes."""
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     bomb = packer.compress(bytes(20_000_000)) + packer.flush(zlib.Z_SYNC_FLUSH)
-    (reader, writer), head = await _websocket(target, extensions="permessage-deflate")
+    offered = {"sec_websocket_extensions": "permessage-deflate"}
+    (reader, writer), head = await _websocket(await _connect(target), **offered)
     told = ["compression was agreed to"] if b"permessage-deflate" in head.lower() else []
     writer.write(_frame(0xC1, bomb[:60_000]))
     if not await _closed(reader):
@@ -282,6 +299,77 @@ async def _deflated(target: Target) -> Sequence[str]:
     head = _head(_TICKETS, len(zipped), content_encoding="gzip", **_JSON)
     refused = [400, 413, 415, 422]
     return [*told, *await _send(target, head, iter([zipped]), expect=refused)]
+
+
+# ------------------------------------------------------------------------------------------ a room
+
+
+async def _room(target: Target) -> Sequence[str]:
+    """1,000 connections in one room, of which 100 read nothing while 1 MB is said there.
+
+    Each of the others hears all of it; who reads nothing is closed five seconds later.
+    """
+    names = itertools.cycle(target.tokens)
+    joined: list[Connection] = []
+    before, count = target.connections(), int(1000 * target.scale)
+    for start in range(0, count, _AT_ONCE):
+        joining = (
+            _in_room(target, next(names), is_stalled=number % 10 == 0)
+            for number in range(start, min(start + _AT_ONCE, count))
+        )
+        joined += await asyncio.gather(*joining)
+    healthy = [one for number, one in enumerate(joined) if number % 10]
+    said = json.dumps({"type": "said", "room": "hall", "data": {"text": "x" * 50_000}})
+    unheard = 0
+    for _ in range(20):
+        healthy[0][1].write(_frame(0x81, said.encode()))
+        unheard += (await asyncio.gather(*map(_hears, healthy))).count(False)
+    end = time.monotonic() + _CLOSED_SECONDS
+    while (more := target.connections() - before - len(healthy)) and time.monotonic() < end:  # noqa: ASYNC110 - nobody tells
+        await asyncio.sleep(0.1)
+    for _, writer in joined:
+        writer.transport.abort()
+    told = {f"{unheard} times somebody did not hear": unheard, f"{more} too many are open": more}
+    return [line for line, number in told.items() if number]
+
+
+async def _in_room(target: Target, token: str, *, is_stalled: bool) -> Connection:
+    channel = socket.socket()
+    if is_stalled:  # as behind an Ethernet: else the system keeps 4 MB for it, and nobody notices
+        channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1400)
+        channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    channel.setblocking(False)  # noqa: FBT003 - as the library has it
+    await asyncio.get_running_loop().sock_connect(channel, ("127.0.0.1", target.port))
+    opened = await asyncio.open_connection(sock=channel)
+    connection, _ = await _websocket(opened, "/api/v1/rooms/ws", **_bearer(token))
+    connection[1].write(_frame(0x81, b'{"type":"join","room":"hall"}'))
+    async with asyncio.timeout(_PATIENCE_SECONDS):
+        while b'"joined"' not in await _text(connection):
+            pass
+    if is_stalled:
+        cast("asyncio.Transport", connection[1].transport).pause_reading()
+    return connection
+
+
+async def _text(connection: Connection) -> bytes:
+    """Return what is said next, and answer pings; raises ``IncompleteReadError`` at the end."""
+    reader, writer = connection
+    while True:
+        first, size = await reader.readexactly(2)
+        if size >= 126:
+            size = int.from_bytes(await reader.readexactly(2 if size == 126 else 8))
+        payload = await reader.readexactly(size)
+        if first == 0x89:
+            writer.write(_frame(0x8A, payload))
+        else:
+            return payload
+
+
+async def _hears(connection: Connection) -> bool:
+    with suppress(ConnectionError, TimeoutError, asyncio.IncompleteReadError):
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            return b'"said"' in await _text(connection)
+    return False
 
 
 # ------------------------------------------------------------------------------------------ log-ins
@@ -308,6 +396,13 @@ ASSAULTS: Final = (
     Assault(key="bodies", name="200 slow bodies", commit=_slow_bodies, most_mib=30),
     Assault(key="fragments", name="two million fragments", commit=_fragments, most_mib=30),
     Assault(key="deflate", name="deflate bombs", commit=_deflated, most_mib=30),
+    Assault(
+        key="room",
+        name="100 of 1,000 in a room read nothing",
+        commit=_room,
+        most_mib=100,
+        users=50,
+    ),
     Assault(key="log-ins", name="20 log-ins", commit=_log_ins, most_mib=80),
 )
 """Memory: twice what each is allowed to send, or to hold, and what a server needs for that."""

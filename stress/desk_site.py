@@ -51,6 +51,11 @@ class Desk:
         status = Path(f"/proc/{self.pid}/status").read_text()
         return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
+    def connections(self) -> int:
+        """Return how many connections it has with clients."""
+        found = psutil.Process(self.pid).net_connections("tcp")
+        return sum(one.laddr.port == self.port and bool(one.raddr) for one in found)
+
     async def open_tickets(self, count: int) -> Sequence[str]:
         """Open some tickets; return their ids."""
         async with self._client() as client:
@@ -60,9 +65,9 @@ class Desk:
             ]
         return [answer.raise_for_status().json()["id"] for answer in answers]
 
-    async def token(self) -> str:
+    async def token(self, name: str) -> str:
         """Return the access token of a new user."""
-        email = "ann@example.com"
+        email = f"{name}@example.com"
         async with self._client() as client:
             person = {"email": email, "password": _PASSWORD}
             (await client.post("/auth/register", json=person)).raise_for_status()

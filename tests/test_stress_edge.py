@@ -1,9 +1,12 @@
 """The scenarios that ask too much of a service: what their figures find."""
 
+import asyncio
+from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
-from stress.abuse import Suffered
+from stress.abuse import Abuse, Suffered
 from stress.abuse import figures as abuse_figures
 from stress.assaults import ASSAULTS
 from stress.crowd import Reply, percentile, request
@@ -100,3 +103,13 @@ def test_a_request_is_what_a_server_reads() -> None:
     )
     assert percentile([3, 1, 2], 0.99) == 3
     assert percentile([], 0.5) == 0.0
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("sabotage", [None, "patience"])
+def test_who_reads_nothing_in_a_room_is_closed(tmp_path: Path, sabotage: str | None) -> None:
+    abuse = Abuse(database="sqlite", folder=tmp_path, sabotage=sabotage, only=["room"], scale=0.1)
+    [refused, *_] = asyncio.run(abuse.run(Mock())).figures
+
+    assert refused.examples == ([] if sabotage is None else ["10 too many are open"])
+    assert refused.missed == (sabotage is not None)

@@ -1,10 +1,10 @@
-"""A help desk: tickets, papers that users keep, a line to talk; all that a stranger can abuse."""
+"""A help desk: tickets, users' papers, a line and a room to talk; all that a stranger can abuse."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, FastAPI, WebSocket
@@ -12,7 +12,7 @@ from pydantic import Field
 from sqlalchemy import String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from newel import accounts, file_routes
+from newel import accounts, file_routes, room_routes
 from newel.app import create_app
 from newel.auth import public
 from newel.db import CurrentWork
@@ -20,6 +20,8 @@ from newel.entity import Entity
 from newel.identity import Account
 from newel.middleware import default_middleware
 from newel.modules import Module
+from newel.principal import Principal
+from newel.rooms import Visit, anyone, room
 from newel.schemas import InputModel
 from newel.settings import Settings
 from newel.uploads import FileRules
@@ -57,6 +59,18 @@ class TicketCreate(InputModel):
     urgency: Annotated[int, Field(ge=0, le=9)] = 0
 
 
+class Said(InputModel):
+    """What somebody says in the hall."""
+
+    type: Literal["said"] = "said"
+    text: Annotated[str, Field(max_length=60_000)]
+
+
+async def say(_caller: Principal, _visit: Visit, message: Said) -> Said:
+    """Say it to everybody."""
+    return message
+
+
 router = APIRouter(dependencies=[public()])
 
 
@@ -89,10 +103,12 @@ def build(settings: DeskSettings) -> FastAPI:
     users = accounts.module(DeskUser, roles={"user": frozenset({"files:read", "files:write"})})
     upload_bytes = max([UPLOAD_BYTES, *(one.upload_bytes for one in planted)])
     papers = file_routes.module(FileRules(max_bytes=upload_bytes))
-    tickets = Module("tickets", routers=[router])
+    hall = room("hall", Said, may_join=anyone, on_message=say)
+    tickets = Module("tickets", routers=[router], rooms=[hall])
+    parts = (users, papers, tickets, room_routes.module())
     left_out: set[Any] = {kind for one in planted for kind in one.left_out}
     chain = [one for one in default_middleware(settings) if one.cls not in left_out]
-    app = create_app(settings, users, papers, tickets, middleware=chain, title="desk")
+    app = create_app(settings, *parts, middleware=chain, title="desk")
     app.router.lifespan_context = _with_tables(app.router.lifespan_context)
     for one in planted:
         one.plant(app)

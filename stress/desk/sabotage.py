@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 
 from fastapi import FastAPI, Request
 
-from newel import connections
+from newel import connections, room_connections
 from newel.admission import Admission
 from newel.auth import public
 from newel.middleware import BodyLimit, Deadline
@@ -17,6 +17,7 @@ from newel.passwords import Passwords
 __all__ = ["SABOTAGES", "Sabotage", "named"]
 
 _connections: Final[Any] = connections
+_room_connections: Final[Any] = room_connections
 
 
 def _nothing(_: FastAPI) -> None: ...
@@ -45,6 +46,12 @@ def _threads_for_everybody(app: FastAPI) -> None:
 def _everything_of_a_websocket(_: FastAPI) -> None:
     """Take any number of fragments."""
     _connections._MOST_FRAGMENTS = 10**9
+
+
+def _any_patience(_: FastAPI) -> None:
+    """Keep for each connection whatever it does not read."""
+    _room_connections.QUEUE_BYTES = 10**9
+    _room_connections.SEND_SECONDS = 10**9
 
 
 def _compression(_: FastAPI) -> None:
@@ -101,6 +108,7 @@ SABOTAGES: Final[Mapping[str, Sabotage]] = {
     "any-form": Sabotage(plant=_any_form, found_by="50,000 fields"),
     "any-fragments": Sabotage(plant=_everything_of_a_websocket, found_by="two million fragments"),
     "compression": Sabotage(plant=_compression, found_by="deflate bombs"),
+    "patience": Sabotage(plant=_any_patience, found_by="100 of 1,000 in a room read nothing"),
     "threads": Sabotage(plant=_threads_for_everybody, found_by="20 log-ins"),
 }
 
