@@ -86,6 +86,14 @@ def test_what_the_default_branch_lacks_is_new_and_its_newest_a_note(reviewed, tm
     ]
 
 
+def test_a_large_repository_does_not_become_an_argument(reviewed, tmp_path):
+    names = {f"data/{'x' * 150}{number}.txt": "" for number in range(1_000)}  # 128 KiB is too long
+    commit(tmp_path, {**PROJECT, **names})
+
+    third = {"migrations/versions/0003.py": revision("0003", '"0002"', LOCKS)}
+    assert len(reviewed({**PROJECT, **third}, rules=[RULE]).findings) == 1
+
+
 def test_a_table_made_by_another_new_migration_is_empty(reviewed, tmp_path):
     commit(tmp_path, PROJECT)
     made = 'op.create_table("pets", sa.Column("id", sa.Integer()))'
@@ -112,6 +120,13 @@ def test_a_column_is_dropped_when_no_running_code_names_it(reviewed, tmp_path, b
     report = reviewed({**PROJECT, **ours}, rules=[RULE])
 
     assert [found.severity for found in report.findings] == severities
+
+
+def test_a_drop_that_is_published_is_past(reviewed, tmp_path):
+    files = with_second('op.drop_column("users", "age")', **{"other.py": "class Users: age = 1"})
+    commit(tmp_path, files)
+
+    assert reviewed(files, rules=[RULE]).findings == ()
 
 
 def test_a_drop_is_a_note_where_nobody_can_tell_what_runs(reviewed):

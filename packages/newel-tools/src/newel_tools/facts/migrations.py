@@ -52,6 +52,11 @@ def migration_settings(project: Project) -> Path | None:
     return found[0] / "alembic.ini" if len(found) == 1 else None
 
 
+def _revisions(project: Project) -> set[str]:
+    texts = ((path, read_text(path)) for path in project.files)
+    return {project.relative(path) for path, text in texts if text and "down_revision" in text}
+
+
 def _has_revisions(folder: Path) -> bool:
     return any("down_revision" in (read_text(path) or "") for path in folder.glob("*.py"))
 
@@ -61,12 +66,12 @@ def load_migrations(
 ) -> Migrations:
     """Print what migrations would send, in the project's own interpreter and behind the guard.
 
-    ``published`` are files of which only the newest revision is wanted; `None`: none is known, and
-    the newest counts as new. It raises for nothing that the project does.
+    Revisions that are not among the ``published`` files are new; `None`: nothing is known, and the
+    newest is. That one is printed in any case. It raises for nothing that the project does.
     """
     wanted = {
         "settings": project.relative(settings),
-        "published": None if published is None else sorted(published),
+        "new": None if published is None else sorted(_revisions(project) - {*published}),
     }
     document = run_probe(project, timeout_seconds=_SECONDS, migrations=wanted)
     for failure in document["failures"]:

@@ -37,7 +37,7 @@ def find(review: Review) -> Iterator[Finding]:
     )
     by_cause: dict[tuple[str, str], list[Danger]] = {}
     for danger in unsafe(told.statements) if told.statements else ():
-        if danger.kind is not DROPS or branch is None or _is_used(danger, branch):
+        if danger.kind is not DROPS or _is_early(danger, branch):
             key = (danger.statement.file, danger.kind.what)
             by_cause.setdefault(key, []).append(danger)
     for same in by_cause.values():
@@ -57,8 +57,15 @@ def _is_for_postgres(review: Review, settings: Path) -> bool:
     return any("postgres" in text for text in said)
 
 
-def _is_used(danger: Danger, branch: Published) -> bool:
-    """Tell whether the published code names what is dropped: then it is too early."""
+def _is_early(danger: Danger, branch: Published | None) -> bool:
+    """Tell whether running code may name what is dropped: the published code is what runs.
+
+    Of a migration that is published itself, what ran before it is not known.
+    """
+    if branch is None:
+        return True
+    if not danger.statement.is_new:
+        return False
     words = [danger.table.rpartition(".")[2], danger.column]
     return branch.names(*filter(None, words))
 

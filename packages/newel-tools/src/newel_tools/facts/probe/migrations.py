@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .places import Places
@@ -69,9 +69,9 @@ class _NoRows:
 def migrations(asked: Mapping[str, Any], places: Places) -> dict[str, Any]:
     """Return the statements of revisions, in the order in which they run.
 
-    ``settings`` is the project's alembic.ini, or a folder of revisions; ``published`` are the files
-    of which only the newest is wanted, or `None`: then no other than the newest is. ``older``
-    counts those left out; ``unread`` says of which on they could not be printed.
+    ``settings`` is the project's alembic.ini, or a folder of revisions; ``root`` the project. Those
+    in the ``new`` files are wanted, and the newest; `None`: that alone, and it is new. ``older``
+    counts those left out; ``unread`` says from which on they could not be printed.
     """
     environment: Any = importlib.import_module("alembic.runtime.environment")
     operations: Any = importlib.import_module("alembic.operations").Operations
@@ -85,8 +85,9 @@ def migrations(asked: Mapping[str, Any], places: Places) -> dict[str, Any]:
         with operations.context(context.get_context()):
             for revision in reversed(list(script.walk_revisions())):
                 file = places.relative(revision.path)
-                is_new = _is_new(file, asked["published"], is_head=revision.revision in heads)
-                if not is_new and revision.revision not in heads:
+                is_head = revision.revision in heads
+                is_new = is_head if asked["new"] is None else file in asked["new"]
+                if not is_new and not is_head:
                     found["older"] += 1
                     continue
                 found["unread"] = _print(revision, output)
@@ -96,10 +97,6 @@ def migrations(asked: Mapping[str, Any], places: Places) -> dict[str, Any]:
                     found["unread"] = f"{file}: {found['unread']}"
                     break
     return found
-
-
-def _is_new(file: str | None, published: Sequence[str] | None, *, is_head: bool) -> bool:
-    return is_head if published is None else file not in published
 
 
 def _script(settings: str, *, root: str) -> tuple[Any, Any]:
