@@ -17,7 +17,7 @@ from newel_tools.facts.source import Function
 
 __all__ = ["Owned", "Owners", "is_user"]
 
-_USERS: Final = re.compile(r"(User|Account|Member|Customer|Person)(Model|Entity|Table|DB|ORM)?$")
+_USERS: Final = re.compile(r"(User|Account|Member|Customer|Person)(Model|Entity|Table|DB|ORM|Tortoise|Document)?$")
 _LOG_IN: Final = re.compile(r"password|passwd|hash|email|username", re.IGNORECASE)
 _OWNERS: Final = re.compile(
     r"^(user|owner|account|customer|member|author|creator|created_by|client|holder)(_id|_uuid|_by_id)?$",
@@ -106,10 +106,21 @@ class Owners:
         """Yield the calls in a function that fetch rows of an entity."""
         for call in self._review.calls.of(function):
             name = getattr(call.node.func, "attr", None) or getattr(call.node.func, "id", "")
-            if name in _READS and call.node.args:
-                entity = self._rows.entity(call.node.args[0], function.module)
-                if entity is not None:
-                    yield call, entity
+            asked = [*call.node.args[:1], *_class_asked(call.node)] if name in _READS else []
+            found = (self._rows.entity(part, function.module) for part in asked)
+            entity = next((entity for entity in found if entity is not None), None)
+            if entity is not None:
+                yield call, entity
+
+    def makes(self, function: Function, entity: Entity) -> bool:
+        """Tell whether a function makes a row of an entity: `User(...)`, `User.create(...)`."""
+        for call in self._review.calls.of(function):
+            parts = [call.node.func]
+            if getattr(call.node.func, "attr", "") == "create":
+                parts += _class_asked(call.node)
+            if any(self._rows.entity(part, function.module) == entity for part in parts):
+                return True
+        return False
 
     def _is_owner(self, side: ast.expr, function: Function, owned: Owned) -> bool:
         if not isinstance(side, ast.Attribute) or side.attr != owned.column.attribute:
@@ -117,3 +128,8 @@ class Owners:
         named = self._rows.entity(side.value, function.module)
         row = self._rows.of(side.value, function)
         return owned.entity in (named, row.entity if row is not None else None)
+
+
+def _class_asked(call: ast.Call) -> list[ast.expr]:
+    """Return what a method is called on: the class of the rows, in Tortoise."""
+    return [call.func.value] if isinstance(call.func, ast.Attribute) else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
@@ -13,11 +14,13 @@ from newel_tools.check.review import Review
 from newel_tools.check.roles import asks_role
 from newel_tools.check.rule import Rule
 from newel_tools.facts.calls import Call
+from newel_tools.facts.entities import Entity
 from newel_tools.facts.routes import Route
 from newel_tools.facts.source import Function
 
 __all__ = ["RULE"]
 
+_OF_ACCOUNTS: Final = re.compile(r"(user|account|member|customer)s?/\{\w+\}/?$", re.IGNORECASE)
 _DEPTH: Final = 3  # calls that a user is followed through
 
 
@@ -27,6 +30,7 @@ def find(review: Review) -> Iterator[Finding]:
     Only for tables whose owner some other route does look at: there it is meant.
     """
     access, owners = Access(review), Owners(review)
+    yield from _accounts(review, access, owners)
     looked_at = _looked_at(review, owners)
     private = _read_privately(review, owners)
     for route in review.http_routes:
@@ -46,6 +50,41 @@ def find(review: Review) -> Iterator[Finding]:
                     route=route.label,
                     also=[f"{call.caller.file}:{call.line}"],
                 )
+
+
+def _accounts(review: Review, access: Access, owners: Owners) -> Iterator[Finding]:
+    """Find routes that change any account for any user, where anybody may become one."""
+    routes = [
+        route
+        for route in review.http_routes
+        if route.writes
+        and _OF_ACCOUNTS.search(route.path)
+        and access.is_protected(route)
+        and not _uses_caller(review, access, route)
+        and not asks_role(review, route)
+    ]
+    for entity in filter(is_user, review.facts.entities) if routes else ():
+        if not any(_signs_up(review, access, owners, r, entity) for r in review.http_routes):
+            continue
+        for route in routes:
+            endpoint = review.function(route.endpoint)
+            reached = review.calls.reached(endpoint) if endpoint is not None else ()
+            if any(read == entity for inner in reached for _, read in owners.reads(inner)):
+                file, line = review.at(route)
+                yield RULE.found(
+                    f"any user changes another's {entity.name}: who is calling is not looked at",
+                    file=file,
+                    line=line,
+                    route=route.label,
+                )
+
+
+def _signs_up(review: Review, access: Access, owners: Owners, route: Route, entity: Entity) -> bool:
+    """Tell whether a route makes an account for a stranger."""
+    endpoint = review.function(route.endpoint)
+    if endpoint is None or route.methods != ("POST",) or access.is_protected(route):
+        return False
+    return any(owners.makes(inner, entity) for inner in review.calls.reached(endpoint))
 
 
 def _looked_at(review: Review, owners: Owners) -> Mapping[str, bool]:
@@ -172,7 +211,8 @@ RULE = Rule(
     seed='003 "Security validated"; 002 passes user_id to every query',
     expected="tables without a foreign key to users; tables whose owner no route looks at "
     "(shared); reads, where a list is of everybody's rows or no read looks at the owner; routes "
-    "that use the caller in any way, or ask for a role.",
+    "that use the caller in any way, or ask for a role; accounts, where nobody signs up by "
+    "himself.",
     bad="""
 from typing import Annotated
 
@@ -228,6 +268,20 @@ def remove(session: Session, note_id: int) -> None:
 def delete(note_id: int) -> None:  # finding
     with Session(engine) as session:
         remove(session, note_id)
+
+
+@app.post("/users", status_code=201)
+def sign_up(email: str) -> None:
+    with Session(engine) as session:
+        session.add(User(email=email))
+        session.commit()
+
+
+@app.put("/users/{user_id}", dependencies=[Depends(get_user)])
+def change(user_id: int, email: str) -> None:  # finding
+    with Session(engine) as session:
+        session.get_one(User, user_id).email = email
+        session.commit()
 """,
     good="""
 from typing import Annotated
@@ -312,6 +366,29 @@ def remove(article_id: int, user: Annotated[User, Depends(get_user)]) -> None:
         found = session.get_one(Article, article_id)
         if found.author_id == user.id:
             session.delete(found)
+
+
+@app.post("/users", status_code=201)
+def sign_up(email: str) -> None:
+    with Session(engine) as session:
+        session.add(User(email=email))
+        session.commit()
+
+
+@app.put("/users/{user_id}")
+def change(user_id: int, email: str, user: Annotated[User, Depends(get_user)]) -> None:
+    if user_id != user.id:
+        raise HTTPException(404)
+    with Session(engine) as session:
+        session.get_one(User, user_id).email = email
+        session.commit()
+
+
+@app.delete("/users/{user_id}", dependencies=[Depends(require_admin)])
+def expel(user_id: int) -> None:
+    with Session(engine) as session:
+        session.delete(session.get_one(User, user_id))
+        session.commit()
 """,
     find=find,
 )
