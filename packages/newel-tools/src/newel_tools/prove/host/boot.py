@@ -175,7 +175,8 @@ def _holder_of_lookup() -> Any:
     try:
         return importlib.import_module("starlette.middleware.exceptions").ExceptionMiddleware
     except ModuleNotFoundError:  # which is elsewhere before 0.21
-        return importlib.import_module("starlette.exceptions").ExceptionMiddleware
+        older: Any = importlib.import_module("starlette.exceptions")
+        return older.ExceptionMiddleware
 
 
 def _is_refusal(error: Exception) -> bool:
