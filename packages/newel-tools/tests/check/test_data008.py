@@ -1,13 +1,17 @@
 """DATA008: what is dangerous, in which migrations, and what is said where nobody looked."""
 
+import io
 import subprocess
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from newel_tools.check import squawk
 from newel_tools.check.rule import files_of, load_rules
+from newel_tools.check.text import show_report
 from newel_tools.check.unsafe_migrations import unsafe
+from newel_tools.facts import migrations
 from newel_tools.facts.migrations import Statement, load_migrations, migration_settings
 from newel_tools.facts.project import find_project
 
@@ -59,6 +63,37 @@ def test_says_what_happens_how_it_is_mended_and_what_else_there_is(reviewed):
     assert "`CREATE INDEX ix_users_email ON users (email)`" in found.what
     assert "postgresql_concurrently=True" in found.fix
     assert found.also == (f"{SECOND}:{found.line + 1} CREATE INDEX ix_users_age2 ON users (age)",)
+
+
+def test_each_kind_is_shown_with_its_own_fix(reviewed):
+    added = 'op.add_column("users", sa.Column("name", sa.Text(), nullable=False))'
+    console = Console(file=io.StringIO(), width=300)
+
+    show_report(console, reviewed(with_second(f"{added}\n    {LOCKS}"), rules=[RULE]))
+
+    shown = console.file.getvalue()
+    assert shown.count("server_default") == 1
+    assert shown.count("postgresql_concurrently=True") == 1
+
+
+def test_it_needs_no_import_of_the_application(reviewed):
+    main = PROJECT["main.py"].replace("engine = ", "import not_installed\n\nengine = ")
+    settings = "[alembic]\nscript_location = migrations\nsqlalchemy.url = postgresql://\n"
+    files = with_second(LOCKS, **{"main.py": main, "alembic.ini": settings})
+
+    report = reviewed(files, rules=[RULE])
+
+    assert not report.facts.is_imported
+    assert [finding.certainty for finding in report.findings] == ["proved"]
+
+
+def test_a_migration_that_hangs_is_ended(reviewed, monkeypatch):
+    monkeypatch.setattr(migrations, "_SECONDS", 2.0)
+
+    report = reviewed(with_second("while True:\n        pass"), rules=[RULE])
+
+    assert report.findings == ()
+    assert "it was not done within 2 s" in report.notes[0]
 
 
 def test_only_the_newest_counts_where_no_branch_is_known(reviewed):

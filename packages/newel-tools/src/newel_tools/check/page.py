@@ -15,14 +15,15 @@ _HEAD: Final = """# rules
 What `newel check` looks for. `newel check --explain RULE` prints a rule with an application that
 breaks it and one that keeps it. This page is rendered from the rules by `python scripts/rules.py`.
 
-*suspected*: read in the source; *proved*: seen in the imported application. **block** and
-**change** decide the verdict, a **note** does not. A finding is allowed where it is by a comment
-with a reason: `# newel: allow RULE - why this is right here`.
+*suspected*: read in the source; *proved*: seen in the imported application, or printed by the
+migrations. **block** and **change** decide the verdict, a **note** does not. A finding is allowed
+where it is by a comment with a reason: `# newel: allow RULE - why this is right here`.
 """
 _WORDS: Final[dict[How, str]] = {
     "source": "suspected",
     "import": "proved",
     "difference": "suspected",
+    "migrations": "proved",
 }
 _ORDER: Final[tuple[Severity, ...]] = ("block", "change", "note")
 

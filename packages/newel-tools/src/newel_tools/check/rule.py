@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["How", "Mend", "Rule", "files_of", "load_rules"]
 
-How = Literal["source", "import", "difference"]
-"""What a rule needs: the text alone, the imported application, or something to compare with."""
+How = Literal["source", "import", "difference", "migrations"]
+"""What a rule needs: the text alone, the imported application, something to compare with, or what
+the migrations print."""
 
 Mend: TypeAlias = "Callable[[frozenset[int]], LineTransformer]"
 """Makes what changes the source at the lines of a rule's findings."""
@@ -63,7 +64,7 @@ class Rule:
         cause: str | None = None,
     ) -> Finding:
         """Return a finding of this rule; severity and certainty are the rule's unless given."""
-        by_default: Certainty = "proved" if self.how == "import" else "suspected"
+        by_default: Certainty = "proved" if self.how in ("import", "migrations") else "suspected"
         return Finding(
             rule=self.id,
             severity=severity or self.severity,

@@ -50,11 +50,12 @@ def _show_rule(console: Console, report: Report, rule: str, causes: list[Cause])
     console.print(f"  fix: {escape(first.fix)}", highlight=False)
     console.print(f"  asked for by: {escape(first.seed)}", style="dim", highlight=False)
     for cause in causes:
-        _show_cause(console, report, cause)
+        _show_cause(console, report, cause, known=first.fix)
     console.print()
 
 
-def _show_cause(console: Console, report: Report, cause: Cause) -> None:
+def _show_cause(console: Console, report: Report, cause: Cause, *, known: str) -> None:
+    """Print where it is and what; its fix where it is another than the ``known`` one."""
     finding = cause.finding
     line = Text.assemble(
         "  ",
@@ -65,6 +66,8 @@ def _show_cause(console: Console, report: Report, cause: Cause) -> None:
     )
     console.print(line, soft_wrap=True)
     console.print(Text("    " + cause.what), soft_wrap=True)
+    if finding.fix != known:
+        console.print(Text(f"    fix: {finding.fix}"), soft_wrap=True)
     if finding.also:
         more = len(finding.also) - _SHOWN
         text = ", ".join(finding.also[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

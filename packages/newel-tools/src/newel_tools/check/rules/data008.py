@@ -133,7 +133,7 @@ RULE = Rule(
     id="DATA008",
     title="A migration is not safe while the service runs",
     severity="change",
-    how="import",
+    how="migrations",
     why="On a table with rows it fails, or makes requests wait for as long as it reads or writes "
     "them all; or it takes away what the old code still asks for.",
     fix="in steps that each leave the running code right: add, fill, switch, and remove in a later "
