@@ -17,7 +17,9 @@ from newel_tools.facts.source import Function
 
 __all__ = ["Owned", "Owners", "is_user"]
 
-_USERS: Final = re.compile(r"(User|Account|Member|Customer|Person)(Model|Entity|Table|DB|ORM|Tortoise|Document)?$")
+_USERS: Final = re.compile(
+    r"(User|Account|Member|Customer|Person)(Model|Entity|Table|DB|ORM|Tortoise|Document)?$"
+)
 _LOG_IN: Final = re.compile(r"password|passwd|hash|email|username", re.IGNORECASE)
 _OWNERS: Final = re.compile(
     r"^(user|owner|account|customer|member|author|creator|created_by|client|holder)(_id|_uuid|_by_id)?$",
