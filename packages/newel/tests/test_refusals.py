@@ -158,6 +158,21 @@ def test_who_has_been_refused_may_think_about_it(
     assert ask(client)[0].status == 200
 
 
+def test_so_may_who_has_been_refused_with_a_long_body(
+    site: Site, served: Served, client: http.client.HTTPConnection
+) -> None:
+    """Its body came in many pieces, which had to come in time; it has."""
+    ask(client, "POST", body=b"x" * 2_000_000)
+    client.sock.settimeout(2 * HEADER_SECONDS)
+    with pytest.raises(TimeoutError):
+        client.sock.recv(1)
+    client.sock.settimeout(20)
+    site.doors.most = 1
+
+    assert ask(client)[0].status == 200
+    assert len(served.server.server_state.connections) == 1
+
+
 @pytest.mark.parametrize("rest", [b"content-length: 9\r\n\r\nhalf", b"\r\nGET / HT"])
 def test_who_sends_the_rest_too_slowly_is_closed(served: Served, rest: bytes) -> None:
     client = served.connect(b"POST / HTTP/1.1\r\nhost: x\r\n" + rest)
@@ -173,13 +188,49 @@ def all_of(client: socket.socket) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "head", [b"GET / HTTP/1.0\r\n\r\n", b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"]
+    "head",
+    [
+        b"GET / HTTP/1.0\r\n\r\n",
+        b"GET / HTTP/1.0\r\nconnection: keep-alive\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
+    ],
 )
 def test_who_wants_one_answer_gets_one(served: Served, head: bytes) -> None:
     answer = all_of(served.connect(head)).lower()
 
     assert answer.startswith(b"http/1.1 503 ")
     assert b"\r\nconnection: close\r\n" in answer
+
+
+def test_nothing_is_done_after_the_last_answer(site: Site, served: Served) -> None:
+    """Nobody would hear of it; the place that is there by then is of no use to it."""
+    served.config.draining = True  # type: ignore[attr-defined] - of ours, which it is
+    head = b"POST /bread HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\n"
+    client = served.connect(head)
+    assert client.recv(65_536).startswith(b"HTTP/1.1 503 ")
+    site.doors.most = 1
+    client.sendall(b"1" + 2 * (head + b"1"))
+
+    assert all_of(client) == b""
+    with closing(connected(served)) as another:
+        assert ask(another, path="/milk")[0].status == 200
+    assert site.asked == ["milk"]
+
+
+def test_what_has_its_answer_gets_no_other(served: Served) -> None:
+    head = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+
+    assert all_of(served.connect(head + b"no chunk\r\n")).count(b"HTTP/1.1 ") == 1
+
+
+def test_an_application_below_a_path_says_where_it_was_asked() -> None:
+    site = Site()
+    config = site.config()
+    config.root_path = "/shop"
+    with serving(config) as one, closing(connected(one)) as client:
+        answer, problem = ask(client, path="/bread")
+        assert (answer.status, json.loads(problem)["instance"]) == (503, "/shop/bread")
+        assert ask(client, path="/health?x=1")[0].status == 200
 
 
 def test_while_draining_it_is_the_last(served: Served, client: http.client.HTTPConnection) -> None:

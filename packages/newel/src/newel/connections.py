@@ -162,7 +162,7 @@ class HttpConnection(HttpToolsProtocol):
         self._in_head = False
         self._unfinished_bytes = 0
         self._stop_waiting()
-        if self._refuses():
+        if self._is_refused or self._refuses():
             return
         super().on_headers_complete()
         if self._bounds.draining and self._is_busy:
@@ -173,11 +173,19 @@ class HttpConnection(HttpToolsProtocol):
         self._unfinished_bytes = 0
         if not self._is_refused:
             super().on_message_complete()
-        elif self._is_last:
-            self.transport.close()
+        elif self._is_last or self.transport.is_closing():
+            self.transport.close()  # and what came with it is part of what was refused
         else:
+            self._stop_waiting()
             self._is_refused = False
             self.on_response_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Say that it is no HTTP; what has an answer, or half of one, gets no other."""
+        if self._is_refused or (self._is_busy and self.cycle.response_started):
+            self.transport.close()
+        else:
+            super().send_400_response(msg)
 
     def _refuses(self) -> bool:
         """Answer a request for which there is no place; ``False``: the application is to do it."""
@@ -189,7 +197,7 @@ class HttpConnection(HttpToolsProtocol):
             return False
         scope = cast("dict[str, Any]", self.scope)
         scope["method"] = self._parser.get_method().decode("ascii")
-        scope["path"] = unquote(httptools.parse_url(self.url).path.decode("ascii"))
+        scope["path"] = self.root_path + unquote(httptools.parse_url(self.url).path.decode("ascii"))
         answer = refusals.answer(scope)
         if answer is None:
             return False
@@ -209,7 +217,8 @@ class HttpConnection(HttpToolsProtocol):
 
     @property
     def _is_last(self) -> bool:
-        return self._bounds.draining or not self._parser.should_keep_alive()
+        keeps = self._parser.get_http_version() != "1.0" and self._parser.should_keep_alive()
+        return self._bounds.draining or not keeps
 
     @property
     def _is_busy(self) -> bool:
