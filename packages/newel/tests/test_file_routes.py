@@ -53,6 +53,27 @@ async def test_what_is_uploaded_is_downloaded(world: World) -> None:
         assert (await client.get(f"{location}/content", headers=known)).status_code == 304
 
 
+async def test_a_part_that_is_not_there_is_a_problem(world: World) -> None:
+    async with world.user() as client:
+        url = f"/files/{(await client.post('/files', **form())).json()['id']}/content"
+        beyond = await client.get(url, headers={"Range": "bytes=100000-"})
+
+    assert (beyond.status_code, beyond.json()["status"]) == (416, 416)
+    assert beyond.headers["content-range"] == f"bytes */{len(PNG)}"
+    assert beyond.headers["content-type"] == "application/problem+json"
+
+
+async def test_two_files_where_one_goes_are_refused(world: World) -> None:
+    async with world.user() as client:
+        two = await client.post("/files", files=2 * [("file", ("a.png", PNG, "image/png"))])
+
+    assert (two.status_code, two.json()["detail"]) == (
+        422,
+        "It is one file at once: several go to /files/batch.",
+    )
+    assert world.stored() == []
+
+
 async def test_another_version_is_not_deleted(world: World) -> None:
     async with world.user() as client:
         location = (await client.post("/files", **form())).headers["location"]

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 from urllib.parse import quote
 
 from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.responses import Response, StreamingResponse
 
 from newel.revalidation import is_known
@@ -32,8 +33,9 @@ class Downloadable(NamedTuple):
 async def download(
     file: Downloadable, asked: Headers, read: Callable[[int, int], AsyncGenerator[bytes]]
 ) -> Response:
-    """Return the answer to a request with the headers ``asked``: 200, 206, 304 or 416.
+    """Return the answer to a request with the headers ``asked``: 200, 206 or 304.
 
+    Raises ``HTTPException`` with 416 for a part that is not there.
     ``read(start, stop)`` yields bytes; what it raises before the first is raised here, where it can
     still be an answer of its own. The file is offered to be saved, under its name.
     """
@@ -50,8 +52,7 @@ async def download(
         return Response(status_code=304, headers=headers)
     found = _range(asked, tag, file.size_bytes)
     if found is not None and found[0] >= file.size_bytes:
-        headers["Content-Range"] = f"bytes */{file.size_bytes}"
-        return Response(status_code=416, headers=headers)
+        raise HTTPException(416, headers={"Content-Range": f"bytes */{file.size_bytes}"})
     start, stop = found or (0, file.size_bytes)
     headers["Content-Length"] = str(stop - start)
     if found is not None:

@@ -149,9 +149,11 @@ def _upload_router(rules: FileRules) -> APIRouter:
         responses=_REFUSED,
     )
     async def upload_file(
-        file: UploadFile, files: FilesDep, caller: Writer, tagged: Tagged
+        file: UploadFile, files: FilesDep, caller: Writer, tagged: Tagged, request: Request
     ) -> StoredFile:
         """Store one file: what it is, is told by its bytes."""
+        if len((await request.form()).getlist("file")) > 1:
+            raise Invalid("It is one file at once: several go to /files/batch.")
         return tagged.new(await files.add(caller, file, rules))
 
     @router.post(
