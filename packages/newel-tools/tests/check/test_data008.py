@@ -249,6 +249,13 @@ def test_a_service_on_the_kernel_prints_all_its_tables():
     assert list(unsafe(printed.statements)) == []
 
 
+def test_squawk_is_not_missed_where_all_tables_are_new(reviewed, monkeypatch):
+    monkeypatch.setattr(squawk.shutil, "which", lambda *_, **__: None)
+    first = {name: text for name, text in PROJECT.items() if name != SECOND}
+
+    assert not [note for note in reviewed(first, rules=[RULE]).notes if "squawk" in note]
+
+
 def test_a_comment_allows_it(reviewed):
     allowed = f"{LOCKS}  # newel: allow DATA008 - a table of ten rows"
     report = reviewed(with_second(allowed), rules=[RULE])
@@ -305,6 +312,14 @@ def test_a_reference_of_a_new_column_checks_no_row():
 
     assert kinds(added.format("")) == []
     assert kinds(added.format(" DEFAULT 1")) == ["adding-foreign-key-constraint"]
+
+
+def test_a_table_is_as_full_under_another_name():
+    renamed = "ALTER TABLE users RENAME TO people;"
+    index = "CREATE INDEX i ON people (a);"
+
+    assert kinds("CREATE TABLE users (a INTEGER);", renamed, index) == []
+    assert kinds(renamed, index) == ["renaming-column", "require-concurrent-index-creation"]
 
 
 def test_style_is_left_to_others():

@@ -18,9 +18,8 @@ _TABLE: Final = re.compile(
     rf"|^\s*CREATE (?:UNIQUE )?INDEX (?:(?!\bON\b).)*\bON {_NAME}",
     re.IGNORECASE | re.DOTALL,
 )
-_MADE: Final = re.compile(
-    rf"\bCREATE (?:UNLOGGED )?TABLE {_NAME}|\bRENAME TO {_NAME}", re.IGNORECASE
-)
+_MADE: Final = re.compile(rf"\bCREATE (?:UNLOGGED )?TABLE {_NAME}", re.IGNORECASE)
+_RENAMED: Final = re.compile(rf"\bRENAME TO {_NAME}", re.IGNORECASE)
 _COLUMN: Final = re.compile(
     r'\b(?:ADD COLUMN|DROP COLUMN|ALTER COLUMN)(?: IF (?:NOT )?EXISTS)? ("[^"]+"|\w+)',
     re.IGNORECASE,
@@ -122,16 +121,26 @@ def unsafe(
     *,
     ask: Callable[[Sequence[str]], list[frozenset[str]]] = dangers,
 ) -> Iterator[Danger]:
-    """Yield the dangerous ones; on a table that they make themselves nothing is: it is empty."""
+    """Yield the dangerous ones; on a table that they make themselves nothing is: it is empty.
+
+    Where all are on such tables, squawk is not asked.
+    """
     made: set[str] = set()
-    for statement, rules in zip(statements, ask([one.sql for one in statements]), strict=True):
-        made |= {_plain(first or second) for first, second in _MADE.findall(statement.sql)}
-        kind = next((kind for kind in _KINDS if kind.rules & rules), None)
+    there: dict[int, str] = {}  # the table that each statement finds with rows
+    for number, statement in enumerate(statements):
+        made |= {_plain(name) for name in _MADE.findall(statement.sql)}
         table = _table(statement.sql)
-        if kind is None or table in made or _is_free(statement, kind):
-            continue
-        column = _COLUMN.search(statement.sql)
-        yield Danger(statement, kind, table, _plain(column[1]) if column else "")
+        if table in made:
+            made |= {_plain(name) for name in _RENAMED.findall(statement.sql)}
+        elif table:
+            there[number] = table
+    rules = ask([one.sql for one in statements]) if there else []
+    for number, table in there.items():
+        statement = statements[number]
+        kind = next((kind for kind in _KINDS if kind.rules & rules[number]), None)
+        if kind is not None and not _is_free(statement, kind):
+            column = _COLUMN.search(statement.sql)
+            yield Danger(statement, kind, table, _plain(column[1]) if column else "")
 
 
 def _table(sql: str) -> str:

@@ -36,7 +36,7 @@ def find(review: Review) -> Iterator[Finding]:
         review.project, settings, published=None if branch is None else branch.files
     )
     by_cause: dict[tuple[str, str], list[Danger]] = {}
-    for danger in unsafe(told.statements) if told.statements else ():
+    for danger in unsafe(told.statements):
         if danger.kind is not DROPS or _is_early(danger, branch):
             key = (danger.statement.file, danger.kind.what)
             by_cause.setdefault(key, []).append(danger)
