@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
+from structlog.testing import capture_logs
 
 from newel.admission import Admission, Places
+from newel.middleware import Deadline
 from newel.settings import Settings
 
 
@@ -273,6 +275,42 @@ def test_who_waits_longest_is_next() -> None:
         await asyncio.gather(*(client.task for client in clients))
 
         assert order == ["/0", "/1", "/2", "/3"]
+
+    in_virtual_time(main)
+
+
+@pytest.mark.parametrize(("rest", "status"), [(b"rest", 503), (None, 408)], ids=["line", "body"])
+def test_who_is_late_in_line_has_not_been_slow(rest: bytes | None, status: int) -> None:
+    """All of its body is there: what it waits for is a place."""
+
+    async def main() -> None:
+        work = Work()
+
+        async def read(scope: Scope, receive: Receive, send: Send) -> None:
+            while (await receive())["more_body"]:
+                pass
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            inner = Deadline(read, seconds=0.4) if scope["path"] == "/read" else work
+            await inner(scope, receive, send)
+
+        admission = Admission(app, Places(1))
+        client = Client(admission, path="/read")
+        client.give(b"x", more=True)
+        await asyncio.sleep(0.1)
+        holder = Client(admission)
+        await asyncio.sleep(0.1)
+        if rest is not None:
+            client.give(rest)
+        with capture_logs():
+            await client.task
+        assert (client.status, client.headers.get(b"connection")) == (
+            status,
+            b"close" if status == 408 else None,
+        )
+        holder.task.cancel()
+        await settle()
+        assert (admission.places.in_flight, admission.places.inside) == (0, 0)
 
     in_virtual_time(main)
 

@@ -181,6 +181,7 @@ class _Place:
         self._work()
 
     def _work(self) -> None:
+        self._scope["newel.in_line"] = False
         self._places.held[self] = asyncio.get_running_loop().time()
 
     def leave(self) -> None:
@@ -227,6 +228,7 @@ class _Place:
 
     async def _is_back(self) -> bool:
         """Take a place again; ``False``: there is none, and the client has been told so."""
+        self._scope["newel.in_line"] = True  # who is late now has not been slow
         if self._body_bytes > _LARGE_BYTES:
             self._places.in_flight += 1
         elif not await self._places.enter():

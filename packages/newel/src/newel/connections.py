@@ -202,9 +202,8 @@ class HttpConnection(HttpToolsProtocol):
         if answer is None:
             return False
         headers, body = answer
-        headers += head(self.server_state.default_headers)
-        if self._is_last:
-            headers += head([(b"connection", b"close")])
+        closing = [(b"connection", b"close")] if self._is_last else []
+        headers += head([*self.server_state.default_headers, *closing])
         content = b"" if scope["method"] == "HEAD" else body
         self.transport.write(b"".join((_BUSY, headers, b"\r\n", content)))
         self._may_refuse = False

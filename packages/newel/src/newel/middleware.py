@@ -441,8 +441,7 @@ class Deadline:
                 "deadline_exceeded", route=context.route_template(scope), answer_begun=started
             )
             if not started:
-                late = Unavailable("The request took too long and was stopped.")
-                await body.late_response(late, scope["path"])(scope, receive, send)
+                await body.late_response(scope)(scope, receive, send)
         finally:
             context.deadline.reset(token)
 
@@ -473,10 +472,8 @@ class _Body:
             self._timer.reschedule(end + seconds)
             context.deadline.set((context.deadline.get() or 0.0) + seconds)
 
-    def late_response(self, error: Unavailable, instance: str) -> Response:
+    def late_response(self, scope: Scope) -> Response:
         """Return the answer to a request that took too long: 408 when its body was awaited."""
-        if not self._is_awaited:
-            return problem_response(error, instance=instance)
-        response = problem_response(408, instance=instance)
-        response.headers["connection"] = "close"  # the rest of the body is not read
-        return response
+        is_slow = self._is_awaited and not scope.get("newel.in_line")
+        late = 408 if is_slow else Unavailable("The request took too long and was stopped.")
+        return problem_response(late, instance=scope["path"])

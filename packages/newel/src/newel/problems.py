@@ -163,6 +163,7 @@ _BY_STATUS: Final = {error.status: error for error in _KINDS.values()}
 _UNREAD_BODY: Final = "There was an error parsing the body"  # FastAPI's, a full disk's too
 _DEFAULT_HEADERS: Final[Mapping[int, Mapping[str, str]]] = {
     401: {"www-authenticate": "Bearer"},
+    408: {"connection": "close"},  # the rest of the body is not read
     503: {"retry-after": "2"},
 }
 
