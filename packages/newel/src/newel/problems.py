@@ -267,10 +267,9 @@ async def _on_http_exception(connection: HTTPConnection, error: HTTPException) -
     if status == 405:
         headers["Allow"] = ", ".join(_allowed_methods(connection)) or headers.get("Allow", "")
     shown = _kind(status)
-    said = cast(Any, error.detail)  # FastAPI lets it be anything that JSON can hold
-    if status == 500:
-        pass
-    elif isinstance(said, Mapping):
+    # FastAPI lets it be anything that JSON can hold; of a 500 it is for the log.
+    said = cast(Any, None if status == 500 else error.detail)
+    if isinstance(said, Mapping):
         shown = replace(shown, extra=cast("Mapping[str, Any]", said))
     elif isinstance(said, str) and said not in {"", _phrase(status)}:
         shown = replace(shown, detail=said)
