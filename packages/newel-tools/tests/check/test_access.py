@@ -79,6 +79,52 @@ def test_a_browser_a_form_and_a_block_list_say_nothing_of_who_is_calling(
     assert bool(reviewed(text, rules=[RULES["AUTH001"]]).findings) == open_
 
 
+OF_PAGES = """
+from starlette.datastructures import Headers
+
+
+class Pages:
+    def __init__(self, app):
+        self.app = app
+
+    async def __call__(self, scope, receive, send):
+        '''Refuse pages of others: there are no users here, no tokens and no sessions.'''
+        if {test}:
+            await JSONResponse({{}}, status_code=403)(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+
+app.add_middleware(Pages)
+
+
+"""
+
+
+@pytest.mark.parametrize(
+    ("test", "open_"),
+    [
+        ("Headers(scope=scope).get('origin') not in app.extra", True),
+        ("Headers(scope=scope).get('referer', 'authority') not in app.extra", True),
+        ("__import__('ipaddress').ip_address(Headers(scope=scope)['host']) not in app.extra", True),
+        ("Headers(scope=scope).get('x-forwarded-host') not in app.extra", True),
+        ("Headers(scope=scope).get('x-forwarded-for') not in app.extra", False),
+        ("Headers(scope=scope).get('authorization') not in app.extra", False),
+    ],
+)
+def test_what_a_middleware_says_of_itself_is_no_guard_and_neither_is_the_page(
+    reviewed, test: str, open_: bool
+):
+    text = APP.replace("{{", "{").replace("}}", "}")
+    head, _, rest = text.partition("class AllowList")
+    routes = rest.partition("app.add_middleware(AllowList)")[2]
+
+    report = reviewed(head + OF_PAGES.format(test=test) + routes, rules=[RULES["AUTH001"]])
+
+    assert report.facts.is_imported, report.notes
+    assert bool(report.findings) == open_
+
+
 SIGNED = """
 import hmac
 from fastapi import Request
@@ -156,6 +202,19 @@ def take(body: Body) -> None:
         ("seasonboards", "text", True),
         ("auth/start", "text", False),
         ("userLogin", "text", False),
+        ("webhooks/bank", "text", False),
+        ("reset", "text", False),
+        ("access-token", "text", False),
+        ("newsletter", "text", False),
+        ("clear-tokens", "text", True),
+        ("auth/clear-tokens", "text", True),
+        ("device-tokens", "text", True),
+        ("reset-database", "text", True),
+        ("events", "text", True),
+        ("admin/users", "password", True),
+        ("admin/invitations", "text", True),
+        ("admin/login", "text", False),
+        ("admin/setup", "password", False),
         ("user_sessions", "text", False),
     ],
 )

@@ -2,6 +2,7 @@
 
 import pytest
 
+from newel_tools.check.causes import causes
 from newel_tools.check.review import Review
 from newel_tools.check.rule import load_rules
 
@@ -116,6 +117,70 @@ def test_without_any_log_in_open_sockets_are_no_finding(reviewed):
         "@app.websocket('/rooms')\nasync def rooms(websocket: WebSocket) -> None:\n    pass\n"
     )
     assert routes(reviewed(text, rules=[RULES["WS001"]])) == []
+
+
+GUARDED = """
+class Pages:
+    def __init__(self, app):
+        self.app = app
+
+    async def __call__(self, scope, receive, send):
+        if {test}:
+            {refuse}
+            return
+        await self.app(scope, receive, send)
+
+
+class Requests(BaseHTTPMiddleware):
+    async def dispatch(self, request, call_next):
+        if request.headers.get("origin") not in app.extra:
+            return JSONResponse({{}}, status_code=403)
+        return await call_next(request)
+
+
+app.add_middleware({name})
+
+
+@app.websocket("/rooms/{{room}}")
+async def room(websocket: WebSocket, room: str) -> None:
+    await websocket.accept()
+
+
+@app.websocket("/halls/{{hall}}")
+async def hall(websocket: WebSocket, hall: str) -> None:
+    await websocket.accept()
+"""
+ORIGIN = "HTTPConnection(scope).headers.get('origin') not in app.extra"
+CLOSE = "await send({'type': 'websocket.close', 'code': 4403})"
+ANSWER = "await JSONResponse({}, status_code=403)(scope, receive, send)"
+
+
+@pytest.mark.parametrize(
+    ("name", "test", "refuse", "open_"),
+    [
+        ("Pages", ORIGIN, ANSWER, False),
+        ("Pages", f"scope['type'] == 'websocket' and {ORIGIN}", CLOSE, False),
+        ("Pages", f"scope['type'] in {{'http', 'websocket'}} and {ORIGIN}", ANSWER, False),
+        ("Pages", "HTTPConnection(scope).headers.get('authorization') is None", ANSWER, False),
+        ("Pages", f"scope['type'] == 'http' and {ORIGIN}", ANSWER, True),
+        ("Pages", "HTTPConnection(scope).headers.get('original') is None", ANSWER, True),
+        ("Pages", ORIGIN, "print('from elsewhere')", True),
+        ("Requests", ORIGIN, ANSWER, True),
+    ],
+)
+def test_a_middleware_guards_websockets_only_if_it_sees_and_refuses_them(
+    reviewed, name: str, test: str, refuse: str, open_: bool
+):
+    text = (
+        "from starlette.requests import HTTPConnection\n"
+        "from starlette.responses import JSONResponse\n"
+        + HEAD
+        + GUARDED.format(name=name, test=test, refuse=refuse)
+    )
+    report = reviewed(text, rules=[RULES["WS001"]])
+
+    assert routes(report) == (["WS /halls/{hall}", "WS /rooms/{room}"] if open_ else [])
+    assert len(causes(report.findings)) == open_
 
 
 def test_uploads_without_a_limit(reviewed):

@@ -13,25 +13,33 @@ from functools import cached_property
 from typing import Final
 
 from newel_tools.check.review import Review
-from newel_tools.check.roles import text_of
 from newel_tools.facts.facts import Middleware
 from newel_tools.facts.routes import Dependency, Route
 from newel_tools.facts.source import Function
 
 __all__ = ["Access", "is_public"]
 
-_PUBLIC: Final = re.compile(
-    r"(register|registration|login|logout|signup|token|oauth|webauthn|password|webhook|callback"
-    # These at the start of a word: `/shipping` is no ping, `/seasonboards` no onboarding.
-    r"|(?-i:(?<![A-Za-z0-9])|(?<=[a-z])(?=[A-Z]))("
-    r"sign_?-?(up|in|out)|log_?-?(in|out)|auth(?!ors?([^a-z]|$))|sso|session"
-    r"|forgot|reset|verif|confirm|activate|magic|otp|2fa|invite|invitation|accept|hook|ipn"
-    r"|contact|feedback|inquir|enquir|survey|donat|rsvp"
-    r"|subscri|newsletter|waitlist|health|ping|track|analytics|event|telemetry|report"
-    r"|consent|on_?-?board|public|guest|anonymous|captcha|setup|bootstrap|install|private|internal"
-    r"|dev(?!ice)|test|debug|utils))",
-    re.IGNORECASE,
+_ENTERS: Final = re.compile(  # words of a path's segment: how strangers become callers
+    r"(?:^|_)([a-z]*(login|logout|signup|signin|signout|register|webhook|callback)s?|registrations?"
+    r"|sign_(up|in|out)|log_(in|out)|auth|authenticat\w*|authori[sz]\w*|oauth2?|sso|webauthn|sessions?"
+    r"|passwords?|setup|bootstrap|install)(?:_|$)"
+    r"|^((access|refresh|id|auth|jwt|bearer|get|obtain|create|issue|generate|new|verify|validate|renew"
+    r"|exchange|revoke|reset)_)*tokens?(_(refresh|verify|obtain|pair|revoke|exchange))?$"
+    r"|^reset(_(request|confirm|code|link|email))?$"
 )
+_PUBLIC: Final = re.compile(
+    r"(?:^|_)(forgot|forgotten|verif\w*|confirm\w*|activat\w*|magic|magiclink|otp|2fa|invites?"
+    r"|invitations?|accept|hooks?|ipn|contact|contacts?_us|feedback|inquir\w*|enquir\w*|surveys?"
+    r"|donat\w*|rsvps?|(un)?subscri\w*|newsletters?|waitlist|health\w*|ping|track|tracking|analytics"
+    r"|telemetry|consents?|on_?board\w*|public|guests?|anonymous|captcha|private|internal)(?:_|$)"
+)
+_NAMED: Final = re.compile(
+    r"^(register|log_?in|log_?out|sign_?(up|in|out)|forgot|(reset|recover|forgot)_password)(_|$)"
+    r"|(^|_)(webhook|callback|login|signup)$"
+)
+_OF_ADMINS: Final = re.compile(r"(^|_)(super_?)?admin(s|istrators?|istration)?(_|$)")
+_DESTROYS: Final = re.compile(r"^(clear|delete|remove|purge|wipe|drop|flush|truncate)_")
+_WORDS: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+")
 _OF_SIGN_UPS: Final = re.compile(r"((user|admin|owner|account)_)?password", re.IGNORECASE)
 _REFUSALS: Final = frozenset({"401", "403", "HTTP_401_UNAUTHORIZED", "HTTP_403_FORBIDDEN"})
 _REFUSALS_BY_NAME: Final = frozenset({"UNAUTHORIZED", "FORBIDDEN", "WS_1008_POLICY_VIOLATION"})
@@ -62,10 +70,15 @@ _SIGNED: Final = re.compile(
     re.IGNORECASE,
 )
 _OF_CALLERS: Final = re.compile(  # what tells callers apart; an Origin tells only pages apart
-    r"(auth(?!or(s?\b|_))|bearer|cookie|token|jwt|key|session|credential|user|login|secret|signature)",
+    r"(auth(?!or(s?\b|_|ity\b))|bearer|cookie|token|jwt|key|session|credential|user|login|secret|signature)",
     re.IGNORECASE,
 )
-_ADDRESSES: Final = re.compile(r"(client\b|ip\b|ip_|forwarded)", re.IGNORECASE)
+_ADDRESSES: Final = re.compile(  # the caller's own; `ip_address(host)` may be of the server's
+    r"\bclient\b|\bip\b|\b\w*(client|remote|real|caller|peer|source)[-_]?(ip|addr|host)|forwarded[-_]for",
+    re.IGNORECASE,
+)
+_DOCUMENTED: Final = re.compile(r'^\s*""".*?"""$', re.MULTILINE | re.DOTALL)
+_OF_ORIGINS: Final = re.compile(r"(?<![a-z])origin(?!al)", re.IGNORECASE)
 _ALLOWS: Final = re.compile(  # a list of those who may; one of who may not lets strangers in
     r"\bnot (in\b|[\w.]*(allow|trust|private|internal|known)\w*\()", re.IGNORECASE
 )
@@ -83,12 +96,24 @@ _MIDDLEWARE: Final = re.compile(
 def is_public(review: Review, route: Route) -> bool:
     """Tell whether a route, by its path and name, is meant for callers nobody knows yet.
 
-    So is a POST that takes a new user's password: a sign-up.
+    So is a POST that takes a new user's password: a sign-up. Below `admin` only the log-in is, and
+    the set-up of the first user.
     """
-    if _PUBLIC.search(f"{route.path} {route.name}"):
+    parts = [_snake(part) for part in route.path.split("/") if part and part[0] != "{"]
+    if parts and _DESTROYS.match(parts[-1]):
+        return False
+    enters = any(map(_ENTERS.search, parts))
+    if enters or any(map(_OF_ADMINS.search, parts)):
+        return enters
+    if any(map(_PUBLIC.search, parts)) or _NAMED.search(_snake(route.name)):
         return True
     fields = (field.name for model in review.bodies(route) for field in model.fields)
     return route.methods == ("POST",) and any(_OF_SIGN_UPS.fullmatch(name) for name in fields)
+
+
+def _snake(part: str) -> str:
+    """Return the words of a segment or name, whatever parts them: `userLogin`, `sign-up`."""
+    return "_".join(_WORDS.findall(part)).lower()
 
 
 class Access:
@@ -159,7 +184,7 @@ class Access:
         )
 
     def _is_guard(self, item: Middleware) -> bool:
-        name = item.class_.rpartition(".")[2]
+        name = _SAYS_NOT_WHO.sub("", item.class_.rpartition(".")[2])
         if _MIDDLEWARE.search(name) or (item.dispatch and _MIDDLEWARE.search(item.dispatch.name)):
             return True
         if item.dispatch is not None:
@@ -176,10 +201,34 @@ class Access:
         """Tell whether a middleware refuses by who is calling, not by an Origin or a program."""
         if function is None or not self.refuses(function):
             return False
-        reached = self._review.calls.reached(function)
-        text = _SAYS_NOT_WHO.sub("", "\n".join(map(text_of, reached)))
+        text = _SAYS_NOT_WHO.sub("", self._code(function))
         by_address = _ADDRESSES.search(text) is not None and _ALLOWS.search(text) is not None
         return by_address or _OF_CALLERS.search(text) is not None
+
+    def _code(self, function: Function) -> str:
+        """Return what a function and those that it calls do, without what is said about it."""
+        reached = self._review.calls.reached(function)
+        bodies = (ast.unparse(ast.Module(inner.node.body, [])) for inner in reached)
+        return _DOCUMENTED.sub("", "\n".join(bodies))
+
+    @cached_property
+    def guards_websockets(self) -> bool:
+        """Tell whether a middleware refuses websockets, by who is calling or by the page's Origin.
+
+        Starlette shows what has a `dispatch` no websocket; neither sees any that is for HTTP alone.
+        """
+        return any(self._guards_websockets(item) for item in self._review.facts.middleware)
+
+    def _guards_websockets(self, item: Middleware) -> bool:
+        cls = self._review.class_(item)
+        function = self._review.source.method(cls, "__call__") if cls is not None else None
+        if function is None:
+            return False
+        text = self._code(function)
+        sees = "websocket" in text or re.search(r"['\"]http['\"]", text) is None
+        refuses = "websocket.close" in text or self.refuses(function)
+        by_origin = _OF_ORIGINS.search(text) is not None
+        return sees and refuses and (by_origin or self._refuses_callers(function))
 
 
 def _decorator_names(function: Function) -> Iterator[str]:

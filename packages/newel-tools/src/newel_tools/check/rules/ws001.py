@@ -29,7 +29,7 @@ _FEED: Final = re.compile(r"(ticker|price|quote|echo|time|broadcast|live|feed|lo
 def find(review: Review) -> Iterator[Finding]:
     """Find websockets without a guard that read no credential, where other routes ask for one."""
     access = Access(review)
-    if not access.has_authentication:
+    if not access.has_authentication or access.guards_websockets:
         return
     for route in review.routes:
         if route.kind == "websocket" and not _asks(review, access, route):
@@ -39,6 +39,7 @@ def find(review: Review) -> Iterator[Finding]:
                 file=file,
                 line=line,
                 route=route.label,
+                cause="no guard of websockets",
             )
 
 
@@ -69,7 +70,8 @@ RULE = Rule(
     seed="002 WebSocket Chat, 003 WebSocket Support",
     expected="handlers that read a header, a cookie, a query parameter or anything named as a "
     "credential; "
-    "public feeds by their path; applications that ask nobody anywhere.",
+    "public feeds by their path; applications that ask nobody anywhere, or whose own middleware "
+    "refuses websockets by their Origin or caller.",
     bad="""
 from typing import Annotated
 
