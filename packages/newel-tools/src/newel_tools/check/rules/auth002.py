@@ -11,16 +11,31 @@ from newel_tools.check.access import Access
 from newel_tools.check.finding import Finding
 from newel_tools.check.ownership import Owned, Owners, is_user
 from newel_tools.check.review import Review
-from newel_tools.check.roles import asks_role
+from newel_tools.check.roles import asks_role, text_of
 from newel_tools.check.rule import Rule
 from newel_tools.facts.calls import Call
 from newel_tools.facts.entities import Entity
-from newel_tools.facts.routes import Route
+from newel_tools.facts.routes import Dependency, Route
 from newel_tools.facts.source import Function
 
 __all__ = ["RULE"]
 
 _OF_ACCOUNTS: Final = re.compile(r"(user|account|member|customer)s?/\{\w+\}/?$", re.IGNORECASE)
+_ROUTING: Final = re.compile(r"^[\w.]+\.(get|post|put|patch|delete|api_route)\(")
+_KEYS: Final = re.compile(r"api_?key|secret|internal|service|basic", re.IGNORECASE)
+_OF_ALL: Final = re.compile(  # what every user is asked for; the rest is of a bearer's, a request's
+    r"active|disabled|enabled|verified|confirmed|banned|blocked|deleted|credentials|scheme|headers"
+    r"|cookies|query_params|state$|get$|scalars?$|execute$|query$|exec$|decode$|split$|startswith$"
+)
+_CARRIED: Final = re.compile(r"(user|principal|caller|actor|identity)\w*\.get\(\)", re.IGNORECASE)
+_INVITED: Final = re.compile(
+    r"invit|code|token|secret|(^|_)key|setup|bootstrap|install|init|first|seed", re.IGNORECASE
+)
+_CLOSED: Final = re.compile(  # sign-up that is switched, approved, or of the first user alone
+    r"(allow|enable|disable|open|close)\w*_?(regist|sign_?-?up)|(regist|sign_?-?up)\w*(allow|enable|disable"
+    r"|open|close)|approv|pending|invit|\bcount\(",
+    re.IGNORECASE,
+)
 _DEPTH: Final = 3  # calls that a user is followed through
 
 
@@ -53,15 +68,20 @@ def find(review: Review) -> Iterator[Finding]:
 
 
 def _accounts(review: Review, access: Access, owners: Owners) -> Iterator[Finding]:
-    """Find routes that change any account for any user, where anybody may become one."""
+    """Find routes that change any account for any user, where anybody may become one.
+
+    Who may change accounts is asked in many ways, so this is no more than suspected.
+    """
     routes = [
         route
         for route in review.http_routes
         if route.writes
         and _OF_ACCOUNTS.search(route.path)
         and access.is_protected(route)
+        and not access.guarding_middleware
         and not _uses_caller(review, access, route)
         and not asks_role(review, route)
+        and not _asks_more(review, access, route)
     ]
     for entity in filter(is_user, review.facts.entities) if routes else ():
         if not any(_signs_up(review, access, owners, r, entity) for r in review.http_routes):
@@ -76,15 +96,59 @@ def _accounts(review: Review, access: Access, owners: Owners) -> Iterator[Findin
                     file=file,
                     line=line,
                     route=route.label,
+                    severity="change",
+                    certainty="suspected",
                 )
 
 
+def _asks_more(review: Review, access: Access, route: Route) -> bool:
+    """Tell whether a guard may ask for more than a user that signed up is.
+
+    So may a key that no user has, a guard that looks at the path or at what the user is, and a
+    decorator.
+    """
+    endpoint = review.function(route.endpoint)
+    if endpoint is None or any(
+        _ROUTING.search(ast.unparse(node)) is None for node in endpoint.node.decorator_list
+    ):
+        return True
+    guards = [node for node in route.dependencies if any(map(access.guards, node.walk()))]
+    if any(_KEYS.search(_named(node)) for node in guards) or any(
+        param.source == "path" for node in guards for param in node.params
+    ):
+        return True
+    for function in filter(None, map(review.function, (node.call for node in guards))):
+        given = {argument.arg for argument in function.arguments}
+        for node in function.nodes:
+            match node:
+                case ast.Attribute(value=ast.Name(id=name), attr=asked) if name in given:
+                    if not _OF_ALL.search(asked):
+                        return True
+                case _:
+                    pass
+    reached = review.calls.reached(endpoint)
+    return any(_CARRIED.search(text_of(function)) for function in reached)
+
+
+def _named(node: Dependency) -> str:
+    return f"{node.call.name if node.call else ''} {node.security.type if node.security else ''}"
+
+
 def _signs_up(review: Review, access: Access, owners: Owners, route: Route, entity: Entity) -> bool:
-    """Tell whether a route makes an account for a stranger."""
+    """Tell whether a route makes an account for a stranger, whoever that is.
+
+    Who was invited is none, and neither is who sets the service up.
+    """
     endpoint = review.function(route.endpoint)
     if endpoint is None or route.methods != ("POST",) or access.is_protected(route):
         return False
-    return any(owners.makes(inner, entity) for inner in review.calls.reached(endpoint))
+    fields = [field.name for model in review.bodies(route) for field in model.fields]
+    named = [route.path, route.name, *fields, *(param.name for param in route.params)]
+    reached = review.calls.reached(endpoint)
+    said = "\n".join(map(text_of, reached))
+    if any(map(_INVITED.search, named)) or _CLOSED.search(said):
+        return False
+    return any(owners.makes(inner, entity) for inner in reached)
 
 
 def _looked_at(review: Review, owners: Owners) -> Mapping[str, bool]:
@@ -211,8 +275,8 @@ RULE = Rule(
     seed='003 "Security validated"; 002 passes user_id to every query',
     expected="tables without a foreign key to users; tables whose owner no route looks at "
     "(shared); reads, where a list is of everybody's rows or no read looks at the owner; routes "
-    "that use the caller in any way, or ask for a role; accounts, where nobody signs up by "
-    "himself.",
+    "that use the caller in any way, or ask for a role; accounts, where strangers cannot "
+    "sign up, or a guard looks at more than who is calling (any other is a change, suspected).",
     bad="""
 from typing import Annotated
 
