@@ -183,3 +183,46 @@ def test_a_change_that_always_fails_is_no_duplicates_matter(
     results = list(probe.run(laboratory(probe.good + CHANGED.replace("VALUE", value))))
 
     assert [result.state for result in results if result.route.startswith("PUT")] == [state]
+
+
+LOOKED_UP = """
+from newel_tools.prove.host.guard import Guard
+
+guard = Guard(folder=".")
+
+
+@app.get("/archive")
+def archive() -> None:
+    guard.check("socket.getaddrinfo", ("archive.example.com", 443))
+"""
+
+
+def test_what_the_guard_refused_is_no_text_of_the_applications(
+    laboratory: Callable[..., Lab],
+) -> None:
+    probe = PROBES["ERR001"]
+
+    results = list(probe.run(laboratory(probe.bad + LOOKED_UP, fuzz_seconds=0)))
+
+    assert {result.route: result.state for result in results} == {"GET /report": "broke"}
+
+
+COMPUTED = """
+@app.post("/notes/{note_id}/sums")
+def add(note_id: str) -> int:
+    return len(VALUE)
+"""
+
+
+@pytest.mark.parametrize(
+    ("value", "state"), [("notes[note_id]", "broke"), ("notes['none']", "skipped")]
+)
+def test_a_post_that_fails_for_known_ids_says_nothing_of_unknown_ones(
+    value: str, state: str, laboratory: Callable[..., Lab]
+) -> None:
+    text = KEYED.replace("METHOD", "put").replace("BODY", "notes[note_id] = data.text")
+    text += COMPUTED.replace("VALUE", value)
+
+    results = list(PROBES["ERR005"].run(laboratory(text, fuzz_seconds=0)))
+
+    assert [result.state for result in results if result.route.startswith("POST")] == [state]

@@ -30,14 +30,14 @@ def _run(lab: Lab) -> Iterator[Result]:
         if exchange.request.label not in told:
             told.add(exchange.request.label)
             yield PROBE.broke(exchange.request.label, said, exchange)
-    failed = {e.request.label for e in lab.seen if e.answer.status >= 500} - told
-    for label in sorted(failed):
+    failed = {e.request.label for e in lab.seen if e.answer.status >= 500 and not e.answer.refused}
+    for label in sorted(failed - told):
         yield PROBE.kept(label)
 
 
 def _leaked(exchange: Exchange) -> str | None:
     answer = exchange.answer
-    if answer.status < 400:
+    if answer.status < 400 or answer.refused:
         return None
     text = answer.text
     if _MARKER.search(text):

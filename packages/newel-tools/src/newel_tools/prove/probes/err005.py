@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from newel_tools.check.finding import Severity
+from newel_tools.prove.callers import Caller
 from newel_tools.prove.lab import Lab
 from newel_tools.prove.operations import Operation
 from newel_tools.prove.probe import Probe, Result
@@ -40,6 +41,10 @@ def _unknown(lab: Lab, operation: Operation, serial: int) -> Result:
         exchange = lab.send(request, caller)
         status = exchange.answer.status
         if exchange.answer.is_fault:
+            if operation.method in ("POST", "PUT", "PATCH") and _fails_anyway(
+                lab, operation, caller
+            ):
+                return PROBE.skipped(operation.label, f"a known {name} fails, too")
             said = f"an unknown {name} is answered with {status or 'nothing'}"
             return PROBE.broke(operation.label, said, exchange)
         if exchange.answer.is_success and _is_of_one(operation):
@@ -52,6 +57,12 @@ def _unknown(lab: Lab, operation: Operation, serial: int) -> Result:
             return PROBE.kept(operation.label)
         result = PROBE.skipped(operation.label, f"every caller is answered {status}")
     return result
+
+
+def _fails_anyway(lab: Lab, operation: Operation, caller: Caller) -> bool:
+    """Tell whether what writes fails with a known id as well: then the body is why."""
+    request = lab.request(operation, caller)
+    return request is None or lab.send(request, caller).answer.is_fault
 
 
 def _is_of_one(operation: Operation) -> bool:
@@ -113,8 +124,9 @@ PROBE = Probe(
     why="A 500 wakes somebody up and tells the caller to try again; a 200 tells them it is there.",
     fix="answer 404 when the look-up finds nothing",
     seed="status table",
-    expected="401, 403 and 422; a PUT or PATCH that makes what is not there; empty lists below an "
-    "unknown parent. A DELETE that succeeds is a note: its second time may be meant to",
+    expected="401, 403 and 422; what writes and fails with a known id, too; a PUT or PATCH "
+    "that makes what is not there; empty lists below an unknown parent. A DELETE that succeeds is a "
+    "note: its second time may be meant to",
     bad=_BAD,
     good=_BAD.replace(
         '    return {"text"',
