@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from newel_tools.check.doors import doors
+from newel_tools.check.empty_keys import empty_keys
 from newel_tools.check.finding import Finding, Severity
 from newel_tools.check.review import Review
 from newel_tools.check.rule import Rule
@@ -57,6 +58,10 @@ def find(review: Review) -> Iterator[Finding]:
         if not _ASIDE.search(f"/{call.caller.file}") and _signs_with_literal(call):
             what = f"`{call.target}` is given a key that stands in the code"
             yield _found(review, what, file=call.caller.file, line=call.line, severity="block")
+    for module, line, name in empty_keys(review):
+        if not _ASIDE.search(f"/{module.file}"):
+            what = f"where nobody sets `{name}`, everything is signed with an empty key"
+            yield _found(review, what, file=module.file, line=line, severity="block")
     for function, line, name, severity in doors(review):
         what = f"whoever sends the `{name}` that stands in the code is let in"
         yield RULE.found(what, file=function.file, line=line, severity=severity)
@@ -232,6 +237,7 @@ RULE = Rule(
     seed='003 "No secrets in code", "Never hardcode secrets"',
     expected="names of things (`TOKEN_TYPE`), paths, enums, tests, classes for development, gaps "
     "of a template (`{{ name }}`), asterisks, defaults that the code compares with or validates, "
+    "empty ones that sign nothing, "
     "addresses of this machine or with a placeholder. Notes: passwords of other services, tokens "
     "below a switch of the settings, keys to sign with that no application imports.",
     bad="""
@@ -244,6 +250,7 @@ from pydantic_settings import BaseSettings
 app = FastAPI()
 SECRET_KEY = "09d25e094faa6ca2556c818166b7a956"  # finding
 JWT_SECRET = os.getenv("JWT_SECRET", "dev-secret-key")  # finding
+INVITATION_KEY = os.getenv("INVITATION_KEY", default="")  # finding
 
 
 class Settings(BaseSettings):
@@ -262,18 +269,27 @@ def orders(token: str) -> list[str]:
 @app.get("/token")
 def token() -> str:
     return jwt.encode({"sub": "a", "exp": 1}, "s3cr3t-k3y", algorithm="HS256")  # finding
+
+
+@app.get("/invitation")
+def invitation() -> str:
+    return jwt.encode({"sub": "a", "exp": 1}, INVITATION_KEY, algorithm="HS256")
 """,
     good="""
 import os
 import secrets
 from enum import Enum
 
+import jwt
 from fastapi import FastAPI
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings
 
 app = FastAPI()
 SECRET_KEY = os.environ.get("SECRET_KEY", "")
+INVITATION_KEY = os.environ.get("INVITATION_KEY", "")
+if not INVITATION_KEY:
+    INVITATION_KEY = secrets.token_urlsafe(32)
 TOKEN_TYPE = "bearer"
 PRIVATE_KEY = "/run/secrets/key.pem"
 API_KEY = "API_KEY"
@@ -302,6 +318,11 @@ class Settings(BaseSettings):
     def check(self) -> None:
         if self.signing_key == "changethis":
             raise ValueError("set a key")
+
+
+@app.get("/invitation")
+def invitation() -> str:
+    return jwt.encode({"sub": "a", "exp": 1}, INVITATION_KEY, algorithm="HS256")
 """,
     find=find,
 )

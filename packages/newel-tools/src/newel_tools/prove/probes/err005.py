@@ -125,8 +125,8 @@ PROBE = Probe(
     fix="answer 404 when the look-up finds nothing",
     seed="status table",
     expected="401, 403 and 422; what writes and fails with a known id, too; a PUT or PATCH "
-    "that makes what is not there; empty lists below an unknown parent. A DELETE that succeeds is a "
-    "note: its second time may be meant to",
+    "that makes what is not there; empty lists below an unknown parent. A DELETE that succeeds is "
+    "a note: its second time may be meant to",
     bad=_BAD,
     good=_BAD.replace(
         '    return {"text"',
