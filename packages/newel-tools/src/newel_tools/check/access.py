@@ -102,10 +102,10 @@ def is_public(review: Review, route: Route) -> bool:
     parts = [_snake(part) for part in route.path.split("/") if part and part[0] != "{"]
     if parts and _DESTROYS.match(parts[-1]):
         return False
-    enters = any(map(_ENTERS.search, parts))
-    if enters or any(map(_OF_ADMINS.search, parts)):
-        return enters
-    if any(map(_PUBLIC.search, parts)) or _NAMED.search(_snake(route.name)):
+    if any(map(_OF_ADMINS.search, parts)):  # `admin/users/{id}/password` sets somebody's
+        return parts[-1] != "password" and _ENTERS.search(parts[-1]) is not None
+    is_entrance = any(_ENTERS.search(part) or _PUBLIC.search(part) for part in parts)
+    if is_entrance or _NAMED.search(_snake(route.name)):
         return True
     fields = (field.name for model in review.bodies(route) for field in model.fields)
     return route.methods == ("POST",) and any(_OF_SIGN_UPS.fullmatch(name) for name in fields)
