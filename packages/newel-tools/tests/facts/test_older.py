@@ -64,5 +64,14 @@ def test_fields_have_their_types_and_limits(shapes):
     assert not described["checked_whole"]
 
 
+def test_fields_of_pydantic_1_8_are_read(shapes):
+    class Early(v1.BaseModel):
+        name: str
+
+    del Early.__fields__["name"].field_info.exclude  # which came with 1.9
+
+    assert [field["name"] for field in shapes.models[shapes.model(Early)]["fields"]] == ["name"]
+
+
 def test_a_validator_of_all_fields_is_seen(shapes):
     assert shapes.models[shapes.model(Whole)]["checked_whole"]

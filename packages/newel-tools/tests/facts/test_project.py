@@ -230,10 +230,14 @@ def test_environments_and_caches_are_no_part_of_a_project(write):
             "odd/x.py": APP,
             "node_modules/a/main.py": APP,
             "__pycache__/main.py": APP,
+            "build/lib/main.py": APP,
+            "build/library/main.py": APP,
+            "build/lib.linux-x86_64-cpython-311/main.py": APP,
         }
     )
 
-    assert [project_file.name for project_file in find_project(root).files] == ["main.py"]
+    own = [str(path.relative_to(root)) for path in find_project(root).files]
+    assert own == ["main.py", "build/library/main.py"]
 
 
 def venv(folder: Path) -> Path:

@@ -37,8 +37,13 @@ def project_files(root: Path) -> Iterator[tuple[Path, list[str]]]:
         if "pyvenv.cfg" in names:
             folders.clear()
             continue
+        copies = ("lib.", "bdist.") if Path(folder).name == "build" else ()  # of setuptools
         folders[:] = sorted(
-            name for name in folders if name not in _SKIPPED and not name.endswith(".egg-info")
+            name
+            for name in folders
+            if name not in _SKIPPED
+            and not name.endswith(".egg-info")
+            and not f"{name}.".startswith(copies)
         )
         yield Path(folder), sorted(names)
 

@@ -62,7 +62,7 @@ class _Info:
         self.default = field.default
         self.default_factory = field.default_factory
         self.description = field.field_info.description
-        self.exclude = bool(field.field_info.exclude)
+        self.exclude = bool(getattr(field.field_info, "exclude", None))  # pydantic 1.8 has none
         self._required = field.required is True
 
     def is_required(self) -> bool:
