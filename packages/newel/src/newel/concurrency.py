@@ -24,6 +24,7 @@ from urllib.parse import quote
 from fastapi import Depends, Header, Request, Response
 from pydantic.json_schema import SkipJsonSchema
 
+from newel.context import PATH_SAFE
 from newel.entity import Entity
 from newel.errors import BadRequest, PreconditionFailed
 from newel.schemas import EntityRead
@@ -69,7 +70,7 @@ class Tagger:
 
     def new(self, entity: E) -> E:
         """Say its version, and in ``Location`` its address: its id below the path of the POST."""
-        path = quote(self._request.scope["path"], safe="/:@!$&'()*+,;=~-._")
+        path = quote(self._request.scope["path"], safe=PATH_SAFE)
         self._response.headers["Location"] = f"{path}/{entity.id}"
         return self(entity)
 

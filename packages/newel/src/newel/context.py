@@ -20,6 +20,7 @@ from starlette.types import Scope
 from newel.ids import uuid7
 
 __all__ = [
+    "PATH_SAFE",
     "accepted_request_id",
     "client_ip",
     "deadline",
@@ -35,6 +36,9 @@ request_id: ContextVar[str | None] = ContextVar("newel_request_id", default=None
 
 deadline: ContextVar[float | None] = ContextVar("newel_deadline", default=None)
 """When the present request must be over, in seconds of ``time.monotonic()``."""
+
+PATH_SAFE = "/:@!$&'()*+,;=~-._"
+"""What stands for itself in the path of a URL. Source: RFC 3986, section 3.3."""
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9_.-]{8,64}")
 

@@ -39,7 +39,7 @@ from starlette.websockets import WebSocket, WebSocketState
 from newel import revalidation
 from newel.clock import utc_now
 from newel.console import error_page
-from newel.context import request_id, trace_ids
+from newel.context import PATH_SAFE, request_id, trace_ids
 from newel.errors import (
     AppError,
     BadRequest,
@@ -183,7 +183,7 @@ def _response(error: _Error, instance: str) -> Response:
         "title": error.title,
         "status": error.status,
         "detail": _clean(error.detail),
-        "instance": quote(_clean(instance[:1024]), safe="/:@!$&'()*+,;=~-._"),
+        "instance": quote(_clean(instance[:1024]), safe=PATH_SAFE),
         "error": error.code,
         "request_id": request_id.get(),
         **{name: value for name, value in trace_ids().items() if name == "trace_id"},
@@ -287,9 +287,8 @@ async def _on_invalid_request(
         return await _answer(connection, _Error.of(BadRequest(message, errors=fields)))
     if _is_other_media_type(connection, error, body):
         return await _answer(connection, _KINDS["UnsupportedMediaType"])
-    return await _answer(
-        connection, _Error.of(Invalid(errors=field_errors(error.errors(), body=body)))
-    )
+    invalid = Invalid(errors=field_errors(error.errors(), body=body))
+    return await _answer(connection, _Error.of(invalid))
 
 
 async def _on_invalid_response(
@@ -314,14 +313,11 @@ async def _on_surrogates(connection: HTTPConnection, error: Exception) -> Respon
     """Half a surrogate pair can only have come from a JSON body, so it is the client's mistake."""
     if "surrogates not allowed" not in str(error):
         raise error
-    return await _answer(
-        connection, _Error.of(Invalid("The request holds text that is not valid Unicode."))
-    )
+    invalid = Invalid("The request holds text that is not valid Unicode.")
+    return await _answer(connection, _Error.of(invalid))
 
 
-async def _on_group(
-    connection: HTTPConnection, group: ExceptionGroup[Exception]
-) -> Response | None:
+async def _on_group(connection: HTTPConnection, group: ExceptionGroup[Any]) -> Response | None:
     """Answer as the first error of a ``TaskGroup``, when all of them are ours."""
     expected, others = group.split(AppError)
     if expected is None or others is not None:
@@ -338,8 +334,7 @@ async def _on_unexpected(connection: HTTPConnection, _: Exception) -> Response |
 
 
 def _kind(status: int) -> _Error:
-    known = _BY_STATUS.get(status)
-    if known is not None:
+    if (known := _BY_STATUS.get(status)) is not None:
         return known
     phrase = _phrase(status)
     code = phrase.lower().replace(" ", "_").replace("-", "_").replace("'", "")
@@ -472,8 +467,7 @@ def _document_operation(responses: dict[str, Any], statuses: set[int], own: set[
             used.add(name)
     for status in own & responses.keys():
         if status >= "4" and "content" not in responses[status] and status.isdigit():
-            description = responses[status]
-            responses[status] = {**_documented(_kind(int(status))), **description}
+            responses[status] = {**_documented(_kind(int(status))), **responses[status]}
     ordered = sorted(responses.items())
     responses.clear()
     responses.update(ordered)

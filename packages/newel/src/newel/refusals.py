@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import time
 from typing import cast
+from urllib.parse import quote
 
 from fastapi import FastAPI
+from pydantic_core import from_json, to_json
 from starlette.types import Scope
 
-from newel import context
 from newel.admission import Admission, Places, is_exempt, refusal
+from newel.clock import utc_now
 from newel.connections import head
+from newel.context import PATH_SAFE
 from newel.metrics import RequestMetrics
 from newel.middleware import account, request_id_of, security_headers
 from newel.settings import Settings
@@ -30,7 +33,11 @@ class Refusals:
         self._places = places
         self._metrics = metrics
         self._proxies = settings.trusted_proxies
-        self._fixed = head(security_headers(https_only=settings.environment == "production"))
+        sample = refusal({"path": "/"})
+        self._problem: dict[str, object] = from_json(bytes(sample.body))
+        del sample.headers["content-length"]
+        secure = security_headers(https_only=settings.environment == "production")
+        self._fixed = head([*sample.raw_headers, *secure])
 
     @classmethod
     def of(cls, app: FastAPI) -> Refusals | None:
@@ -55,12 +62,11 @@ class Refusals:
             return None
         began = time.perf_counter()
         identity = request_id_of(scope)
-        token = context.request_id.set(identity)
-        try:
-            response = refusal(scope)
-            seconds = time.perf_counter() - began
-            account(self._metrics, scope, identity, 503, seconds, proxies=self._proxies)
-        finally:
-            context.request_id.reset(token)
-        identified = (b"x-request-id", identity.encode())
-        return head([*response.raw_headers, identified]) + self._fixed, bytes(response.body)
+        path = quote(scope["path"][:1024], safe=PATH_SAFE)
+        own = {"instance": path, "request_id": identity, "timestamp": utc_now().isoformat()}
+        body = to_json({**self._problem, **own})
+        scope["newel.refused"] = True
+        seconds = time.perf_counter() - began
+        account(self._metrics, scope, identity, 503, seconds, proxies=self._proxies)
+        length, known = (b"content-length", b"%d" % len(body)), (b"x-request-id", identity.encode())
+        return self._fixed + head([length, known]), body
