@@ -13,7 +13,7 @@ from typing import Final
 from newel.errors import ConfigurationError
 from stress.proxy import Mode
 
-__all__ = ["Clock", "Disk", "Missing", "mounted", "told"]
+__all__ = ["Clock", "Disk", "Missing", "apart", "mounted", "told"]
 
 DISK_BYTES: Final = 24 * 1_048_576
 _LIBRARY: Final = "*/faketime/libfaketimeMT.so.1"
@@ -46,6 +46,23 @@ class Disk:
                 os.write(file, block)
             except OSError:
                 return
+
+
+@contextmanager
+def apart(pid: int) -> Generator[None]:
+    """Have the process ``pid`` on one processor and this one on the others, if there are others.
+
+    Else who asks for more than can be done takes the time in which it would be done.
+    """
+    usable = sorted(os.sched_getaffinity(0))
+    if len(usable) > 1:
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            os.sched_setaffinity(int(thread.name), usable[:1])
+        os.sched_setaffinity(0, usable[1:])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, usable)
 
 
 @contextmanager

@@ -11,7 +11,9 @@ from stress.abuse import figures as abuse_figures
 from stress.assaults import ASSAULTS
 from stress.crowd import Reply, percentile, request
 from stress.desk.sabotage import SABOTAGES, named
+from stress.figures import Figure
 from stress.overload import figures as overload_figures
+from stress.overload import middle
 
 
 def replies(count: int, *, over: float, status: int = 200, **values: Any) -> list[Reply]:
@@ -31,17 +33,39 @@ STORM = [
 REST = replies(10, over=5.0, seconds=0.01)
 
 
-def missed(**changed: Any) -> set[str]:
-    values: dict[str, Any] = {"calm": CALM, "storm": STORM, "rest": REST}
+def figures_of(**changed: Any) -> list[Figure]:
+    values: dict[str, Any] = {"calm": CALM, "storm": STORM, "rest": REST, "again": CALM}
     numbers = {"over": 0.0, "growth_percent": 3.0}
     values |= {name: value for name, value in changed.items() if name in values}
     numbers |= {name: value for name, value in changed.items() if name in numbers}
-    found = overload_figures(values["calm"], values["storm"], values["rest"], **numbers)
-    return {figure.name for figure in found if figure.missed}
+    return overload_figures(*values.values(), **numbers)
+
+
+def missed(**changed: Any) -> set[str]:
+    return {figure.name for figure in figures_of(**changed) if figure.missed}
 
 
 def test_a_service_that_goes_on_misses_nothing() -> None:
     assert missed() == set()
+
+
+def test_what_is_lost_is_of_what_it_can_do_before_and_after() -> None:
+    """A disk is not as quick a minute later; a service that stays slow has lost it."""
+    assert missed(again=replies(1100, over=10.0)) == set()
+    assert missed(again=replies(1400, over=10.0)) == {"capacity lost in it, %"}
+
+
+def test_of_three_rounds_the_middle_counts_for_what_was_lost_and_the_worst_for_all_else() -> None:
+    good, slow = figures_of(), figures_of(again=replies(1400, over=10.0))
+    rude = figures_of(storm=[*STORM, Reply(sent_at=1, seconds=0, status=0)])
+
+    assert [one.name for one in middle([slow, good, good]) if one.missed] == []
+    assert [one.name for one in middle([slow, good, slow]) if one.missed] == [
+        "capacity lost in it, %"
+    ]
+    assert [one.name for one in middle([good, good, rude]) if one.missed] == [
+        "neither answered nor refused"
+    ]
 
 
 REFUSED = replies(1000, over=10.0, status=503, seconds=0.02, has_retry_after=True)

@@ -516,6 +516,33 @@ def test_who_sends_slowly_needs_a_place_again_when_its_body_is_there() -> None:
     in_virtual_time(main)
 
 
+def test_a_part_of_a_small_body_needs_no_place() -> None:
+    """Else two hundred that send byte by byte would stand in line for each of them."""
+
+    async def main() -> None:
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            while (await receive()).get("more_body"):
+                pass
+            await asyncio.Event().wait()
+
+        admission = Admission(app, Places(1))
+        slow = Client(admission)
+        slow.give(b"a", more=True)
+        await settle()
+        workers = await crowded(admission, body=b"abc")
+        in_flight = admission.places.in_flight
+        slow.give(b"b", more=True)
+        await asyncio.sleep(5)
+
+        assert slow.body.empty()
+        assert slow.status is None
+        assert admission.places.in_flight == in_flight
+        for client in (slow, *workers):
+            client.task.cancel()
+
+    in_virtual_time(main)
+
+
 @pytest.mark.parametrize("begins_after_seconds", [0.0, 0.2])
 def test_an_answer_that_has_begun_is_not_begun_again(begins_after_seconds: float) -> None:
     async def main() -> None:

@@ -43,9 +43,8 @@ _INSIDE: Final = 120
 
 def begins_event_stream(message: Message) -> bool:
     """Tell whether ``message`` begins an answer that may have nothing to say for hours."""
-    if message["type"] != "http.response.start":
-        return False
-    for name, value in message.get("headers", ()):
+    headers = message.get("headers", ()) if message["type"] == "http.response.start" else ()
+    for name, value in headers:
         if name == b"content-type":
             return bool(value.startswith(b"text/event-stream"))
     return False
@@ -117,8 +116,7 @@ class Places:
 
     def _is_line_full(self, more: int) -> bool:
         """Tell whether the last of so many ``more`` would not stand in the line."""
-        is_new = not self._line.is_slow(2 * _BURST_SECONDS)
-        most = _BURST if is_new else _WAITING
+        most = _WAITING if self._line.is_slow(2 * _BURST_SECONDS) else _BURST
         return len(self._line) + more > most or self._line.is_slow(self.wait_seconds)
 
 
@@ -227,7 +225,12 @@ class _Place:
         return {"type": "http.disconnect"}
 
     async def _is_back(self) -> bool:
-        """Take a place again; ``False``: there is none, and the client has been told so."""
+        """Take a place again; ``False``: there is none, and the client has been told so.
+
+        A part of a small body needs none: nothing is done with it but to keep it.
+        """
+        if not self._is_whole and self._body_bytes <= _LARGE_BYTES:
+            return True
         self._scope["newel.in_line"] = True  # who is late now has not been slow
         if self._body_bytes > _LARGE_BYTES:
             self._places.in_flight += 1
