@@ -22,7 +22,7 @@ from fastapi import (
 from fastapi.routing import iter_route_contexts
 
 from newel import dependants
-from newel.dependants import plan_dependencies
+from newel.endpoints import answer_directly
 
 pytestmark = pytest.mark.anyio
 
@@ -127,7 +127,7 @@ def build() -> FastAPI:
 
 def planned() -> FastAPI:
     app = build()
-    plan_dependencies(app.routes)
+    answer_directly(app.routes)
     return app
 
 
@@ -173,14 +173,14 @@ async def test_without_a_plan_each_class_takes_a_thread() -> None:
 
 async def test_it_is_the_plan_that_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     app, made = planned(), 0
-    original = dependants._Plan.__call__
+    original = dependants.Plan.solve
 
-    async def count(self: Any, connection: Any, response: Any, tasks: Any) -> Any:
+    async def count(self: Any, *given: Any) -> Any:
         nonlocal made
         made += 1
-        return await original(self, connection, response, tasks)
+        return await original(self, *given)
 
-    monkeypatch.setattr(dependants._Plan, "__call__", count)
+    monkeypatch.setattr(dependants.Plan, "solve", count)
     for path in ("/threads", "/late", "/plain"):
         await ask(app, "GET", path)
     assert made == 2  # a plain `def` is left to FastAPI

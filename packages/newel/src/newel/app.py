@@ -26,7 +26,7 @@ from newel import health, metrics, problems
 from newel.auth import CallerFirst
 from newel.clock import Clock, SystemClock
 from newel.db import Database
-from newel.dependants import plan_dependencies
+from newel.endpoints import answer_directly
 from newel.errors import ConfigurationError, InsufficientStorage, Unavailable
 from newel.events import Audience
 from newel.handlers import Handler
@@ -102,7 +102,7 @@ def create_app(
     _ask_callers_first(app)
     if any(_depends_on(dependant, get_storage) for _, dependant in _dependants(app)):
         app.state.checks["storage"] = partial(check_storage, app.state)
-    plan_dependencies(app.routes)
+    answer_directly(app.routes)
     index = RouteIndex(app)
     app.router.middleware_stack = VersionedPaths(index, by_prefix) if by_prefix else index
     return app
