@@ -85,10 +85,12 @@ def _posts(workload: Workload, pick: random.Random) -> Iterator[bytes]:
 
 
 def _patches(workload: Workload, pick: random.Random) -> Iterator[bytes]:
-    for number in count():
-        user = pick.choice(workload["users"])
+    """Each row in turn: two changes of one row at a time are a conflict, and right to be."""
+    rows = [(user["token"], agent) for user in workload["users"] for agent in user["agents"]]
+    pick.shuffle(rows)
+    for number, (token, agent) in enumerate(cycle(rows)):
         body = json.dumps({"name": f"renamed {number:012d}"})
-        yield _request("patch", user["token"], f"/{pick.choice(user['agents'])}", body)
+        yield _request("patch", token, f"/{agent}", body)
 
 
 def _logins(_workload: Workload, _pick: random.Random) -> Iterator[bytes]:
