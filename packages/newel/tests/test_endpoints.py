@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
@@ -28,7 +29,7 @@ from fastapi._compat import ModelField
 from fastapi.requests import HTTPConnection
 from fastapi.responses import PlainTextResponse
 from fastapi.routing import iter_route_contexts
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator
 from starlette.types import Message
 
 from newel.endpoints import DirectAnswer, answer_directly
@@ -93,6 +94,33 @@ async def counted(response: Response, x_count: Annotated[int, Header()] = 0) -> 
     if x_count == 7:
         raise HTTPException(409, "seven")
     return x_count
+
+
+async def denied(log: Logged) -> None:
+    log.lines.append("denied")
+    raise HTTPException(401)
+
+
+def decorated(log: Logged) -> Any:
+    return marked(log, "by a decorator")
+
+
+functools.update_wrapper(decorated, marked)
+
+
+async def opened(log: Logged) -> AsyncIterator[str]:
+    log.lines.append("open")
+    yield "opened"
+    log.lines.append("closed")
+
+
+class Refusing(BaseModel):
+    x: int
+
+    @field_validator("x")
+    @classmethod
+    def refuse(cls, x: int) -> int:
+        raise HTTPException(400) if x == 5 else KeyError(x)
 
 
 def build() -> FastAPI:  # noqa: C901 - one route of each kind
@@ -184,6 +212,49 @@ def build() -> FastAPI:  # noqa: C901 - one route of each kind
     async def deep(mark: Annotated[str, Depends(marked)]) -> str:
         return mark
 
+    @router.get("/partial")
+    async def partial(
+        mark: Annotated[str, Depends(functools.partial(marked, x_mark="by a partial"))],
+        other: Annotated[str, Depends(functools.partial(opened))],
+    ) -> list[str]:
+        return [mark, other]
+
+    @router.get("/decorated")
+    async def by_decorator(mark: Annotated[str, Depends(decorated)]) -> str:
+        return mark
+
+    @router.get("/uncached")
+    async def uncached(
+        first: Annotated[str, Depends(opened, use_cache=False)],
+        second: Annotated[str, Depends(opened)],
+        third: Annotated[str, Depends(opened, scope="request")],
+    ) -> list[str]:
+        return [first, second, third]
+
+    @router.get("/no-path")
+    async def no_path(log: Logged, x: Annotated[str | None, Path()]) -> str:
+        return repr(x)
+
+    @router.post("/handled")
+    async def handled(log: Logged, item: Item) -> Shown:
+        raise LookupError(item.name)
+
+    @router.get("/raised")
+    async def raised(log: Logged) -> Shown:
+        raise ZeroDivisionError
+
+    @router.get("/refusing", dependencies=[Depends(denied)])
+    async def refusing(asked: Annotated[Refusing, Query()]) -> int:
+        return asked.x
+
+    @app.exception_handler(LookupError)
+    async def on_lookup(request: Request, error: LookupError) -> Response:
+        return PlainTextResponse(await request.body(), 410)
+
+    @app.exception_handler(ZeroDivisionError)
+    async def on_zero(request: Request, error: ZeroDivisionError) -> Response:
+        raise HTTPException(418, "by a handler")
+
     @router.get("/kept", dependencies=[Depends(keeping)])
     async def kept(log: Logged) -> str:
         raise ValueError
@@ -269,6 +340,11 @@ DIRECT: list[tuple[str, str, dict[str, Any]]] = [
     ("GET", "/fails", {}),
     ("GET", "/deep", {"x_mark": "a"}),
     ("GET", "/kept", {}),
+    ("GET", "/partial", {}),
+    ("GET", "/decorated", {}),
+    ("GET", "/uncached", {}),
+    ("POST", "/handled", {"body": [GOOD], **JSON}),
+    ("GET", "/raised", {}),
 ]
 
 OTHERS: list[tuple[str, str, dict[str, Any]]] = [
@@ -295,6 +371,9 @@ OTHERS: list[tuple[str, str, dict[str, Any]]] = [
     ("GET", "/asked?page=2&page=3", {}),
     ("GET", "/loose?more=1&more=2", {}),
     ("GET", "/plain", {}),
+    ("GET", "/no-path", {}),
+    ("GET", "/refusing?x=5", {}),
+    ("GET", "/refusing?x=6", {}),
     ("GET", "/own", {}),
     ("POST", "/form", {"body": [b"name=a"], "content_type": "application/x-www-form-urlencoded"}),
     ("GET", "/later", {}),
@@ -371,7 +450,7 @@ def test_who_watches_fastapis_handler_sees_every_request(monkeypatch: pytest.Mon
 
 def test_fastapi_still_has_what_a_direct_answer_stands_on() -> None:
     assert fastapi.routing.get_request_handler.__module__ == "fastapi.routing"
-    assert sum(isinstance(app, DirectAnswer) for app in _applications(direct())) == 14
+    assert sum(isinstance(app, DirectAnswer) for app in _applications(direct())) == 21
     assert {"include", "exclude", "by_alias", "exclude_unset", "exclude_defaults"} <= set(
         inspect.signature(ModelField.serialize_json).parameters
     )

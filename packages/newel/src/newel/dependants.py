@@ -15,7 +15,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from fastapi import Response
-from fastapi.dependencies.models import Dependant
+from fastapi.dependencies.models import (
+    Dependant,
+    _is_async_gen_callable,  # pyright: ignore[reportPrivateUsage] - the only ones that agree with it
+    _is_coroutine_callable,  # pyright: ignore[reportPrivateUsage] - as above
+    _is_gen_callable,  # pyright: ignore[reportPrivateUsage] - as above
+)
 from fastapi.dependencies.utils import (
     _solve_generator,  # pyright: ignore[reportPrivateUsage] - what enters a dependency with yield
 )
@@ -89,11 +94,14 @@ class Plan:
     def _add(self, dependant: Dependant) -> int:
         """Return the place of what ``dependant`` gives, after adding what is missing for it."""
         taken = [(each.name, self._add(each)) for each in dependant.dependencies]
-        key = (dependant.call, dependant.scope) if dependant.use_cache else object()
-        if key not in self._places:
-            self._places[key] = len(self._steps)
-            self._steps.append(_step(dependant, taken))
-        return self._places[key]
+        step = _step(dependant, taken)
+        key = (dependant.call, dependant.scope or ("request" if step.kind == "entered" else ""))
+        if dependant.use_cache and key in self._places:
+            return self._places[key]
+        place = len(self._steps)
+        self._places.setdefault(key, place)
+        self._steps.append(step)
+        return place
 
 
 def _step(dependant: Dependant, taken: Sequence[tuple[str | None, int]]) -> _Step:
@@ -111,15 +119,13 @@ def _step(dependant: Dependant, taken: Sequence[tuple[str | None, int]]) -> _Ste
 
 
 def _kind(call: Callable[..., Any]) -> _Kind:
-    function = call if inspect.isroutine(call) else type(call).__call__
-    if inspect.isclass(call):
-        return "made here"
-    if inspect.isasyncgenfunction(function):
+    """Tell as FastAPI does, which looks into partials and behind decorators."""
+    if _is_async_gen_callable(call) or _is_gen_callable(call):
         return "entered"
-    if inspect.iscoroutinefunction(function):
+    if _is_coroutine_callable(call):
         return "awaited"
     is_ours = str(getattr(call, "__module__", "")).partition(".")[0] == "newel"
-    return "made here" if is_ours else "in a thread"
+    return "made here" if is_ours or inspect.isclass(call) else "in a thread"
 
 
 async def _entered(step: _Step, given: dict[str, Any], request: Request) -> Any:

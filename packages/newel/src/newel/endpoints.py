@@ -10,13 +10,17 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, Final
 
 import fastapi.routing
 from fastapi import Response
 from fastapi._compat import ModelField, field_annotation_is_sequence, lenient_issubclass
 from fastapi.datastructures import DefaultPlaceholder
-from fastapi.dependencies.models import Dependant
+from fastapi.dependencies.models import (
+    Dependant,
+    _is_async_gen_callable,  # pyright: ignore[reportPrivateUsage] - as in newel.dependants
+    _is_gen_callable,  # pyright: ignore[reportPrivateUsage] - as in newel.dependants
+)
 from fastapi.dependencies.utils import request_body_to_args, request_params_to_args
 from fastapi.exceptions import EndpointContext, FastAPIError, ResponseValidationError
 from fastapi.params import Form
@@ -24,6 +28,7 @@ from fastapi.routing import APIRoute, iter_route_contexts
 from fastapi.telemetry import get_telemetry_data
 from fastapi.utils import is_body_allowed_for_status_code
 from pydantic import AliasChoices, AliasPath, BaseModel, RootModel
+from starlette._exception_handler import wrap_app_handling_exceptions
 from starlette.requests import Request
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -33,6 +38,7 @@ from newel.dependants import Plan
 __all__ = ["DirectAnswer", "answer_directly"]
 
 _Values = dict[str, Any]
+_BEGUN: Final = "newel.answer_begun"
 
 
 def answer_directly(routes: Sequence[BaseRoute]) -> None:
@@ -47,7 +53,7 @@ def answer_directly(routes: Sequence[BaseRoute]) -> None:
         route: Any = getattr(found, "_effective_route", None)
         if isinstance(found.original_route, APIRoute) and _is_usual(route, found.original_route):
             plan = Plan(route.dependant.dependencies)
-            if not any(each.body_params or _wants_more(each) for each in plan.dependants):
+            if not any(_wants_more(each) or each.body_params for each in plan.dependants):
                 route.app = DirectAnswer(route, plan)
 
 
@@ -56,6 +62,7 @@ def _is_usual(route: Any, original: APIRoute) -> bool:
     return (
         type(original).get_route_handler is APIRoute.get_route_handler
         and inspect.iscoroutinefunction(dependant.call)
+        and not _is_async_gen_callable(dependant.call)
         and isinstance(route.response_class, DefaultPlaceholder)
         and route.response_field is not None
         and route.max_body_size is None
@@ -70,7 +77,7 @@ def _wants_more(dependant: Dependant) -> bool:
         or dependant.security_scopes_param_name
         or dependant.own_oauth_scopes
         or dependant.concurrency
-        or inspect.isgeneratorfunction(dependant.call)
+        or _is_gen_callable(dependant.call)
     )
 
 
@@ -103,20 +110,38 @@ class DirectAnswer:
             return
         received = _Received(receive)
         request = Request(scope, received.take, send)
-        values = self._parameters.of(request)
-        if self._dependant.body_params and values is not None:
-            values = await self._with_body(request, values)
-        read = {place: one.of(request) for place, one in self._reading}
-        if values is None or None in read.values():
+        read = await self._read(request)
+        if read is None:
             await self._fastapi(scope, received.again, send)
             return
         received.kept.clear()
+        try:
+            await self._run(request, send, *read)
+        except Exception as error:
+            if _BEGUN in scope:
+                raise
+            await wrap_app_handling_exceptions(_failing(error), request)(scope, receive, send)
+
+    async def _read(self, request: Request) -> tuple[_Values, Mapping[int, Any]] | None:
+        """Return what is read of the request; ``None``: something is amiss."""
+        try:
+            values = self._parameters.of(request)
+            read = {place: one.of(request) for place, one in self._reading}
+            if self._dependant.body_params and values is not None:
+                values = await self._with_body(request, values)
+        except Exception:  # noqa: BLE001 - FastAPI meets it again, and knows what to say
+            return None
+        return None if values is None or None in read.values() else (values, read)
+
+    async def _run(
+        self, request: Request, send: Send, values: _Values, read: Mapping[int, Any]
+    ) -> None:
         if not self._plan.enters:
             await self._answer(request, send, values, read)
             return
         is_answered = False
         async with AsyncExitStack() as stack:
-            scope["fastapi_inner_astack"] = stack
+            request.scope["fastapi_inner_astack"] = stack
             await self._answer(request, send, values, read)
             is_answered = True
         if not is_answered:
@@ -128,16 +153,14 @@ class DirectAnswer:
         async with AsyncExitStack() as stack:
             request.scope["fastapi_function_astack"] = stack
             response = await self._respond(request, values, read)
+        request.scope[_BEGUN] = True
         await response(request.scope, request.receive, send)
 
     async def _with_body(self, request: Request, values: _Values) -> _Values | None:
         """Return ``values`` and what the endpoint takes of the body; ``None``: it is amiss."""
         if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
             return None
-        try:
-            body = await request.json()
-        except Exception:  # noqa: BLE001 - FastAPI meets it again, and knows what to say
-            return None
+        body = await request.json()
         fields = self._dependant.body_params
         found, errors = await request_body_to_args(fields, body, self._embeds)
         return None if errors else {**values, **found}
@@ -173,6 +196,13 @@ class DirectAnswer:
         return response
 
 
+def _failing(error: Exception) -> ASGIApp:
+    async def fail(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        raise error
+
+    return fail
+
+
 class _Parameters:
     """What one function reads of a request, but for its body."""
 
@@ -194,7 +224,7 @@ class _Parameters:
         """Return their values; ``None``: something is amiss."""
         values: _Values = {}
         for field in self._path:
-            value, errors = field.validate(request.path_params.get(field.alias), values)
+            value, errors = field.validate(request.path_params[field.alias], values)
             if errors:
                 return None
             values[field.name] = value
