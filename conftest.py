@@ -20,7 +20,7 @@ from sybil import Sybil
 from sybil.document import Document
 from sybil.parsers.markdown import PythonCodeBlockParser
 
-TEAR_DOWN_SECONDS = 120
+GRACE_SECONDS = 60
 STDERR = pytest.StashKey[int]()
 
 
@@ -58,23 +58,32 @@ def uncounted(item: pytest.Item) -> Iterator[None]:
         counting.resume()
 
 
+def end_if_stuck(item: pytest.Item, seconds: float) -> None:
+    """End this process a while after a limit that did not end its test, so that it fails by name.
+
+    The test fell into a loop that swallows the limit, or waits without an end since. pytest's own
+    `faulthandler_timeout` is one for all tests, and any failure switches it off.
+    """
+    stderr = item.config.stash[STDERR]
+    faulthandler.dump_traceback_later(seconds + GRACE_SECONDS, exit=True, file=stderr)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
+    limit = item.get_closest_marker("timeout")
+    end_if_stuck(item, float(limit.args[0] if limit else item.config.getini("timeout") or 60))
     with uncounted(item):
         yield
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
-    """End a process of several that does not get a test out of the way, so that it fails by name.
-
-    pytest's own `faulthandler_timeout` is switched off by a failure; the test's limit has passed.
-    """
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        stderr = item.config.stash[STDERR]
-        faulthandler.dump_traceback_later(TEAR_DOWN_SECONDS, exit=True, file=stderr)
-    with uncounted(item):
-        yield
+    end_if_stuck(item, GRACE_SECONDS)  # the test's own limit may have passed
+    try:
+        with uncounted(item):
+            yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 class Page(Document):

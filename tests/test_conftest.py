@@ -1,4 +1,4 @@
-"""No test holds up all others: one that cannot be torn down ends its process and is named."""
+"""No test holds up all others: one that cannot be ended ends its process and is named."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-STUCK = """
+STUCK_AFTERWARDS = """
 import threading
 import pytest
 
@@ -19,6 +19,21 @@ def never_ends():
     threading.Event().wait()
 
 def test_stuck(never_ends): ...
+"""
+STUCK = """
+import threading
+import pytest
+
+@pytest.mark.timeout(1)
+def test_stuck():
+    while True:
+        never_ends()
+
+def never_ends():
+    try:
+        threading.Event().wait()
+    except BaseException:
+        ...
 """
 CAPTURES = """
 import sys
@@ -44,9 +59,9 @@ def test_collects():
 
 def run(folder: Path, *, seconds: int) -> str:
     conftest = (ROOT / "conftest.py").read_text()
-    limit = "TEAR_DOWN_SECONDS = 120"
-    assert limit in conftest
-    (folder / "conftest.py").write_text(conftest.replace(limit, f"TEAR_DOWN_SECONDS = {seconds}"))
+    grace = "GRACE_SECONDS = 60"
+    assert grace in conftest
+    (folder / "conftest.py").write_text(conftest.replace(grace, f"GRACE_SECONDS = {seconds}"))
     command = [sys.executable, "-m", "pytest", "-n", "1", "--max-worker-restart", "0", str(folder)]
     ran = subprocess.run(
         [*command, "--rootdir", str(folder), "-c", "/dev/null"],
@@ -56,8 +71,9 @@ def run(folder: Path, *, seconds: int) -> str:
 
 
 @pytest.mark.timeout(100)
-def test_a_test_that_cannot_be_torn_down_is_named(tmp_path: Path) -> None:
-    (tmp_path / "test_stuck.py").write_text(STUCK)
+@pytest.mark.parametrize("code", [STUCK, STUCK_AFTERWARDS])
+def test_a_test_that_cannot_be_ended_is_named(tmp_path: Path, code: str) -> None:
+    (tmp_path / "test_stuck.py").write_text(code)
 
     said = run(tmp_path, seconds=1)
 
