@@ -269,7 +269,8 @@ class TestPostgresql:
         async with database.read(None) as work:
             await work.session.scalar(select(func.count()).select_from(Tag))
             pooled = await (await work.session.connection()).get_raw_connection()
-            driver = pooled.driver_connection
+            ended = anyio.Event()
+            pooled.driver_connection.add_termination_listener(lambda _: ended.set())
         killer = Database(database.url)
         async with killer.engine.connect() as connection:
             await connection.execute(
@@ -279,8 +280,7 @@ class TestPostgresql:
                 )
             )
         await killer.close()
-        while not driver.is_closed():  # the server says that it ends before it ends
-            await anyio.sleep(0)
+        await ended.wait()  # the server says that it ends a moment before it ends
         async with database.read(None) as work:
             assert await work.session.scalar(select(func.count()).select_from(Tag)) == 0
         async with database.write(None) as work:
