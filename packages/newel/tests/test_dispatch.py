@@ -10,6 +10,7 @@ import importlib
 import signal
 import time
 from collections.abc import AsyncGenerator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -31,6 +32,7 @@ from newel.errors import ConfigurationError, Unavailable
 from newel.health import Degraded
 from newel.job_queue import JobQueue, Outcome, cancel
 from newel.jobs import JobRun, job
+from newel.ports import close_ports
 from newel.settings import Settings
 from newel.worker import working
 
@@ -507,6 +509,7 @@ async def test_who_is_away_is_said(database: Database, own_server: NatsServer) -
         await app.state.checks["jobs"]()
     found = await said_of_jobs(app)
     assert (found.status, "JOBS_URL" in found.fix) == ("warn", True)
+    await close_ports(app)
 
 
 async def said_of_jobs(app: FastAPI) -> doctor.Finding:
@@ -535,6 +538,21 @@ async def test_the_application_closes_it(
     async with app.router.lifespan_context(app):
         await app.state.carrier.ping()
     assert app.state.carrier._connection is None
+
+
+@pytest.mark.parametrize("sabotaged", [False, True])
+async def test_a_connection_that_breaks_while_it_is_closed_is_closed(
+    carrier: JetStreamCarrier, monkeypatch: pytest.MonkeyPatch, sabotaged: bool
+) -> None:
+    """nats-py sends what it has not sent yet, and that fails."""
+    if sabotaged:
+        monkeypatch.setattr(nats, "close_client", lambda client: client.close())
+    await carrier.ping()
+    client, _ = carrier._connection
+    await client.publish("last.words")
+    client._transport._io_writer.transport.abort()
+    with pytest.raises(ConnectionResetError) if sabotaged else nullcontext():
+        await carrier.close()
 
 
 async def _nothing_to_check(*_: Any) -> None: ...

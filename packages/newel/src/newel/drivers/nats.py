@@ -120,7 +120,7 @@ class JetStreamCarrier:
         connection, self._connection = self._connection, None
         self._prepared.clear()
         if connection is not None:
-            await connection[0].close()
+            await close_client(connection[0])
 
     # ------------------------------------------------------------ connection
 
@@ -195,9 +195,15 @@ async def open_client(servers: list[str], **options: Any) -> Any:
         async with asyncio.timeout(ANSWER_SECONDS):
             await client.connect(servers, name="newel", **options)
     except BaseException:
-        await client.close()
+        await close_client(client)
         raise
     return client
+
+
+async def close_client(client: Any) -> None:
+    """Close a client; one whose connection breaks over its last words is closed, too."""
+    with suppress(OSError):
+        await client.close()
 
 
 async def _note(error: Exception) -> None:

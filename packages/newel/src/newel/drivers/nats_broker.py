@@ -13,7 +13,7 @@ from nats.js.api import RetentionPolicy, StorageType, StreamConfig
 from nats.js.errors import NotFoundError
 
 from newel.broker import Message
-from newel.drivers.nats import open_client
+from newel.drivers.nats import close_client, open_client
 
 __all__ = ["NatsEvents", "connect"]
 
@@ -80,7 +80,7 @@ class NatsEvents:
         self._streams.clear()  # the server may come back without them
         client, self._client = self._client, None
         if client is not None:
-            await client.close()
+            await close_client(client)
 
     async def _connected(self) -> Any:
         async with self._connecting:
