@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar, cast
 from sqlalchemy import BindParameter, ColumnElement, Connection, Dialect, Insert, Select, Update
 from sqlalchemy.pool import PoolProxiedConnection
 from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.util import await_
 
 from newel.entity import Entity
 from newel.scope import Scope, visible
@@ -49,6 +50,7 @@ class Prepared:
         of_callers: Sequence[str],
     ) -> None:
         self._dialect = dialect
+        self._is_for_asyncpg = dialect.driver == "asyncpg"
         self._text = compiled.string
         binds = {name: bind for bind, name in compiled.bind_names.items()}
         self._keys = {name: bind.key for name, bind in binds.items()}
@@ -65,7 +67,8 @@ class Prepared:
         self._encoders = [(key, encode) for key, encode in encoders.items() if encode]
         columns = statement.selected_columns if isinstance(statement, Select) else ()
         self._types = [column.type.dialect_impl(dialect) for column in columns]
-        self._decoders: Sequence[Callable[[Any], Any] | None] | None = None
+        # What its values are is known when the first rows come.
+        self._decoders: Sequence[Callable[[Any], Any] | None] | None = None if columns else []
 
     @classmethod
     def of(
@@ -92,10 +95,7 @@ class Prepared:
 
     def fetch(self, connection: PoolProxiedConnection, parameters: Any) -> tuple[_Rows, Any]:
         """Return the driver's rows and what it says of them; in a greenlet of SQLAlchemy's."""
-        cursor = connection.cursor()
-        cursor.execute(self._text, parameters)
-        rows, kinds = cursor.fetchall(), cursor.description
-        cursor.close()
+        rows, _, kinds = self._sent(connection, parameters)
         return rows, kinds
 
     def run(self, connection: Connection, values: Values) -> tuple[_Rows, int]:
@@ -103,21 +103,29 @@ class Prepared:
 
         In a greenlet of SQLAlchemy's, whose errors it raises.
         """
-        cursor: Any = None
+        is_sent = False
         try:
             parameters = self.parameters(values)
-            cursor = connection.connection.cursor()
-            cursor.execute(self._text, parameters)
-            rows = self.decoded(cursor.fetchall(), cursor.description) if self._types else ()
-            count = cursor.rowcount
-            cursor.close()
+            is_sent = True
+            rows, count, kinds = self._sent(connection.connection, parameters)
+            return self.decoded(rows, kinds) if self._types else (), count
         except BaseException as error:
-            is_ours = cursor is not None and not isinstance(error, self._dialect.loaded_dbapi.Error)
+            is_ours = is_sent and not isinstance(error, self._dialect.loaded_dbapi.Error)
             told = None if is_ours else self._text
             # What SQLAlchemy does itself; test_statements.py fails when it is renamed.
-            cast("Any", connection)._handle_dbapi_exception(error, told, values, cursor, None)  # noqa: SLF001 - see above
+            cast("Any", connection)._handle_dbapi_exception(error, told, values, None, None)  # noqa: SLF001 - see above
             raise
-        return rows, count
+
+    def _sent(self, connection: PoolProxiedConnection, parameters: Any) -> tuple[_Rows, int, Any]:
+        """Return the driver's rows, how many they were, and what it says of their columns."""
+        if self._is_for_asyncpg and self._decoders is not None:
+            rows, count = await_(_send(connection.dbapi_connection, self._text, parameters))
+            return rows, count, ()
+        cursor = connection.cursor()
+        cursor.execute(self._text, parameters)
+        rows = cursor.fetchall() if self._types else ()
+        cursor.close()
+        return rows, cursor.rowcount, cursor.description
 
     def decoded(self, rows: _Rows, kinds: Any) -> _Rows:
         """Return what ``fetch`` did, with values as SQLAlchemy gives them."""
@@ -130,6 +138,20 @@ class Prepared:
     def _decoded(self, row: Sequence[Any]) -> Sequence[Any]:
         decoded = zip(row, self._decoders or (), strict=True)
         return [value if decode is None else decode(value) for value, decode in decoded]
+
+
+async def _send(connection: Any, text: str, parameters: Any) -> tuple[_Rows, int]:
+    """Do what SQLAlchemy's cursor does, but for its lock, its description and its copy of rows."""
+    # The names are not public: test_statements.py fails when one of them is renamed.
+    try:
+        if connection._transaction is None:  # noqa: SLF001 - see above
+            await connection._start_transaction()  # noqa: SLF001 - see above
+        prepared, _ = await connection._prepare(text, 0)  # noqa: SLF001 - see above
+        rows: _Rows = await prepared.fetch(*parameters)
+    except Exception as error:
+        connection._handle_exception(error)  # noqa: SLF001 - see above
+        raise
+    return rows, int(prepared.get_statusmsg().rpartition(" ")[2])
 
 
 class _Known(NamedTuple):
