@@ -69,7 +69,7 @@ def build(*, is_direct: bool) -> FastAPI:
     app.include_router(router, prefix="/all")
     if is_direct:
         answer_directly(app.routes)
-        found = [found._effective_route for found in iter_route_contexts(app.routes)]  # type: ignore[attr-defined]
+        found = [found._effective_route for found in iter_route_contexts(app.routes)]
         assert sum(isinstance(getattr(route, "app", None), DirectAnswer) for route in found) == 2
     return app
 
