@@ -189,8 +189,15 @@ def test_an_insert_that_leaves_a_default_to_sqlalchemy_is_not_prepared() -> None
     assert prepared.parameters({"a": 1, "b": 2}) == [1, 2]
 
 
+whether_its_values_are_known = pytest.mark.parametrize("is_known", [False, True])
+"""The first time SQLAlchemy's cursor sends a statement, and says what its values are."""
+
+
 @pytest.mark.anyio
-async def test_a_value_that_does_not_fit_costs_no_connection(database: Database) -> None:
+@whether_its_values_are_known
+async def test_a_value_that_does_not_fit_costs_no_connection(
+    database: Database, is_known: bool
+) -> None:
     if database.is_sqlite:
         pytest.skip("to SQLite any number is one")
     prepared = Prepared.of(
@@ -199,6 +206,8 @@ async def test_a_value_that_does_not_fit_costs_no_connection(database: Database)
     assert prepared is not None
     made: list[object] = []
     event.listen(database.reading_engine.sync_engine, "connect", lambda *told: made.append(told))
+    if is_known:
+        assert [*(await run(database, prepared, {"number": 7}))[0]] == [7]
     for _ in range(3):
         with pytest.raises(database.reading_engine.dialect.loaded_dbapi.Error):
             await run(database, prepared, {"number": 2**40})
@@ -206,15 +215,22 @@ async def test_a_value_that_does_not_fit_costs_no_connection(database: Database)
 
 
 @pytest.mark.anyio
-async def test_nobody_gets_the_answer_of_who_was_called_off(database: Database) -> None:
+@whether_its_values_are_known
+async def test_nobody_gets_the_answer_of_who_was_called_off(
+    database: Database, is_known: bool
+) -> None:
     if database.is_sqlite:
         pytest.skip("SQLite has nothing that takes time")
     dialect = database.reading_engine.dialect
-    slow = Prepared.of(select(sa.literal("slow"), sa.func.pg_sleep(20)), dialect)
+    seconds = sa.bindparam("seconds", type_=sa.Float())
+    slow = Prepared.of(select(sa.literal("slow"), sa.func.pg_sleep(seconds)), dialect)
     quick = Prepared.of(select(sa.literal("quick")), dialect)
     assert slow is not None
     assert quick is not None
-    reading = asyncio.create_task(run(database, slow, {}))
+    if is_known:
+        await run(database, slow, {"seconds": 0.0})
+        await run(database, quick, {})
+    reading = asyncio.create_task(run(database, slow, {"seconds": 20.0}))
     async with database.engine.connect() as beside:
         asleep = sa.text("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
         with anyio.fail_after(20):
