@@ -30,7 +30,7 @@ from fastapi.requests import HTTPConnection
 from fastapi.responses import PlainTextResponse
 from fastapi.routing import iter_route_contexts
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator
-from starlette.types import Message
+from starlette.types import Message, Receive, Scope, Send
 
 from newel.endpoints import DirectAnswer, answer_directly
 
@@ -437,15 +437,39 @@ class Gone(Exception):
     """Stands for what a server raises when a connection is lost."""
 
 
-def test_who_watches_fastapis_handler_sees_every_request(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["get_request_handler", "run_endpoint_function"])
+def test_who_watches_what_fastapi_does_sees_every_request(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As trackers of errors and performance do: they put their own in its place."""
+    original = getattr(fastapi.routing, name)
 
+    @functools.wraps(original)
     def watched(*given: Any, **named: Any) -> Any:
         return original(*given, **named)
 
-    original = fastapi.routing.get_request_handler
-    monkeypatch.setattr(fastapi.routing, "get_request_handler", watched)
+    monkeypatch.setattr(fastapi.routing, name, watched)
     assert not any(isinstance(app, DirectAnswer) for app in _applications(direct()))
+
+
+async def test_who_guards_a_route_is_asked(answered: list[str]) -> None:
+    app = FastAPI()
+    app.state.log = []
+
+    async def guard(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        raise PermissionError
+
+    @app.get("/api/guarded")
+    async def guarded() -> str:
+        return "seen"
+
+    route: Any = app.routes[-1]
+    route.app = guard
+    answer_directly(app.routes)
+    _, _, raised = await Client("GET", "/guarded").ask(app)
+
+    assert raised.startswith("PermissionError")
+    assert answered == []
 
 
 def test_fastapi_still_has_what_a_direct_answer_stands_on() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
@@ -47,6 +48,10 @@ def noting(name: str) -> Any:
     return note
 
 
+def scope(path: str, method: str = "GET") -> dict[str, Any]:
+    return {"type": "http", "method": method, "path": path, "query_string": b"", "headers": []}
+
+
 within: Any = Depends(noting("until the answer"), scope="function")
 around: Any = Depends(noting("until the end"))
 
@@ -66,11 +71,15 @@ def build(*, is_direct: bool) -> FastAPI:
         await asyncio.Event().wait()
         return "never"
 
+    @router.post("/streamed")
+    async def streamed(request: Request) -> int:
+        return max([app.state.alive() async for _ in request.stream()])
+
     app.include_router(router, prefix="/all")
     if is_direct:
         answer_directly(app.routes)
         found = [found._effective_route for found in iter_route_contexts(app.routes)]
-        assert sum(isinstance(getattr(route, "app", None), DirectAnswer) for route in found) == 2
+        assert sum(isinstance(getattr(route, "app", None), DirectAnswer) for route in found) == 3
     return app
 
 
@@ -109,10 +118,7 @@ async def test_what_is_cut_off_ends_its_dependencies_in_order(is_direct: bool) -
     async def send(message: Message) -> None:
         sent.append(message)
 
-    scope: dict[str, Any] = {
-        "type": "http", "method": "GET", "path": "/all/never", "query_string": b"", "headers": [],
-    }  # fmt: skip
-    request = asyncio.create_task(app(scope, receive, send))
+    request = asyncio.create_task(app(scope("/all/never"), receive, send))
     await app.state.begun.wait()
     request.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -120,3 +126,28 @@ async def test_what_is_cut_off_ends_its_dependencies_in_order(is_direct: bool) -
 
     assert app.state.log == ["until the answer: CancelledError", "until the end: CancelledError"]
     assert sent == []
+
+
+@pytest.mark.parametrize("is_direct", [False, True], ids=["FastAPI", "direct"])
+async def test_what_is_streamed_is_not_kept(is_direct: bool) -> None:
+    app, chunks = build(is_direct=is_direct), [b"-"] * 9
+    received: list[weakref.ref[Chunk]] = []
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        chunk = Chunk(type="http.request", body=chunks.pop(), more_body=bool(chunks))
+        received.append(weakref.ref(chunk))
+        return chunk
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    app.state.alive = lambda: sum(chunk() is not None for chunk in received)
+    await app(scope("/all/streamed", "POST"), receive, send)
+
+    assert len(received) == 9
+    assert int(sent[1]["body"]) <= 2, "at any time"
+
+
+class Chunk(dict[str, Any]):
+    """A message to which there may be weak references."""

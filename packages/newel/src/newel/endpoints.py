@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
+from types import FunctionType
 from typing import Any, Final
 
 import fastapi.routing
@@ -22,9 +23,13 @@ from fastapi.dependencies.models import (
     _is_gen_callable,  # pyright: ignore[reportPrivateUsage] - as in newel.dependants
 )
 from fastapi.dependencies.utils import request_body_to_args, request_params_to_args
-from fastapi.exceptions import EndpointContext, FastAPIError, ResponseValidationError
+from fastapi.exceptions import FastAPIError, ResponseValidationError
 from fastapi.params import Form
-from fastapi.routing import APIRoute, iter_route_contexts
+from fastapi.routing import (
+    APIRoute,
+    _extract_endpoint_context,  # pyright: ignore[reportPrivateUsage] - where an endpoint stands
+    iter_route_contexts,
+)
 from fastapi.telemetry import get_telemetry_data
 from fastapi.utils import is_body_allowed_for_status_code
 from pydantic import AliasChoices, AliasPath, BaseModel, RootModel
@@ -39,6 +44,11 @@ __all__ = ["DirectAnswer", "answer_directly"]
 
 _Values = dict[str, Any]
 _BEGUN: Final = "newel.answer_begun"
+_REPLACED: Final = (
+    *("get_request_handler", "request_response", "run_endpoint_function", "serialize_response"),
+    "solve_dependencies",
+)
+"""Where trackers of errors and of performance put their own."""
 
 
 def answer_directly(routes: Sequence[BaseRoute]) -> None:
@@ -47,7 +57,7 @@ def answer_directly(routes: Sequence[BaseRoute]) -> None:
     One is left to FastAPI when it is no ``async def``, reads a form, has a response class of its
     own or work for later, or when somebody has put their own in the place of FastAPI's handler.
     """
-    if fastapi.routing.get_request_handler.__module__ != "fastapi.routing":
+    if not all(_is_fastapis(getattr(fastapi.routing, name)) for name in _REPLACED):
         return
     for found in iter_route_contexts(routes):
         route: Any = getattr(found, "_effective_route", None)
@@ -61,6 +71,7 @@ def _is_usual(route: Any, original: APIRoute) -> bool:
     dependant: Dependant = route.dependant
     return (
         type(original).get_route_handler is APIRoute.get_route_handler
+        and _is_fastapis(route.app)
         and inspect.iscoroutinefunction(dependant.call)
         and not _is_async_gen_callable(dependant.call)
         and isinstance(route.response_class, DefaultPlaceholder)
@@ -69,6 +80,11 @@ def _is_usual(route: Any, original: APIRoute) -> bool:
         and not any(isinstance(field.field_info, Form) for field in dependant.body_params)
         and not _wants_more(dependant)
     )
+
+
+def _is_fastapis(made: object) -> bool:
+    """Tell whether nobody has put their own in its place, or around it: that may look like it."""
+    return isinstance(made, FunctionType) and made.__globals__["__name__"].startswith("fastapi.")
 
 
 def _wants_more(dependant: Dependant) -> bool:
@@ -105,7 +121,8 @@ class DirectAnswer:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or let FastAPI do it."""
-        if scope["app"].dependency_overrides or get_telemetry_data() is not None:
+        overrides = getattr(self._route.dependency_overrides_provider, "dependency_overrides", None)
+        if overrides or get_telemetry_data() is not None:
             await self._fastapi(scope, receive, send)
             return
         received = _Received(receive)
@@ -114,7 +131,7 @@ class DirectAnswer:
         if read is None:
             await self._fastapi(scope, received.again, send)
             return
-        received.kept.clear()
+        received.forget()
         try:
             await self._run(request, send, *read)
         except Exception as error:
@@ -185,7 +202,8 @@ class DirectAnswer:
         value, errors = field.validate(result, {}, loc=("response",))
         if errors:
             root: str = request.scope.get("root_path", "").rstrip("/")
-            where = EndpointContext(path=f"{request.method} {root}{self._route.path}")
+            where = _extract_endpoint_context(self._endpoint).copy()
+            where["path"] = f"{request.method} {root}{self._route.path}"
             raise ResponseValidationError(errors=errors, body=result, endpoint_ctx=where)
         content = field.serialize_json(value, **self._serialization)
         status = said.status_code or self._route.status_code or 200
@@ -256,25 +274,32 @@ def _is_flat(field: ModelField) -> bool:
 
 
 class _Received:
-    """What was received of a request, kept until it turns out that FastAPI has to receive it."""
+    """What was received of a request, kept until it is known that FastAPI need not receive it."""
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
-        self.kept: list[Message | Exception] = []
+        self._kept: list[Message | Exception] = []
+        self._keeps = True
+
+    def forget(self) -> None:
+        """Keep nothing from now on: an endpoint may read a stream."""
+        self._kept.clear()
+        self._keeps = False
 
     async def take(self) -> Message:
         try:
             message = await self._receive()
         except Exception as error:
-            self.kept.append(error)
+            self._kept.append(error)
             raise
-        self.kept.append(message)
+        if self._keeps:
+            self._kept.append(message)
         return message
 
     async def again(self) -> Message:
-        if not self.kept:
+        if not self._kept:
             return await self._receive()
-        kept = self.kept.pop(0)
+        kept = self._kept.pop(0)
         if isinstance(kept, Exception):
             raise kept
         return kept
