@@ -114,6 +114,11 @@ async def opened(log: Logged) -> AsyncIterator[str]:
     log.lines.append("closed")
 
 
+class Unsent(Response):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        raise LookupError
+
+
 class Refusing(BaseModel):
     x: int
 
@@ -239,6 +244,10 @@ def build() -> FastAPI:  # noqa: C901 - one route of each kind
     async def handled(log: Logged, item: Item) -> Shown:
         raise LookupError(item.name)
 
+    @router.post("/unsent")
+    async def unsent(log: Logged, item: Item) -> Shown:
+        return Unsent()
+
     @router.get("/raised")
     async def raised(log: Logged) -> Shown:
         raise ZeroDivisionError
@@ -344,6 +353,7 @@ DIRECT: list[tuple[str, str, dict[str, Any]]] = [
     ("GET", "/decorated", {}),
     ("GET", "/uncached", {}),
     ("POST", "/handled", {"body": [GOOD], **JSON}),
+    ("POST", "/unsent", {"body": [GOOD], **JSON}),
     ("GET", "/raised", {}),
 ]
 
@@ -474,7 +484,7 @@ async def test_who_guards_a_route_is_asked(answered: list[str]) -> None:
 
 def test_fastapi_still_has_what_a_direct_answer_stands_on() -> None:
     assert fastapi.routing.get_request_handler.__module__ == "fastapi.routing"
-    assert sum(isinstance(app, DirectAnswer) for app in _applications(direct())) == 21
+    assert sum(isinstance(app, DirectAnswer) for app in _applications(direct())) == 22
     assert {"include", "exclude", "by_alias", "exclude_unset", "exclude_defaults"} <= set(
         inspect.signature(ModelField.serialize_json).parameters
     )

@@ -43,7 +43,6 @@ from newel.dependants import Plan
 __all__ = ["DirectAnswer", "answer_directly"]
 
 _Values = dict[str, Any]
-_BEGUN: Final = "newel.answer_begun"
 _REPLACED: Final = (
     *("get_request_handler", "request_response", "run_endpoint_function", "serialize_response"),
     "solve_dependencies",
@@ -132,12 +131,11 @@ class DirectAnswer:
             await self._fastapi(scope, received.again, send)
             return
         received.forget()
-        try:
+
+        async def answer(_scope: Scope, _receive: Receive, send: Send) -> None:
             await self._run(request, send, *read)
-        except Exception as error:
-            if _BEGUN in scope:
-                raise
-            await wrap_app_handling_exceptions(_failing(error), request)(scope, receive, send)
+
+        await wrap_app_handling_exceptions(answer, request)(scope, receive, send)
 
     async def _read(self, request: Request) -> tuple[_Values, Mapping[int, Any]] | None:
         """Return what is read of the request; ``None``: something is amiss."""
@@ -170,7 +168,6 @@ class DirectAnswer:
         async with AsyncExitStack() as stack:
             request.scope["fastapi_function_astack"] = stack
             response = await self._respond(request, values, read)
-        request.scope[_BEGUN] = True
         await response(request.scope, request.receive, send)
 
     async def _with_body(self, request: Request, values: _Values) -> _Values | None:
@@ -212,13 +209,6 @@ class DirectAnswer:
             response.body = b""
         response.headers.raw.extend(said.headers.raw)
         return response
-
-
-def _failing(error: Exception) -> ASGIApp:
-    async def fail(_scope: Scope, _receive: Receive, _send: Send) -> None:
-        raise error
-
-    return fail
 
 
 class _Parameters:
