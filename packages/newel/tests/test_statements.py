@@ -231,7 +231,7 @@ async def test_nobody_gets_the_answer_of_who_was_called_off(
         await run(database, slow, {"seconds": 0.0})
         await run(database, quick, {})
     reading = asyncio.create_task(run(database, slow, {"seconds": 20.0}))
-    async with database.engine.connect() as beside:
+    async with database.reading_engine.connect() as beside:  # a transaction sees who was there
         asleep = sa.text("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
         with anyio.fail_after(20):
             while not (await beside.execute(asleep)).scalar_one():
