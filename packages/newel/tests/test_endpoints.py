@@ -412,7 +412,11 @@ async def test_what_is_usual_is_answered_as_fastapi_does(
     expected = await Client(method, path, **options).ask(build())
 
     sent, log, raised = await Client(method, path, **options).ask(direct())
-    assert (sent, log, raised.partition("(")[0]) == (*expected[:2], expected[2].partition("(")[0])
+    assert (sent, log) == expected[:2]
+    if "FastAPIError" not in raised:  # whose text is our own
+        assert raised == expected[2]
+    else:
+        assert "FastAPIError" in expected[2]
     assert len(answered) == 1
 
 
