@@ -6,13 +6,14 @@ And sees to it that no test holds up all others.
 from __future__ import annotations
 
 import contextlib
-import faulthandler
-import os
+import struct
+import subprocess
 import sys
 import threading
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import IO, cast
 
 import pytest
 from coverage import Coverage
@@ -21,12 +22,25 @@ from sybil.document import Document
 from sybil.parsers.markdown import PythonCodeBlockParser
 
 GRACE_SECONDS = 60
-STDERR = pytest.StashKey[int]()
+WATCHER = pytest.StashKey[subprocess.Popen[bytes]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep where errors go while nothing is captured: a test may put anything there."""
-    config.stash[STDERR] = os.dup(2)
+    """Start who ends this process should a test of it never end."""
+    watcher = Path(__file__).parent / "scripts" / "end_if_stuck.py"
+    config.stash[WATCHER] = subprocess.Popen(  # noqa: S603 - a program of this repository
+        [sys.executable, "-I", "-S", str(watcher)],
+        bufsize=0,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,  # nothing that stops the tests stops it
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Let it go; to count lines may take long."""
+    session.config.stash[WATCHER].communicate()
 
 
 @pytest.hookimpl(trylast=True)
@@ -58,32 +72,25 @@ def uncounted(item: pytest.Item) -> Iterator[None]:
         counting.resume()
 
 
-def end_if_stuck(item: pytest.Item, seconds: float) -> None:
-    """End this process a while after a limit that did not end its test, so that it fails by name.
-
-    The test fell into a loop that swallows the limit, or waits without an end since. pytest's own
-    `faulthandler_timeout` is one for all tests, and any failure switches it off.
-    """
-    stderr = item.config.stash[STDERR]
-    faulthandler.dump_traceback_later(seconds + GRACE_SECONDS, exit=True, file=stderr)
+def allow(item: pytest.Item, seconds: float) -> None:
+    """Have this process ended if nothing else is allowed until a while after ``seconds``."""
+    line = cast("IO[bytes]", item.config.stash[WATCHER].stdin)
+    line.write(struct.pack("d", seconds + GRACE_SECONDS))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
     limit = item.get_closest_marker("timeout")
-    end_if_stuck(item, float(limit.args[0] if limit else item.config.getini("timeout") or 60))
+    allow(item, float(limit.args[0] if limit else item.config.getini("timeout") or 60))
     with uncounted(item):
         yield
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
-    end_if_stuck(item, GRACE_SECONDS)  # the test's own limit may have passed
-    try:
-        with uncounted(item):
-            yield
-    finally:
-        faulthandler.cancel_dump_traceback_later()
+    allow(item, GRACE_SECONDS)  # the test's own limit may have passed
+    with uncounted(item):
+        yield
 
 
 class Page(Document):

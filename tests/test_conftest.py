@@ -35,6 +35,20 @@ def never_ends():
     except BaseException:
         ...
 """
+STOPPED = """
+import os
+import signal
+import pytest
+
+@pytest.mark.timeout(1)
+def test_stuck():
+    never_ends()
+
+def never_ends():
+    os.kill(os.getpid(), signal.SIGSTOP)
+    while True:
+        ...
+"""
 CAPTURES = """
 import sys
 
@@ -57,11 +71,15 @@ def test_collects():
 """
 
 
-def run(folder: Path, *, seconds: int) -> str:
+def copy_conftest(folder: Path, text: str, replaced_by: str) -> None:
     conftest = (ROOT / "conftest.py").read_text()
-    grace = "GRACE_SECONDS = 60"
-    assert grace in conftest
-    (folder / "conftest.py").write_text(conftest.replace(grace, f"GRACE_SECONDS = {seconds}"))
+    assert text in conftest
+    (folder / "conftest.py").write_text(conftest.replace(text, replaced_by))
+    (folder / "scripts").symlink_to(ROOT / "scripts")
+
+
+def run(folder: Path, *, seconds: int) -> str:
+    copy_conftest(folder, "GRACE_SECONDS = 60", f"GRACE_SECONDS = {seconds}")
     command = [sys.executable, "-m", "pytest", "-n", "1", "--max-worker-restart", "0", str(folder)]
     ran = subprocess.run(
         [*command, "--rootdir", str(folder), "-c", "/dev/null"],
@@ -71,25 +89,25 @@ def run(folder: Path, *, seconds: int) -> str:
 
 
 @pytest.mark.timeout(100)
-@pytest.mark.parametrize("code", [STUCK, STUCK_AFTERWARDS])
-def test_a_test_that_cannot_be_ended_is_named(tmp_path: Path, code: str) -> None:
+@pytest.mark.parametrize(
+    ("code", "state"), [(STUCK, "sleeping"), (STUCK_AFTERWARDS, "sleeping"), (STOPPED, "stopped")]
+)
+def test_a_test_that_cannot_be_ended_is_named(tmp_path: Path, code: str, state: str) -> None:
     (tmp_path / "test_stuck.py").write_text(code)
 
     said = run(tmp_path, seconds=1)
 
     assert "crashed while running 'test_stuck.py::test_stuck'" in said
     assert "in never_ends" in said, "where it stands"
+    assert f"({state})" in said, "what its process does"
 
 
 @pytest.mark.timeout(100)
 @pytest.mark.parametrize("sabotaged", [False, True])
 def test_coverage_does_not_wait_for_itself(tmp_path: Path, sabotaged: bool) -> None:
     """Without our hook, as the negative control, it does."""
-    conftest = (ROOT / "conftest.py").read_text()
     hook = "def pytest_sessionstart()"
-    assert hook in conftest
-    name = "def unused()" if sabotaged else hook
-    (tmp_path / "conftest.py").write_text(conftest.replace(hook, name))
+    copy_conftest(tmp_path, hook, "def unused()" if sabotaged else hook)
     (tmp_path / "test_collects.py").write_text(COLLECTS)
     command = [sys.executable, "-m", "pytest", "--timeout", "5", "--timeout-method", "thread"]
     ran = subprocess.run(
