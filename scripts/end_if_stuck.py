@@ -25,15 +25,16 @@ def main() -> None:
         if not said:
             return
         [seconds] = struct.unpack("d", said)
-    print(f"\na test has not ended; its process: {state(process)}", file=sys.stderr, flush=True)
+    print(f"\na test has not ended; its process: {said_of(process)}", file=sys.stderr, flush=True)
     end(process)
 
 
-def state(process: int) -> str:
-    """Return the kernel's word for what it does: running, sleeping, stopped ..."""
+def said_of(process: int) -> str:
+    """Return what the kernel says of it: running, sleeping, stopped ..., and who traces it."""
     with suppress(OSError):
         lines = Path(f"/proc/{process}/status").read_text().splitlines()
-        return next(line for line in lines if line.startswith("State:"))
+        said = dict(line.split(":\t", 1) for line in lines)
+        return f"{said['State']}, traced by {said['TracerPid']}"
     return "unknown"
 
 
