@@ -37,8 +37,8 @@ class BenchmarkError(Exception):
 class Variant:
     """One way to write the service.
 
-    ``home`` says what runs it: this workspace's environment, the peers' own, ``newel serve``, or
-    nothing but itself: a program that is told its port.
+    ``home`` says what runs it: this workspace's environment, the peers' own, ``newel serve`` unless
+    a module changes the service, or nothing but itself: a program that is told its port.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Variant:
 
     def command(self, port: int) -> list[str]:
         """Return the command that serves it on ``port``."""
-        if self.home == "newel":
+        if self.home == "newel" and not self.module:
             newel = Path(sysconfig.get_path("scripts"), "newel")
             return [str(newel), "serve", "--port", str(port)]
         if self.home == "program":

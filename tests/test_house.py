@@ -23,7 +23,7 @@ KERNEL_TESTS = Path("packages/newel/tests")
 SOURCES = ("packages/newel/src", "packages/newel-tools/src", "scripts", "stress")
 
 KERNEL_FILES = 122
-KERNEL_CODE_LINES = 18_100  # docs/decisions/0013: without blank lines, comments, docstrings
+KERNEL_CODE_LINES = 18_150  # docs/decisions/0013: without blank lines, comments, docstrings
 FILE_LINES = 500
 FUNCTION_LINES = 60
 README_LINES = 150

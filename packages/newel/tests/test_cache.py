@@ -514,3 +514,30 @@ class _Free:
                 return {}
 
         return Allowed()
+
+
+class Shelf:
+    """What several services inherit."""
+
+    holds = ""
+
+    def __init__(self, work: Unit) -> None:
+        self.work = work
+
+    @cached(expire=300)
+    async def count(self) -> str:
+        return f"all {self.holds}"
+
+
+class Books(Shelf):
+    holds = "books"
+
+
+class Cups(Shelf):
+    holds = "cups"
+
+
+async def test_a_method_that_two_services_inherit_has_a_value_for_each() -> None:
+    work = PlainUnit(LevelCache())
+    for _ in range(2):
+        assert [await Books(work).count(), await Cups(work).count()] == ["all books", "all cups"]

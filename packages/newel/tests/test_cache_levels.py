@@ -704,3 +704,34 @@ class TestTwoRealProcesses:
         with started(valkey.url, "a", "b") as apart:
             assert sum(ask_both(apart, "hit", "ip:192.0.2.1", "100/day", 250)) == 200
             assert sum(ask_both(apart, "miss", "key", 100)) == 2
+
+
+async def test_what_a_key_holds_counts_too() -> None:
+    cache, source = LevelCache(max_bytes=100_000), Source()
+    for number in range(100):
+        await cache.get_or_set(("search", f"{number:010000}"), source, kind=str, expire=MINUTE)
+    await cache.get_or_set(("search", f"{0:010000}"), source, kind=str, expire=MINUTE)
+    assert source.loads == 101, "the first one had to go"
+
+
+async def test_who_is_cancelled_when_the_turn_comes_gives_it_back() -> None:
+    """Redis may have given it, though nobody hears of it: all others would wait for its end."""
+    asked, kept = asyncio.Event(), list[str]()
+
+    class GivesATurn(_Deaf):
+        is_listening = True
+
+        async def look(self, *_: Any, **__: Any) -> Any:
+            asked.set()
+            await asyncio.Event().wait()
+
+        async def keep(self, _name: str, data: bytes, **given: Any) -> Any:
+            assert (data, given["expire_seconds"]) == (b"", 0.0)
+            kept.append(given["turn"])
+
+    cache = LevelCache(GivesATurn())
+    loading = asyncio.create_task(cache.get_or_set("key", Source(), kind=str, expire=MINUTE))
+    await asked.wait()
+    loading.cancel()
+    await asyncio.wait([loading])
+    assert len(kept) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
@@ -212,3 +213,15 @@ async def test_no_error_shows_the_value(database: Database) -> None:
     assert "hunter2" not in str(public)
     async with database.read(Principal(id=uuid4())) as work:
         assert await work.session.scalar(select(Tag.label)) == "hunter2"
+
+
+@pytest.mark.parametrize("what", ["a row", "a key"])
+async def test_no_trace_has_what_is_in_a_row(database: Database, what: str) -> None:
+    """PostgreSQL tells it as a detail, and asyncpg puts that into the text of its errors."""
+    bad = [Tag(label="jane@example.com"), Tag(label="jane@example.com")]
+    if what == "a row":
+        bad = [Measure(label="jane@example.com")]
+        bad[0].created_at = None
+    with pytest.raises((Duplicate, IntegrityError)) as caught:
+        await insert(database, *bad)
+    assert "jane" not in "".join(traceback.format_exception(caught.value))

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 from uuid import UUID
 
 import pytest
 from sample_entities import Tag
+from sample_rooms import Said
 from sqlalchemy import Connection, insert, select
 
 from newel.clock import utc_now
 from newel.db import Database, Work
+from newel.errors import Duplicate
 from newel.ids import uuid7
 from newel.outbox import Bell, record
+from newel.repository import Repository
+from newel.room_delivery import Spoken
 
 pytestmark = pytest.mark.anyio
+
+
+class Tags(Repository[Tag]):
+    entity = Tag
 
 
 class Writer:
@@ -141,3 +150,59 @@ async def test_the_bell_rings_after_the_commit_only(database: Database) -> None:
             work.enqueue(Anything())
             assert not rung.is_set()
         assert rung.is_set()
+
+
+async def test_a_flush_that_fails_takes_its_savepoint_alone(database: Database) -> None:
+    """What stands in the docs: how a unit goes on after a ``Duplicate``."""
+    async with database.write(None) as work:
+        await Tags(work).add(Tag(label="taken"))
+    writer = Writer()
+    async with database.write(None) as work:
+        keep(work, writer, "before")
+        for savepoint in ("first", "second"):
+            with pytest.raises(Duplicate):  # noqa: PT012 - the savepoint around it is the point
+                async with work.session.begin_nested():
+                    keep(work, writer, savepoint)
+                    await Tags(work).add(Tag(label="taken"))
+        keep(work, writer, "after")
+    assert writer.calls == [["before", "after"]]
+    assert await labels(database) == {"taken", "before", "after"}
+
+
+async def test_what_is_recorded_before_all_else_is_rolled_back_by_hand(database: Database) -> None:
+    writer = Writer()
+    async with database.write(None) as work:
+        keep(work, writer, "red")
+        await work.session.rollback()
+    assert writer.calls == []
+
+
+async def test_a_repository_leaves_it_to_the_commit(database: Database) -> None:
+    """It locks what it is about, in one order for all: else two units would wait for each other."""
+    writer = Writer()
+    async with database.write(None) as work:
+        keep(work, writer, "red")
+        tag = await Tags(work).add(Tag(label="blue"))
+        await Tags(work).update(tag, {"label": "green"})
+        assert writer.calls == []
+    assert await labels(database) == {"red", "green"}
+
+
+async def test_what_is_said_in_a_savepoint_that_is_rolled_back_is_not_said(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+
+    async def say(spoken: Spoken) -> None:
+        said.append(json.loads(spoken.text)["data"]["text"])
+
+    monkeypatch.setattr(database.rooms, "say", say)
+    async with database.write(None) as work:
+        work.broadcast("chat:1", Said(text="before"))
+        savepoint = await work.session.begin_nested()
+        work.broadcast("chat:1", Said(text="rolled back"))
+        await savepoint.rollback()
+        async with work.session.begin_nested():
+            work.broadcast("chat:1", Said(text="kept"))
+        work.broadcast("chat:1", Said(text="after"))
+    assert said == ["before", "kept", "after"]

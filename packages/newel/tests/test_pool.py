@@ -13,7 +13,9 @@ from typing import Any, cast
 
 import anyio
 import pytest
-from sqlalchemy import event, make_url, text
+from sample_entities import Tag
+from sample_valkey import until
+from sqlalchemy import event, func, make_url, select, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 from sqlalchemy.util import greenlet_spawn
@@ -24,8 +26,13 @@ from newel import context, engines
 from newel.db import Database
 from newel.errors import Unavailable
 from newel.pool import FairPool, watch
+from newel.repository import Repository
 
 pytestmark = pytest.mark.anyio
+
+
+class Tags(Repository[Tag]):
+    entity = Tag
 
 
 async def order_of_service(database: Database) -> list[str]:
@@ -459,3 +466,20 @@ class TestSilence:
             assert waiting
             await proxy.switch("pass")
             await asking
+
+    async def test_a_connection_on_which_a_call_is_under_way_is_nobody_elses(
+        self, database: Database
+    ) -> None:
+        """A unit that reads ends, but not the task that it has started."""
+        async with database.read(None) as work:
+            pooled = await (await work.session.connection()).get_raw_connection()
+            connection: Any = pooled.dbapi_connection
+            slow = select(func.pg_sleep(20))
+            beside = asyncio.create_task(work.session.execute(slow))
+            await until(connection._execute_mutex.locked)
+        with anyio.fail_after(10):
+            for label in ("red", "blue"):
+                async with database.write(None) as work:
+                    await Tags(work).add(Tag(label=label))
+            with pytest.raises(Unavailable):
+                await beside

@@ -464,3 +464,13 @@ def token_in(said: str, page: str) -> str:
     found = re.search(rf"https://www\.example\.com/{page}#token=([\w-]+)", said)
     assert found is not None, said
     return found[1]
+
+
+async def test_an_address_may_be_as_long_as_addresses_are(world: Post) -> None:
+    email = f"{'a' * 60}@{'.'.join(['b' * 60] * 3)}.example"
+    assert 242 <= len(email) <= 254
+    client = await world.client("192.0.2.9")
+    body = {"email": email, "password": PASSWORD}
+    assert (await client.post(f"{AUTH}/register", json=body)).status_code == 201
+    assert (await world.forget(email)).status_code == 202
+    assert await world.token()

@@ -207,3 +207,10 @@ def test_the_api_docs_say_it_where_it_is(client: TestClient) -> None:
 
 def test_nothing_is_known_without_the_header() -> None:
     assert not is_known('"3"', Headers())
+
+
+@pytest.mark.parametrize("tag", ['"3"', 'W/"3"'])
+@pytest.mark.parametrize("asked", ['"3"', 'W/"3"', '"2", W/"3"'])
+def test_a_tag_is_known_however_weak_it_is(tag: str, asked: str) -> None:
+    assert is_known(tag, Headers({"if-none-match": asked}))
+    assert not is_known(tag, Headers({"if-none-match": 'W/"4"'}))

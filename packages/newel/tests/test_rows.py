@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
 from dataclasses import dataclass
 from typing import Any, cast
 from uuid import uuid4
@@ -667,3 +672,25 @@ def test_the_names_of_sqlalchemy_that_are_not_public_are_still_there() -> None:
     state: Any = inspect(Seal(label="a", owner_id=uuid4()))
     assert callable(state._commit_all)
     assert cast("Any", UnitSession())._flushing is False
+
+
+async def test_a_savepoint_mends_no_unit_that_has_failed(
+    unit: Unit, database: Database, ann: Principal
+) -> None:
+    """Its first half is rolled back: a flush that fails in a savepoint must not commit the rest."""
+    async with unit() as work:
+        await Seals(work).add(Seal(label="taken", owner_id=ann.user_id))
+
+    async def swallow() -> None:
+        async with unit() as work:
+            with suppress(Duplicate):
+                await Seals(work).add(Seal(label="taken", owner_id=ann.user_id))
+            with suppress(Duplicate):
+                async with work.session.begin_nested():
+                    work.session.add(Seal(label="taken", owner_id=ann.user_id))
+                    await work.session.flush()
+            work.session.add(Seal(label="second", owner_id=ann.user_id))
+
+    with pytest.raises(PendingRollbackError):
+        await swallow()
+    assert await labels(database) == ["taken"]

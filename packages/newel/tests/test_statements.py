@@ -241,3 +241,28 @@ async def test_nobody_gets_the_answer_of_who_was_called_off(
     assert database.connections() == {"in_use": 0, "waiting": 0}
     for _ in range(3):
         assert [row[0] for row in await run(database, quick, {})] == ["quick"]
+
+
+class Shouted(sa.TypeDecorator[str]):
+    """One's own type that does not say whether statements with it may be kept."""
+
+    impl = sa.String(20)
+
+    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:
+        return None if value is None else value.upper()
+
+
+@pytest.mark.filterwarnings("ignore:TypeDecorator")
+def test_what_sqlalchemy_cannot_keep_is_built_for_each_caller(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def visible_to(caller: Principal) -> ColumnElement[bool]:
+        return sa.cast(Agent.name, Shouted()) == min(caller.roles)
+
+    monkeypatch.setattr(Agent, "visible_to", visible_to)
+    statements = Statements(asyncpg.dialect())
+    for role in ("a", "b"):
+        caller = Principal(id=uuid4(), roles=frozenset({role}))
+        statement, values = statements.scoped(Agent, caller, "find", Builds())
+        assert (list(statement.compile().params.values()), values) == ([role], {})
+        assert statements.prepared(statement) is None

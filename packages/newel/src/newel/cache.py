@@ -17,7 +17,7 @@ import inspect
 import string
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping, Sequence
 from datetime import date, datetime
-from functools import partial, wraps
+from functools import lru_cache, partial, wraps
 from types import NoneType, SimpleNamespace
 from typing import Any, Final, ParamSpec, Protocol, TypeVar, get_args, get_type_hints
 from uuid import UUID
@@ -233,6 +233,7 @@ class _Target:
                 if isinstance(found, Unit):  # the unit, or what works in it: a service
                     if unit is None:
                         unit, seen_by = found, found.seen_by
+                    parts += (name, _kind_of(type(value)))  # a method may be inherited
                     continue
             parts += (name, value)
         if unit is None:
@@ -249,6 +250,11 @@ class _Target:
         bound = self._signature.bind(*args, **kwargs)
         bound.apply_defaults()
         return [tag.format_map(bound.arguments) for tag in self._tags]
+
+
+@lru_cache(maxsize=1024)
+def _kind_of(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _has_entity(kind: Any) -> bool:

@@ -303,6 +303,12 @@ class LevelCache:
         except Unavailable:
             value, data = await _loaded(how)
             return _entry(value, data, flight)
+        except BaseException:  # cancelled: Redis may have given us the turn in this moment
+            with suppress(Unavailable):
+                await store.keep(
+                    name, b"", tags=flight.tags, tokens=b"", expire_seconds=0.0, turn=turn
+                )
+            raise
         if state == "hit":
             with suppress(ValidationError):  # else it is of another release, and loaded again
                 return self._remember(key, data, how, flight, seconds=seconds)
@@ -390,8 +396,8 @@ def _entry(value: Any, data: bytes, flight: _Flight) -> _Entry:
     return _Entry(value, missing, data, 0.0, flight.tags, flight.as_of)
 
 
-def _size(_key: Hashable, entry: _Entry) -> int:
-    return len(entry.data) + 256
+def _size(key: Hashable, entry: _Entry) -> int:
+    return len(entry.data) + len(repr(key)) + 256
 
 
 @lru_cache(maxsize=1024)

@@ -44,6 +44,9 @@ def translate(context: ExceptionContext) -> None:
     error = context.sqlalchemy_exception
     if isinstance(error, DBAPIError) and not context.is_pre_ping:  # that one the pool mends itself
         known = as_app_error(error, lost=context.is_disconnect, dialect=context.dialect)
+        cause: Any = getattr(error.orig, "__cause__", None)
+        if getattr(cause, "detail", None):  # "Failing row contains (...)": in every trace of it
+            cause.detail = None
         if known is not None:
             raise known from error
 

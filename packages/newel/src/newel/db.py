@@ -18,6 +18,7 @@ from collections.abc import (
 )
 from collections.abc import Set as AbstractSet
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from itertools import chain
 from typing import Annotated, Any, Final, ParamSpec, Self, TypeVar, cast
 from uuid import UUID
 from weakref import WeakSet
@@ -29,7 +30,7 @@ from pydantic import BaseModel
 from sqlalchemy import Select, literal, select
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
-from sqlalchemy.orm import InstanceState, Session
+from sqlalchemy.orm import InstanceState
 from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.util import greenlet_spawn
 from starlette.requests import HTTPConnection
@@ -41,7 +42,7 @@ from newel.engines import is_watched, open_beside, open_engines, read
 from newel.entity import Cached, Entity
 from newel.errors import Unavailable
 from newel.events import Audience, Event, event_row, topic_of, write_events
-from newel.outbox import Bell, Enqueueable, record, write_recorded
+from newel.outbox import Bell, Enqueueable, record, unless_rolled_back, write_recorded
 from newel.pool import FairPool, watch
 from newel.principal import Principal
 from newel.room_delivery import Rooms, Spoken
@@ -75,7 +76,7 @@ class Work(Unit):
         self._is_over = False
         self._after_commit: list[Callable[[], None]] = []
         self._forgotten: dict[str, None] = {}
-        self._spoken: list[Spoken] = []
+        self._spoken: list[Sequence[Spoken]] = []
         self._gone: Collection[InstanceState[Any]] = ()
         self.said_at: Position | None = None
 
@@ -180,13 +181,19 @@ class Work(Unit):
         return (await self.session.execute(statement, parameters, execution_options=SCOPED)).all()
 
     async def flush(self) -> None:
-        """Send pending changes to the database inside the open transaction."""
+        """Send all that is pending inside the open transaction: events and jobs, too."""
+        await self.flush_entities()
+        if self._session is not None:
+            await greenlet_spawn(write_recorded, self._session.sync_session)
+        elif self._rows is not None:
+            await greenlet_spawn(self._rows.write_recorded)
+
+    async def flush_entities(self) -> None:
+        """Send pending changes of entities inside the open transaction."""
         if self._rows is not None:
             self._rows.refuse_after_failure()
         if self._session is not None or (self._rows is not None and not self._rows.is_clean):
-            await greenlet_spawn(_flush, self.session.sync_session)
-        elif self._rows is not None:
-            await greenlet_spawn(self._rows.write_recorded)
+            await self.session.flush()
 
     def publish(self, event: Event) -> None:
         """Record ``event`` in this transaction: delivered after the commit, or never.
@@ -261,7 +268,8 @@ class Work(Unit):
             sender=None if caller is None else caller.id,
             but=but,
         )
-        self._spoken.append(spoken)
+        session = None if self._session is None else self._session.sync_session
+        self._spoken.append(unless_rolled_back(session, spoken))
 
     async def __aenter__(self) -> Self:
         return self
@@ -280,7 +288,7 @@ class Work(Unit):
                 if self._forgotten:
                     await self.database.cache.forget(*self._forgotten)
         if kind is None:  # only what is known to be committed
-            for spoken in self._spoken:
+            for spoken in chain.from_iterable(self._spoken):
                 self.said_at = await self.database.rooms.say(spoken)
 
     async def _end(self, *, commit: bool) -> None:
@@ -320,11 +328,6 @@ class Work(Unit):
     def _refuse_over(self) -> None:
         if self._is_over:
             raise InvalidRequestError(OVER)
-
-
-def _flush(session: Session) -> None:
-    session.flush()
-    write_recorded(session)
 
 
 class Database:

@@ -69,8 +69,8 @@ class UTCDateTime(TypeDecorator[datetime]):
         return value.astimezone(UTC)
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Any:
-        """Leave PostgreSQL's times as they are: they have their zone, and there are many."""
-        if dialect.name == "postgresql":
+        """Leave asyncpg's times as they are: they are in UTC, and there are many."""
+        if dialect.driver == "asyncpg":
             return None
         return super().result_processor(dialect, coltype)
 
@@ -79,10 +79,10 @@ class UTCDateTime(TypeDecorator[datetime]):
         value: datetime | None,
         dialect: Dialect,  # noqa: ARG002 - the interface
     ) -> datetime | None:
-        """Give SQLite's naive times their zone back."""
-        if value is None or value.tzinfo is not None:
-            return value
-        return value.replace(tzinfo=UTC)
+        """Give SQLite's naive times their zone back; psycopg's have the server's."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 class Entity(MappedAsDataclass, DeclarativeBase, kw_only=True):

@@ -9,7 +9,7 @@ to other processes by PostgreSQL's NOTIFY; whoever misses it looks every second.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, NamedTuple, ParamSpec, Protocol, TypeVar
 from uuid import UUID
@@ -21,7 +21,17 @@ from sqlalchemy.orm import Session, SessionTransaction
 from newel.principal import Principal
 from newel.scope import ScopedSession
 
-__all__ = ["Bell", "Enqueueable", "Write", "announce", "hear", "record", "write_recorded"]
+__all__ = [
+    "Bell",
+    "Enqueueable",
+    "Write",
+    "announce",
+    "by_kind",
+    "hear",
+    "record",
+    "unless_rolled_back",
+    "write_recorded",
+]
 
 CHANNEL: Final = "newel_jobs"
 """PostgreSQL's channel on which processes tell each other that something was recorded."""
@@ -57,6 +67,8 @@ _KEY = "newel_outbox"
 
 def record(session: Session, write: Write[T], what: T) -> None:
     """Have ``write`` called with ``what``, and all else of its kind, when ``session`` commits."""
+    if not session.in_transaction():
+        session.begin()  # so that there is something to roll back
     entries: list[_Entry] = session.info.setdefault(_KEY, [])
     entries.append(_Entry(write, what, session.get_nested_transaction()))
 
@@ -70,18 +82,40 @@ def write_recorded(session: Session) -> None:
     if session.in_nested_transaction():
         return
     entries: list[_Entry] = session.info.pop(_KEY, [])
-    kinds: dict[Write[Any], list[Any]] = {}
-    for entry in entries:
-        kinds.setdefault(entry.write, []).append(entry.what)
-    for write, everything in kinds.items():
+    for write, everything in by_kind((entry.write, entry.what) for entry in entries):
         write(session.connection(), everything)
+
+
+def by_kind(recorded: Iterable[tuple[Write[Any], Any]]) -> Iterable[tuple[Write[Any], list[Any]]]:
+    """Return all that is to be written at once, kind by kind, each in order."""
+    kinds: dict[Write[Any], list[Any]] = {}
+    for write, what in recorded:
+        kinds.setdefault(write, []).append(what)
+    return kinds.items()
+
+
+def unless_rolled_back(session: Session | None, what: T) -> Sequence[T]:
+    """Return ``what`` in a list; after a commit it is empty if its savepoint was rolled back."""
+    if session is None or not session.in_nested_transaction():
+        return [what]
+    kept: list[T] = []
+    record(session, _keep, (kept, what))
+    return kept
+
+
+def _keep(_: Connection, everything: Sequence[tuple[list[Any], Any]]) -> None:
+    for kept, what in everything:
+        kept.append(what)
 
 
 @event.listens_for(ScopedSession, "after_soft_rollback")
 def _forget(session: Session, ended: SessionTransaction) -> None:
     entries: list[_Entry] = session.info.pop(_KEY, [])
-    if ended.nested and entries:
-        session.info[_KEY] = [e for e in entries if not _is_within(e.savepoint, ended)]
+    lost: SessionTransaction | None = ended
+    while lost is not None and not lost.nested:  # a flush that failed takes its savepoint along
+        lost = lost.parent
+    if lost is not None and entries:
+        session.info[_KEY] = [e for e in entries if not _is_within(e.savepoint, lost)]
 
 
 def _is_within(savepoint: SessionTransaction | None, outer: SessionTransaction) -> bool:

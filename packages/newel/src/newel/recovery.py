@@ -118,7 +118,16 @@ async def mail_verification(run: JobRun, account_id: UUID) -> None:
         await _mail_link(run, account, "verify", _mails(run.app).verify)
 
 
-@job(name="account_reset", as_system="mail a link to reset a password", unique=str)
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "replace")).digest()
+
+
+def _key_of(email: str) -> str:
+    """Return what a job is known by: an address may be longer."""
+    return _digest(email).hex()
+
+
+@job(name="account_reset", as_system="mail a link to reset a password", unique=_key_of)
 async def mail_reset(run: JobRun, email: str) -> None:
     """Mail the link that sets a new password, if there is an account with this address."""
     account = await _account(run, sessions_of(run.app).kind.user.email == email)
@@ -162,10 +171,6 @@ async def _mail_link(
 def _mails(app: FastAPI) -> AccountMails:
     mails: AccountMails = app.state.account_mails
     return mails
-
-
-def _digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode("utf-8", "replace")).digest()
 
 
 def _binding(account: Account, purpose: Purpose) -> bytes:
@@ -252,8 +257,7 @@ class Recovery:
 
     async def _may_mail(self, what: str) -> bool:
         limiter: Limiter = self._app.state.limiter
-        key = hashlib.sha256(what.encode("utf-8", "replace")).hexdigest()[:32]
-        return (await limiter.hit(f"mail:{key}", _MAILS)).allowed
+        return (await limiter.hit(f"mail:{_digest(what).hex()[:32]}", _MAILS)).allowed
 
     async def _peek(self, token: SecretStr) -> str:
         """Return the address behind a token for a reset, before anything expensive is done."""

@@ -147,7 +147,7 @@ class Repository(Generic[E]):
             refuse_foreign(entity, self.work.scope)
         if plain is None or not await plain.insert(entity):
             self.session.add(entity)
-            await self.work.flush()
+            await self.work.flush_entities()
         self.work.note_changed(entity)
         return entity
 
@@ -179,7 +179,7 @@ class Repository(Generic[E]):
             if plain is not None:
                 refuse_foreign(entity, self.work.scope)
             if plain is None or not await plain.update(entity):
-                await self.work.flush()
+                await self.work.flush_entities()
         except StaleDataError as error:
             raise StaleVersion from error
         self.work.note_changed(entity)

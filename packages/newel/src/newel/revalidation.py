@@ -85,7 +85,7 @@ def is_known(tag: str, asked: Headers) -> bool:
     weak. What is no list of tags names none.
     """
     offered = ",".join(asked.getlist("if-none-match")).split(",")
-    return any(each.strip().removeprefix("W/") in {tag, "*"} for each in offered)
+    return any(each.strip().removeprefix("W/") in {tag.removeprefix("W/"), "*"} for each in offered)
 
 
 def describe(operation: dict[str, Any]) -> None:

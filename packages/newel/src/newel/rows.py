@@ -27,7 +27,7 @@ from sqlalchemy.util import greenlet_spawn
 
 from newel.engines import execute
 from newel.entity import Entity
-from newel.outbox import Write, record
+from newel.outbox import Write, by_kind, record
 from newel.scope import OVER, Scope, sees
 from newel.shapes import ID, SEEN, Shape, shape_of
 from newel.statements import Constant
@@ -149,10 +149,7 @@ class Rows:
         """Write now what has been recorded; in a greenlet of SQLAlchemy's."""
         self._refuse_beside()
         recorded, self._recorded = self._recorded, []
-        kinds: dict[Write[Any], list[Any]] = {}
-        for write, what in recorded:
-            kinds.setdefault(write, []).append(what)
-        for write, everything in kinds.items():
+        for write, everything in by_kind(recorded):
             self._trying(partial(self._write, write, everything))
 
     def commit(self) -> None:
@@ -216,7 +213,7 @@ class Rows:
         self.refuse_after_failure()
 
     def _mend(self, _session: Session, ended: SessionTransaction) -> None:
-        if not ended.nested:
+        if ended.parent is None:
             self._has_failed = False
 
     # Inside of the greenlet.

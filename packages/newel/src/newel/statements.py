@@ -124,8 +124,9 @@ class Prepared:
         cursor = connection.cursor()
         cursor.execute(self._text, parameters)
         rows = cursor.fetchall() if self._types else ()
+        told = rows, cursor.rowcount, cursor.description  # psycopg forgets both when it is closed
         cursor.close()
-        return rows, cursor.rowcount, cursor.description
+        return told
 
     def decoded(self, rows: _Rows, kinds: Any) -> _Rows:
         """Return what ``fetch`` did, with values as SQLAlchemy gives them."""
@@ -203,7 +204,9 @@ class Statements:
         self, entity: type[Entity], scope: Scope | None, shape: Hashable, build: _Build
     ) -> tuple[_Built, Values]:
         predicates = visible(entity, scope)
-        keys = [_cache_key(predicate) for predicate in predicates]
+        keys = [key for each in predicates if (key := _cache_key(each)) is not None]
+        if len(keys) < len(predicates):  # one has a type that SQLAlchemy cannot cache
+            return build(predicates), {}
         binds = [bind for key in keys for bind in key.bindparams]
         where = (entity, shape, *(key.key for key in keys))
         known = self._known.get(where)
@@ -234,6 +237,6 @@ def _keep(kept: dict[Hashable, T], key: Hashable, value: T) -> None:
     kept[key] = value
 
 
-def _cache_key(predicate: ColumnElement[bool]) -> _CacheKey:
+def _cache_key(predicate: ColumnElement[bool]) -> _CacheKey | None:
     # What SQLAlchemy finds compiled statements by; test_statements.py fails when it is renamed.
     return cast("Any", predicate)._generate_cache_key()  # noqa: SLF001 - see above
