@@ -17,9 +17,9 @@ import inspect
 import string
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping, Sequence
 from datetime import date, datetime
-from functools import lru_cache, partial, wraps
+from functools import partial, wraps
 from types import NoneType, SimpleNamespace
-from typing import Any, Final, ParamSpec, Protocol, TypeVar, get_args, get_type_hints
+from typing import Any, Final, ParamSpec, Protocol, TypeVar, cast, get_args, get_type_hints
 from uuid import UUID
 
 from pydantic import PydanticSchemaGenerationError, TypeAdapter
@@ -233,7 +233,8 @@ class _Target:
                 if isinstance(found, Unit):  # the unit, or what works in it: a service
                     if unit is None:
                         unit, seen_by = found, found.seen_by
-                    parts += (name, _kind_of(type(value)))  # a method may be inherited
+                    kind = cast("type[Any]", type(value))
+                    parts += (name, kind.__module__, kind.__qualname__)  # who inherits a method
                     continue
             parts += (name, value)
         if unit is None:
@@ -250,11 +251,6 @@ class _Target:
         bound = self._signature.bind(*args, **kwargs)
         bound.apply_defaults()
         return [tag.format_map(bound.arguments) for tag in self._tags]
-
-
-@lru_cache(maxsize=1024)
-def _kind_of(kind: type) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _has_entity(kind: Any) -> bool:
