@@ -302,6 +302,7 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
     tracked = track_errors(settings.sentry_dsn, environment=settings.environment)
     async with traces.sending(), tracked:
         try:
+            _refuse_undeclared_routes(app)  # those, too, that came after `create_app`
             await _check_schema(app)
             # Tests run jobs when they want to: newel.testing.run_jobs.
             jobs = nullcontext() if settings.environment == "test" else working(app)

@@ -208,6 +208,9 @@ def _act(reading: Reading, deed: _Deed) -> None:
     if _is_among_users(reading):
         cursor.position = here  # no line of a plan shares a row with some
         return
+    if _keeps_from_others(deed):
+        _keep_private(reading, deed, span)
+        return
     meant = _remark(reading, deed, span)
     meant |= _grant(reading, deed, span, verbs=(deed.verbs.keys() & _RIGHTS) - meant)
     meant |= _tie(reading, deed, span, verbs=deed.verbs.keys() - meant)
@@ -219,6 +222,27 @@ def _act(reading: Reading, deed: _Deed) -> None:
         ledger.lost(deed.verbs[verb])
     reading.subjects = deed.objects
     reading.named_at = cursor.position
+    reading.close()
+
+
+def _keeps_from_others(deed: _Deed) -> bool:
+    """Tell whether some alone may read: ``only admins can see salaries``."""
+    reads = bool(deed.verbs.keys() & READ_VERBS)
+    return deed.only and reads and deed.last not in _ANYONE
+
+
+def _keep_private(reading: Reading, deed: _Deed, span: Span) -> None:
+    """Let owners read alone: a plan has no words for others, and what was locked is not opened."""
+    names = [name for name in deed.objects if name != "users"]
+    for resource in (reading.draft.resources[name] for name in names):
+        resource.owner = resource.owner or span
+        resource.read = ("owner", span)
+    if singular(deed.last) in {"author", "creator", "owner"}:
+        reading.draft.ledger.understood(span)
+    elif names:
+        said = "their owners and administrators alone read them; let others do so by hand"
+        reading.draft.notes.append(f"{' and '.join(names)}: {said}")
+    reading.subjects = deed.objects
     reading.close()
 
 

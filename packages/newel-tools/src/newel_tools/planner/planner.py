@@ -25,6 +25,7 @@ from newel_tools.planner.elsewhere import set_aside
 from newel_tools.planner.errands import place
 from newel_tools.planner.header import read_header
 from newel_tools.planner.lexicon import FOREIGN, SURELY_FOREIGN
+from newel_tools.planner.prohibitions import without_prohibitions
 from newel_tools.planner.reading import Reading
 from newel_tools.planner.sentence import LONGEST_SENTENCE, Ledger, tokens_of
 from newel_tools.planner.statements import read_statements
@@ -79,7 +80,8 @@ def plan_sentence(sentence: str) -> Plan:
 
 def _read(sentence: str) -> Draft:
     draft = Draft(ledger=Ledger(sentence))
-    reading = Reading(Cursor(list(set_aside(draft, tokens_of(sentence)))), draft)
+    tokens = without_prohibitions(set_aside(draft, tokens_of(sentence)))
+    reading = Reading(Cursor(list(tokens)), draft)
     read_header(reading)
     read_statements(reading)
     return draft
