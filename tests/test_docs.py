@@ -231,6 +231,7 @@ def test_the_examples_of_a_page_are_one_program_in_a_directory_of_its_own(
     book: Path, examples: Examples
 ) -> None:
     shutil.copy(ROOT / "conftest.py", book)
+    (book / "scripts").symlink_to(ROOT / "scripts")
     (book / "docs/ids.md").write_text(
         "# Ids\n\n```python\nfrom pathlib import Path\nPath('left').touch()\n```\n"
         "Then:\n\n```python\nassert Path('left').exists()\n```\n"
@@ -248,6 +249,7 @@ def test_the_examples_of_a_page_are_one_program_in_a_directory_of_its_own(
 @pytest.mark.parametrize("page", ["docs/ids.md", "README.md"])
 def test_an_example_that_fails_is_seen(book: Path, examples: Examples, page: str) -> None:
     shutil.copy(ROOT / "conftest.py", book)
+    (book / "scripts").symlink_to(ROOT / "scripts")
     (book / page).write_text("# Page\n\n```python\nassert 1 == 2\n```\n")
 
     code, said = examples.run(book, book / page)

@@ -818,3 +818,12 @@ def test_a_header_of_ones_own_is_a_way_in(tmp_path: Path) -> None:
     done = newel("--only", "ERR001", folder=tmp_path)
 
     assert done.returncode == 0, done.stdout
+
+
+def test_a_page_that_cannot_be_written_is_refused_before_the_run(tmp_path: Path) -> None:
+    written(tmp_path, {"main.py": UNREADY})
+
+    done = newel("--html", "nowhere/report.html", folder=tmp_path)
+
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "nowhere/report.html cannot be written\n  fix: " in done.stderr

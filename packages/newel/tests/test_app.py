@@ -122,6 +122,14 @@ def test_a_route_that_does_not_say_who_may_call_it_stops_the_start(
     assert "requires(" in caught.value.fix
 
 
+async def test_a_route_that_came_later_keeps_it_from_starting(tmp_path: Path) -> None:
+    app = create_app(settings(tmp_path), a_module())
+    app.include_router(*undeclared("GET").routers)
+    with pytest.raises(ConfigurationError, match="does not say who may call it"):
+        async with running(app):
+            pass
+
+
 @pytest.mark.parametrize("kind", ["GET", "websocket"])
 async def test_a_plain_router_is_mounted_unchanged_when_its_module_says_who(
     tmp_path: Path, kind: str

@@ -304,3 +304,10 @@ def test_what_cannot_be_mended_is_left_alone(project):
 
     assert result.exit_code == 2
     assert (project / "main.py").read_text() == OPEN
+
+
+def test_a_baseline_that_cannot_be_written_is_refused_before_the_review(project, tmp_path):
+    result = run(project, "--write-baseline", tmp_path / "nowhere" / "baseline.json")
+
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert "cannot be written\n  fix: " in result.stderr

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from newel_tools.facts import project as projects
 from newel_tools.facts.project import ProjectError, find_project
 
 APP = "from fastapi import FastAPI\napp = FastAPI()\n"
@@ -267,7 +268,8 @@ def test_an_active_environment_is_the_next_choice(write, tmp_path, monkeypatch):
     assert find_project(write({"main.py": APP})).python == program
 
 
-def test_examples_of_variables_are_read(write):
+def test_examples_of_variables_are_read(write, monkeypatch):
+    monkeypatch.setattr(projects, "installed_packages", lambda _: frozenset())
     root = write(
         {
             ".git/HEAD": "",
@@ -405,3 +407,12 @@ def test_a_module_named_as_the_standard_librarys_is_not_what_an_import_means(wri
     application = find_project(root).application
 
     assert (application.name, application.import_root) == ("shop.main:app", root / "src")
+
+
+def test_a_folder_of_more_than_one_project_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(projects, "_MOST_FILES", 2)
+    for number in range(3):
+        (tmp_path / f"app{number}.py").write_text(APP)
+
+    with pytest.raises(ProjectError, match="3 Python files, which is more than one project"):
+        find_project(tmp_path)

@@ -233,7 +233,7 @@ class _Target:
                 if isinstance(found, Unit):  # the unit, or what works in it: a service
                     if unit is None:
                         unit, seen_by = found, found.seen_by
-                    kind = cast("type[Any]", type(value))
+                    kind = type(cast("object", value))
                     parts += (name, kind.__module__, kind.__qualname__)  # who inherits a method
                     continue
             parts += (name, value)

@@ -17,7 +17,7 @@ from newel_tools.check.rule import load_rules
 from newel_tools.check.sarif import github_lines, sarif
 from newel_tools.check.silence import read_baseline, write_baseline
 from newel_tools.check.text import explain, show_report
-from newel_tools.facts.project import ProjectError, find_project
+from newel_tools.facts.project import ProjectError, find_project, refuse_unwritable
 
 __all__ = ["check"]
 
@@ -61,6 +61,7 @@ def check(
     try:
         project = find_project(path, application=app, python=python)
         accepted: Mapping[str, int] = read_baseline(baseline) if baseline else {}
+        refuse_unwritable(write)
     except ProjectError as error:
         _refuse(error, as_json=as_json or form == "json")
     report = check_project(project, timeout_seconds=timeout_seconds, baseline=accepted)

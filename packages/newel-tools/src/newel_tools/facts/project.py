@@ -14,9 +14,10 @@ from newel_tools.facts.application import Application, find_applications, locate
 from newel_tools.facts.environment import environment_of, installed_packages
 from newel_tools.facts.files import python_files, read_text
 
-__all__ = ["Project", "ProjectError", "find_project"]
+__all__ = ["Project", "ProjectError", "find_project", "refuse_unwritable"]
 
 _ENVIRONMENTS: Final = (".venv", "venv", "env", ".env")
+_MOST_FILES: Final = 20_000
 _MARKERS: Final = ("pyproject.toml", "setup.py", "setup.cfg", "requirements.txt", ".git")
 
 
@@ -71,6 +72,12 @@ class Project:
         return replace(self, environment={**self.environment, **environment})
 
 
+def refuse_unwritable(path: Path | None) -> None:
+    """Raise ``ProjectError`` when there is no such folder to write a report to, before the work."""
+    if path is not None and (path.is_dir() or not os.access(path.absolute().parent, os.W_OK)):
+        raise ProjectError(f"{path} cannot be written", fix="name a file in a folder that is there")
+
+
 def find_project(
     path: Path, *, application: str | None = None, python: Path | None = None
 ) -> Project:
@@ -87,6 +94,11 @@ def find_project(
     if not files:
         raise ProjectError(
             f"{path} holds no Python file", fix="name the folder of a FastAPI project"
+        )
+    if len(files) > _MOST_FILES:
+        raise ProjectError(
+            f"{path} holds {len(files):,} Python files, which is more than one project",
+            fix="name the folder of the project itself",
         )
     found, others = _application(root, files, path=path, name=application)
     boundary = _boundary(root)

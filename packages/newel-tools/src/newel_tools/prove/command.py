@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from newel_tools.check.finding import Verdict
-from newel_tools.facts.project import Project, ProjectError, find_project
+from newel_tools.facts.project import Project, ProjectError, find_project, refuse_unwritable
 from newel_tools.prove.errors import ProveError
 from newel_tools.prove.page import write_page
 from newel_tools.prove.probe import Probe, load_probes
@@ -48,6 +48,7 @@ def prove(
             explain(Console(highlight=False), *chosen_probes([probe]))
             return
         probes = chosen_probes(only)
+        refuse_unwritable(html)
         project, settings = project_of(path, app=app, python=python)
         report = _made(project, settings, probes, as_json=as_json)
     except (ProjectError, ProveError) as error:
